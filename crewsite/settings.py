@@ -1,0 +1,166 @@
+"""Settings of the Crew site: read from the environment, and from `.env`, once.
+
+What an embedding project needs to set is listed in `tasks/conf.py`; a wrong value is named by
+`tasks/checks.py` when anything starts.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from environs import Env
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+env = Env()
+env.read_env(str(BASE_DIR / ".env"), recurse=False)
+
+# A development start (`DEBUG=1`) needs nothing else; a production start must name its own key.
+DEBUG = env.bool("DEBUG", False)
+SECRET_KEY = env.str("SECRET_KEY", "insecure-development-key" if DEBUG else "")
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", [])
+
+# Where the web server of `./crew demo` listens, and where the demo workers are found.
+HOST = env.str("HOST", "0.0.0.0")  # noqa: S104  the old Crew's default; a container needs it
+PORT = env.int("PORT", 8090)
+
+INSTALLED_APPS = [
+    "daphne",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "channels",
+    "tasks",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "crewsite.urls"
+APPEND_SLASH = False  # the crew v1 API has no trailing slashes (contract 1.1)
+WSGI_APPLICATION = "crewsite.wsgi.application"
+ASGI_APPLICATION = "crewsite.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+# The default is a file beside the project: nothing to install, one scheduler at a time.
+DATABASES = {"default": env.dj_db_url("DATABASE_URL", f"sqlite:///{BASE_DIR / 'db.sqlite3'}")}
+_database = DATABASES["default"]
+if _database["ENGINE"] == "django.db.backends.sqlite3":
+    _database["OPTIONS"] = {
+        # Readers never wait for the writer, and a writer waits at BEGIN instead of failing in
+        # the middle: with DEFERRED transactions "database is locked" comes by the thousand.
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+    }
+    _database["TEST"] = {"NAME": env.str("TEST_SQLITE_FILE", str(BASE_DIR / "var" / "test.sqlite3"))}
+else:
+    _database["CONN_MAX_AGE"] = env.int("CONN_MAX_AGE", 60)
+    _database["CONN_HEALTH_CHECKS"] = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+REDIS_URL = env.str("REDIS_URL", "")
+if REDIS_URL:
+    CACHES = {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": REDIS_URL}}
+    CHANNEL_LAYERS = {
+        "default": {
+            # The pub/sub layer: the other one loses idle sockets with redis-py 8.
+            "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+            "CONFIG": {"hosts": [REDIS_URL]},
+        }
+    }
+else:
+    CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+LOGIN_URL = "admin:login"
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+# Behind TLS set SECURE_COOKIES=1: the cookies then never travel in the clear.
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.bool("SECURE_COOKIES", False)
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": env.log_level("LOG_LEVEL", "INFO")},
+}
+
+# --- Crew: every name, its type and default is told in tasks/conf.py -------------------------
+
+# A worker's URL is this base and the worker's name (contract 2.1). With DEBUG the demo workers
+# of this very server are the default; in production it must be set.
+CREW_WORKER_BASE_URL = env.str(
+    "CREW_WORKER_BASE_URL", f"http://127.0.0.1:{PORT}/demo/" if DEBUG else ""
+)
+CREW_WORKER_AUTHORIZATION_HEADER = env.str("CREW_WORKER_AUTHORIZATION_HEADER", None)
+CREW_WORKER_ALLOW_NETS = env.list("CREW_WORKER_ALLOW_NETS", [])
+CREW_WORKER_CA_FILE = env.str("CREW_WORKER_CA_FILE", "")
+CREW_SIGNING_SECRETS = env.list("CREW_SIGNING_SECRETS", [])
+CREW_AUTH_USERNAME = env.str("CREW_AUTH_USERNAME", "")
+CREW_AUTH_PASSWORD = env.str("CREW_AUTH_PASSWORD", "")
+CREW_AUTH_TOKEN = env.str("CREW_AUTH_TOKEN", "")
+CREW_DELIVERER = env.str("CREW_DELIVERER", "aiohttp")
+CREW_THROTTLER = env.str("CREW_THROTTLER", "")
+CREW_SLOTS = env.int("CREW_SLOTS", 500)
+CREW_LEASE_SECONDS = env.float("CREW_LEASE_SECONDS", 30.0)
+CREW_SWEEP_SECONDS = env.float("CREW_SWEEP_SECONDS", 5.0)
+CREW_DRAIN_SECONDS = env.float("CREW_DRAIN_SECONDS", 30.0)
+CREW_DELIVERY_TIMEOUT_SECONDS = env.float("CREW_DELIVERY_TIMEOUT_SECONDS", 300.0)
+CREW_WORKER_MAX_CONCURRENCY = env.int("CREW_WORKER_MAX_CONCURRENCY", None)
+CREW_NOTIFY = env.bool("CREW_NOTIFY", True)
+CREW_MAX_ANSWER_BYTES = env.int("CREW_MAX_ANSWER_BYTES", 1024 * 1024)
+CREW_MAX_INPUT_BYTES = env.int("CREW_MAX_INPUT_BYTES", 1024 * 1024)
+CREW_MAX_PAYLOAD_BYTES = env.int("CREW_MAX_PAYLOAD_BYTES", 8 * 1024 * 1024)
+CREW_MAX_CHILDREN = env.int("CREW_MAX_CHILDREN", 1_000)
+CREW_MAX_TASKS_PER_CALL = env.int("CREW_MAX_TASKS_PER_CALL", 10_000)
+CREW_MAX_EDGES_PER_CALL = env.int("CREW_MAX_EDGES_PER_CALL", 100_000)
+CREW_MAX_PARENTS = env.int("CREW_MAX_PARENTS", 10_000)
+CREW_MAX_GROUP_TASKS = env.int("CREW_MAX_GROUP_TASKS", 1_000_000)
+
+TESTING = "pytest" in sys.modules
+if TESTING:
+    PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "crewsite.settings")

@@ -1,0 +1,1 @@
+"""Crew: groups of tasks, delivered to HTTP workers. `docs/` tells the rest."""

@@ -1,0 +1,13 @@
+"""The app: label `crew`, so that its tables never collide with an app named `tasks`."""
+
+from django.apps import AppConfig
+
+
+class CrewConfig(AppConfig):
+    name = __name__.rpartition(".")[0]
+    label = "crew"
+    verbose_name = "Crew"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from . import checks  # noqa: F401  registers the system checks

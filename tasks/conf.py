@@ -1,0 +1,69 @@
+"""The settings Crew knows, with their types and defaults.
+
+Read through `conf.NAME` at each use, so an embedding project needs to set only what differs and
+`override_settings` works. `checks.py` refuses wrong values when the process starts.
+"""
+
+from typing import Any
+
+from django.conf import settings
+
+DEFAULTS: dict[str, Any] = {
+    # str: a worker's URL is this base plus the worker's name; http(s), ends in "/".
+    "CREW_WORKER_BASE_URL": "",
+    # str | None: sent verbatim as `Authorization` to workers; None sends no such header.
+    "CREW_WORKER_AUTHORIZATION_HEADER": None,
+    # list[str]: networks in CIDR form that may be called although they are not public. The
+    # host of the base URL is always allowed what it resolves to, except link-local.
+    "CREW_WORKER_ALLOW_NETS": [],
+    # str: PEM file of the authority that signs the workers' certificates; "" = the system's.
+    "CREW_WORKER_CA_FILE": "",
+    # list[str]: "whsec_<base64>" secrets; each signs every call (Standard Webhooks). Two rotate.
+    "CREW_SIGNING_SECRETS": [],
+    # str: "aiohttp", "requests", or the dotted path of a Deliverer class.
+    "CREW_DELIVERER": "aiohttp",
+    # str: dotted path of a callable giving a Throttler (see scheduler.py); "" = none.
+    "CREW_THROTTLER": "",
+    # int: calls in flight in one scheduler process.
+    "CREW_SLOTS": 500,
+    # float, seconds: a scheduler silent for this long has lost its leases.
+    "CREW_LEASE_SECONDS": 30.0,
+    # float, seconds: how often each scheduler looks for lost leases.
+    "CREW_SWEEP_SECONDS": 5.0,
+    # float, seconds: how long running calls may still take after SIGTERM.
+    "CREW_DRAIN_SECONDS": 30.0,
+    # float, seconds: from the first byte sent to the last byte of the answer.
+    "CREW_DELIVERY_TIMEOUT_SECONDS": 300.0,
+    # int | None: attempts in flight of a worker whose row names no limit; None = no limit.
+    "CREW_WORKER_MAX_CONCURRENCY": None,
+    # bool: wake schedulers by NOTIFY on PostgreSQL; they poll every second in any case.
+    "CREW_NOTIFY": True,
+    # int, bytes: the longest answer read from a worker, decoded.
+    "CREW_MAX_ANSWER_BYTES": 1024 * 1024,
+    # int, bytes: the longest `input` of a task, as JSON text.
+    "CREW_MAX_INPUT_BYTES": 1024 * 1024,
+    # int, bytes: the longest payload POSTed, parents' outputs included.
+    "CREW_MAX_PAYLOAD_BYTES": 8 * 1024 * 1024,
+    # int: children in one answer.
+    "CREW_MAX_CHILDREN": 1_000,
+    # int: tasks in one create call.
+    "CREW_MAX_TASKS_PER_CALL": 10_000,
+    # int: parent ids in one create call, summed over its tasks.
+    "CREW_MAX_EDGES_PER_CALL": 100_000,
+    # int: parents of one task.
+    "CREW_MAX_PARENTS": 10_000,
+    # int: tasks in one group.
+    "CREW_MAX_GROUP_TASKS": 1_000_000,
+}
+
+
+class Conf:
+    """`conf.CREW_X` is Django's `settings.CREW_X`, or the default when it is not set."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in DEFAULTS:
+            raise AttributeError(f"{name} is not a setting of Crew")
+        return getattr(settings, name, DEFAULTS[name])
+
+
+conf = Conf()
