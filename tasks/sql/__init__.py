@@ -1,0 +1,58 @@
+"""The hot statements: hand-written, set-based, one module for each verb.
+
+Each statement stands in its PostgreSQL and its SQLite form side by side. A batch goes in as one
+JSON parameter. Named parameters only; a literal percent sign is doubled.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import connection
+
+# The clock of the database, as an expression; the SQLite form is what Django's Now() writes.
+NOW = {
+    "postgresql": "statement_timestamp()",
+    "sqlite": "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')",
+}
+
+# `queries.READY` in SQL, for a table named or aliased `t`. PostgreSQL's planner must see the
+# index condition's own words to use it.
+READY = {
+    "postgresql": (
+        "NOT t.is_complete AND NOT t.is_paused AND t.leased_by IS NULL"
+        " AND t.remaining_attempts > 0 AND t.pending_parents = 0"
+        " AND t.merged_into IS NULL AND NOT (t.worker = '')"
+    ),
+    "sqlite": (
+        "NOT t.is_complete AND NOT t.is_paused AND t.leased_by IS NULL"
+        " AND t.remaining_attempts > 0 AND t.pending_parents = 0"
+        " AND t.merged_into IS NULL AND NOT (t.worker = '')"
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    postgresql: str
+    sqlite: str
+
+
+def statement(*, postgresql: str, sqlite: str) -> Statement:
+    """A statement in both forms; `{now}` and `{ready}` stand for the words above."""
+    return Statement(_filled(postgresql, "postgresql"), _filled(sqlite, "sqlite"))
+
+
+def run(what: Statement, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """Run it on the default database and return every row it gives."""
+    with connection.cursor() as cursor:
+        cursor.execute(getattr(what, connection.vendor), params)
+        return cursor.fetchall() if cursor.description else []
+
+
+def on_postgres() -> bool:
+    return connection.vendor == "postgresql"
+
+
+def _filled(text: str, vendor: str) -> str:
+    return text.replace("{now}", NOW[vendor]).replace("{ready}", READY[vendor])

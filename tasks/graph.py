@@ -1,0 +1,49 @@
+"""The rules of the graph: ids, parents, no cycle. Pure."""
+
+from collections.abc import Collection, Iterable, Sequence
+from graphlib import CycleError, TopologicalSorter
+
+from .errors import InvalidInputError
+from .spec import TaskSpec
+
+SHOWN = 10  # ids of a cycle named in an error
+
+
+def check_new(specs: Sequence[TaskSpec], *, max_parents: int) -> None:
+    """Check what can be said of new tasks without the store, whatever their order.
+
+    Raises InvalidInputError: an id twice, a task that is its own parent, too many parents, a
+    cycle (with its ids). Parents that are not among `specs` are left to `outside_parents`.
+    """
+    ids = {spec.id for spec in specs}
+    if len(ids) < len(specs):
+        raise InvalidInputError(f"duplicate task id: {_first_twice(spec.id for spec in specs)}")
+    for index, spec in enumerate(specs):
+        if spec.id in spec.parent_ids:
+            raise InvalidInputError(f"task {index} ({spec.id}) names itself as a parent")
+        if len(spec.parent_ids) > max_parents:
+            raise InvalidInputError(
+                f"task {index} ({spec.id}) has more than {max_parents} parents"
+            )
+    check_acyclic({spec.id: spec.parent_ids for spec in specs if spec.parent_ids})
+
+
+def outside_parents(specs: Iterable[TaskSpec], inside: Collection[str]) -> set[str]:
+    """The parents that must already be in the store."""
+    return {parent for spec in specs for parent in spec.parent_ids if parent not in inside}
+
+
+def check_acyclic(parents: dict[str, tuple[str, ...]]) -> None:
+    """Raise InvalidInputError, with up to ten of its ids, if there is a cycle."""
+    try:
+        TopologicalSorter(parents).prepare()
+    except CycleError as error:
+        cycle = error.args[1]
+        shown = " -> ".join(cycle[:SHOWN])
+        more = " -> ..." if len(cycle) > SHOWN else ""
+        raise InvalidInputError(f"tasks form a cycle: {shown}{more}") from error
+
+
+def _first_twice(ids: Iterable[str]) -> str:
+    seen: set[str] = set()
+    return next(id_ for id_ in ids if id_ in seen or seen.add(id_))  # type: ignore[func-returns-value]

@@ -1,0 +1,77 @@
+"""How many attempts each lane may start. Pure arithmetic.
+
+A lane is what shares one place in the queue: a worker, a workgroup and a priority.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    worker: str
+    workgroup: str
+    priority: int
+
+
+def room(limit: int | None, in_flight: int) -> int | None:
+    """How many more attempts a worker may have in flight; None is "as many as you like"."""
+    return None if limit is None else max(0, limit - in_flight)
+
+
+def share(
+    due: Mapping[Lane, int],
+    *,
+    slots: int,
+    total: int,
+    rooms: Mapping[str, int | None],
+    busy: Mapping[str, int],
+) -> dict[Lane, int]:
+    """Divide `slots` free slots of a scheduler that has `total` among lanes with due tasks.
+
+    Higher priorities are served first, lanes of one priority equally. No worker gets more than
+    its room. A worker that already holds half of the scheduler (`busy`) gets at most half of
+    what is free, so that one that has stopped answering never takes the last slot from the rest.
+    """
+    caps = {lane.worker: _cap(lane.worker, slots, total, rooms, busy) for lane in due}
+    given: Counter[Lane] = Counter()
+    by_priority = sorted(due, key=lambda lane: (-lane.priority, lane.worker, lane.workgroup))
+    for _, lanes in groupby(by_priority, key=lambda lane: lane.priority):
+        slots -= _share_equally(list(lanes), due, slots, caps, given)
+    return {lane: count for lane, count in given.items() if count}
+
+
+def _cap(
+    worker: str,
+    slots: int,
+    total: int,
+    rooms: Mapping[str, int | None],
+    busy: Mapping[str, int],
+) -> int:
+    free = slots // 2 if busy.get(worker, 0) * 2 >= total > 1 else slots
+    own = rooms.get(worker)
+    return free if own is None else min(free, own)
+
+
+def _share_equally(
+    lanes: Sequence[Lane],
+    due: Mapping[Lane, int],
+    slots: int,
+    caps: dict[str, int],
+    given: Counter[Lane],
+) -> int:
+    """Go round until nothing is left to give; return how much was given."""
+    before = slots
+    while slots:
+        hungry = [lane for lane in lanes if due[lane] > given[lane] and caps[lane.worker]]
+        if not hungry:
+            break
+        portion = max(1, slots // len(hungry))
+        for lane in hungry:
+            take = min(portion, due[lane] - given[lane], caps[lane.worker], slots)
+            given[lane] += take
+            caps[lane.worker] -= take
+            slots -= take
+    return before - slots

@@ -1,0 +1,219 @@
+"""A task as somebody asks for it: one reader for API, import files and workers' answers. Pure."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from .errors import InvalidInputError
+from .jsonio import dump
+from .names import check_id, check_text, check_worker, new_id
+
+MAX_ATTEMPTS = 1_000
+MAX_ERROR_DELAY = 31_536_000  # seconds: a year
+DEFAULT_ATTEMPTS = 5
+DEFAULT_ERROR_DELAY = 60
+
+RFC_3339 = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)", re.ASCII
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """A task to be created, checked field by field; its place in the graph is not yet checked.
+
+    `input_json` and `output_json` are JSON texts, None for null. `run_after` and `created_at`
+    are None for "now, by the database's clock".
+    """
+
+    id: str
+    name: str = ""
+    worker: str = ""
+    workgroup: str = ""
+    key: str = ""
+    remaining_attempts: int = DEFAULT_ATTEMPTS
+    is_paused: bool = False
+    is_complete: bool = False
+    is_seed: bool = False
+    run_after: datetime | None = None
+    error_delay_in_seconds: int = DEFAULT_ERROR_DELAY
+    priority: int = 0
+    input_json: str | None = None
+    output_json: str | None = None
+    errors: tuple[str, ...] = ()
+    parent_ids: tuple[str, ...] = ()
+    created_at: datetime | None = None
+
+
+def read_task(raw: object, *, max_input: int) -> TaskSpec:
+    """Read a task in the wire's words (contract 1.1). Unknown fields are ignored.
+
+    Raises InvalidInputError naming the field.
+    """
+    fields = _object(raw)
+    return TaskSpec(
+        id=read_id(fields.get("id")),
+        **_texts(fields),
+        remaining_attempts=read_attempts(fields.get("remainingAttempts")),
+        is_paused=read_bool(fields.get("isPaused"), "isPaused"),
+        is_complete=read_bool(fields.get("isComplete"), "isComplete"),
+        is_seed=read_bool(fields.get("isSeed"), "isSeed"),
+        run_after=read_time(fields.get("runAfter"), "runAfter"),
+        error_delay_in_seconds=read_error_delay(fields.get("errorDelayInSeconds")),
+        priority=read_int(fields.get("priority"), "priority", default=0, low=-10, high=10),
+        input_json=read_json(fields.get("input"), "input", limit=max_input),
+        output_json=read_json(fields.get("output"), "output", limit=max_input),
+        errors=tuple(_strings(fields.get("errors"), "errors")),
+        parent_ids=read_parent_ids(fields.get("parentIds")),
+        created_at=read_time(fields.get("createdAt"), "createdAt"),
+    )
+
+
+def read_child(raw: object, *, max_input: int) -> TaskSpec:
+    """Read a child of an answer: fewer fields, and a worker is a must (contract 2.3)."""
+    fields = _object(raw)
+    texts = _texts(fields)
+    if not texts["worker"]:
+        raise InvalidInputError("worker is missing")
+    return TaskSpec(
+        id=read_id(fields.get("id")),
+        **texts,
+        # The old system reads 0 as "not given" here; a child without attempts would never run.
+        remaining_attempts=read_attempts(fields.get("remainingAttempts")) or DEFAULT_ATTEMPTS,
+        is_paused=read_bool(fields.get("isPaused"), "isPaused"),
+        run_after=read_time(fields.get("runAfter"), "runAfter"),
+        error_delay_in_seconds=read_error_delay(fields.get("errorDelayInSeconds")),
+        priority=read_int(fields.get("priority"), "priority", default=0, low=-10, high=10),
+        input_json=read_json(fields.get("input"), "input", limit=max_input),
+        parent_ids=read_parent_ids(fields.get("parentIds")),
+    )
+
+
+def read_id(value: object) -> str:
+    """The client's id, or a new one for none."""
+    return new_id() if value in (None, "") else _rule(check_id, value)
+
+
+def read_worker(value: object) -> str:
+    return "" if value is None else _rule(check_worker, value)
+
+
+def read_text(value: object, field: str) -> str:
+    return "" if value is None else _rule(check_text, value, field)
+
+
+def read_attempts(value: object) -> int:
+    return read_int(
+        value, "remainingAttempts", default=DEFAULT_ATTEMPTS, low=0, high=MAX_ATTEMPTS
+    )
+
+
+def read_error_delay(value: object) -> int:
+    return read_int(
+        value, "errorDelayInSeconds", default=DEFAULT_ERROR_DELAY, low=0, high=MAX_ERROR_DELAY
+    )
+
+
+def read_int(value: object, field: str, *, default: int, low: int, high: int) -> int:
+    """A whole number; "5" is 5 and 1.9 is 1, as old clients send them (contract 1.3)."""
+    if value is None or value == "":
+        return default
+    number = _number(value)
+    if number is None:
+        raise InvalidInputError(f"{field} must be a whole number, not {_shown(value)}")
+    if not low <= number <= high:
+        raise InvalidInputError(f"{field} must be between {low} and {high}, not {_shown(value)}")
+    return int(number)
+
+
+def read_bool(value: object, field: str) -> bool:
+    if value is None:
+        return False
+    if not isinstance(value, bool):
+        raise InvalidInputError(f"{field} must be true or false, not {_shown(value)}")
+    return value
+
+
+def read_time(value: object, field: str) -> datetime | None:
+    """An RFC 3339 time. None, "" and the year 1 (the old system's zero time) mean "none"."""
+    if value is None or value == "":
+        return None
+    match = RFC_3339.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise InvalidInputError(f"{field} must be an RFC 3339 time, not {_shown(value)}")
+    day, clock, fraction, zone = match.groups()
+    zone = "+00:00" if zone in "Zz" else zone
+    try:
+        time = datetime.fromisoformat(f"{day}T{clock}.{(fraction or '')[:6]:0<6}{zone}")
+        return None if time.year == 1 else time.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise InvalidInputError(f"{field} is not a time: {_shown(value)}") from error
+
+
+def read_json(value: object, field: str, *, limit: int) -> str | None:
+    """The JSON text of a value that the strict reader gave; None for null."""
+    if value is None:
+        return None
+    text = dump(value)
+    # A character is at most four bytes: most texts need no second look.
+    if len(text) * 4 > limit and len(text.encode()) > limit:
+        raise InvalidInputError(f"{field} is larger than {limit} bytes")
+    return text
+
+
+def read_parent_ids(value: object) -> tuple[str, ...]:
+    """Each parent once, in the order given."""
+    return tuple(dict.fromkeys(_strings(value, "parentIds")))
+
+
+def _object(raw: object) -> Mapping[str, Any]:
+    if not isinstance(raw, dict):
+        raise InvalidInputError(f"a task must be an object, not {_shown(raw)}")
+    return raw
+
+
+def _texts(fields: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "name": read_text(fields.get("name"), "name"),
+        "worker": read_worker(fields.get("worker")),
+        "workgroup": read_text(fields.get("workgroup"), "workgroup"),
+        "key": read_text(fields.get("key"), "key"),
+    }
+
+
+def _strings(value: object, field: str) -> list[str]:
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise InvalidInputError(f"{field} must be a list of strings, not {_shown(value)}")
+    return value
+
+
+def _number(value: object) -> float | int | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float):
+        return value
+    if isinstance(value, str) and len(value) <= 20:
+        try:
+            return int(value)
+        except ValueError:
+            return None
+    return None
+
+
+def _rule(check: Any, value: object, *args: str) -> str:
+    """Apply a rule of `names.py`, which speaks ValueError."""
+    try:
+        return str(check(value, *args))
+    except ValueError as error:
+        raise InvalidInputError(str(error)) from error
+
+
+def _shown(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."

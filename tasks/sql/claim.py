@@ -1,0 +1,293 @@
+"""Statements of the claim."""
+
+from . import statement
+
+# The lanes that have due tasks, by a loose walk over the index crew_task_ready: one probe for a
+# lane, whatever waits in it. `due` counts to `most` and no further; a held workgroup has none
+# due. `wait` is the seconds until the lane's first task is due.
+LANES = statement(
+    postgresql="""
+        WITH RECURSIVE lane AS (
+            (SELECT t.worker, t.workgroup, t.priority FROM crew_task t
+             WHERE {ready}
+               AND (t.worker, t.workgroup, t.priority)
+                   > (%(worker)s, %(workgroup)s, %(priority)s)
+             ORDER BY t.worker, t.workgroup, t.priority LIMIT 1)
+            UNION ALL
+            SELECT following.* FROM lane, LATERAL (
+                SELECT t.worker, t.workgroup, t.priority FROM crew_task t
+                WHERE {ready}
+                  AND (t.worker, t.workgroup, t.priority)
+                      > (lane.worker, lane.workgroup, lane.priority)
+                ORDER BY t.worker, t.workgroup, t.priority LIMIT 1
+            ) following
+        ), some AS (SELECT * FROM lane LIMIT %(lanes)s)
+        SELECT some.worker, some.workgroup, some.priority,
+            CASE WHEN hold.held_until IS NULL THEN (
+                SELECT count(*) FROM (
+                    SELECT FROM crew_task t
+                    WHERE t.worker = some.worker AND t.workgroup = some.workgroup
+                      AND t.priority = some.priority AND t.run_after <= {now} AND {ready}
+                    LIMIT %(most)s
+                ) seen
+            ) ELSE 0 END,
+            extract(epoch FROM greatest(hold.held_until, (
+                SELECT t.run_after FROM crew_task t
+                WHERE t.worker = some.worker AND t.workgroup = some.workgroup
+                  AND t.priority = some.priority AND {ready}
+                ORDER BY t.run_after LIMIT 1
+            )) - {now})::float
+        FROM some LEFT JOIN crew_workgroup hold
+          ON hold.name = some.workgroup AND hold.held_until > {now}
+    """,
+    sqlite="""
+        WITH RECURSIVE lane AS (
+            SELECT * FROM (
+                SELECT t.worker, t.workgroup, t.priority FROM crew_task t
+                WHERE {ready}
+                  AND (t.worker, t.workgroup, t.priority)
+                      > (%(worker)s, %(workgroup)s, %(priority)s)
+                ORDER BY t.worker, t.workgroup, t.priority LIMIT 1)
+            UNION ALL
+            SELECT following.worker, following.workgroup, following.priority
+            FROM lane JOIN crew_task following ON following.rowid = (
+                SELECT t.rowid FROM crew_task t
+                WHERE {ready}
+                  AND (t.worker, t.workgroup, t.priority)
+                      > (lane.worker, lane.workgroup, lane.priority)
+                ORDER BY t.worker, t.workgroup, t.priority LIMIT 1)
+            LIMIT %(lanes)s
+        )
+        SELECT lane.worker, lane.workgroup, lane.priority,
+            CASE WHEN hold.held_until IS NULL THEN (
+                SELECT count(*) FROM (
+                    SELECT 1 FROM crew_task t
+                    WHERE t.worker = lane.worker AND t.workgroup = lane.workgroup
+                      AND t.priority = lane.priority AND t.run_after <= {now} AND {ready}
+                    LIMIT %(most)s
+                )
+            ) ELSE 0 END,
+            (julianday(max(coalesce(hold.held_until, ''), (
+                SELECT t.run_after FROM crew_task t
+                WHERE t.worker = lane.worker AND t.workgroup = lane.workgroup
+                  AND t.priority = lane.priority AND {ready}
+                ORDER BY t.run_after LIMIT 1
+            ))) - julianday({now})) * 86400.0
+        FROM lane LEFT JOIN crew_workgroup hold
+          ON hold.name = lane.workgroup AND hold.held_until > {now}
+    """,
+)
+
+# The limits of these workers and how many leases each has. On PostgreSQL the rows are locked, so
+# that no other scheduler counts until this one has claimed.
+WORKERS = statement(
+    postgresql="""
+        WITH worker AS MATERIALIZED (
+            SELECT w.name, w.max_concurrency FROM crew_worker w
+            WHERE w.name IN (SELECT jsonb_array_elements_text(%(workers)s::jsonb))
+              AND (w.max_concurrency IS NOT NULL OR %(default)s::int IS NOT NULL)
+            ORDER BY w.name FOR NO KEY UPDATE
+        ) SELECT name, max_concurrency FROM worker
+    """,
+    sqlite="""
+        SELECT w.name, w.max_concurrency FROM crew_worker w
+        WHERE w.name IN (SELECT value FROM json_each(%(workers)s))
+          AND (w.max_concurrency IS NOT NULL OR %(default)s IS NOT NULL)
+    """,
+)
+
+# A statement of its own: it must see what was committed while the one above waited.
+IN_FLIGHT = statement(
+    postgresql="""
+        SELECT name.worker, (SELECT count(*) FROM crew_task t
+                             WHERE t.worker = name.worker AND t.leased_by IS NOT NULL)
+        FROM jsonb_array_elements_text(%(workers)s::jsonb) AS name(worker)
+    """,
+    sqlite="""
+        SELECT value, (SELECT count(*) FROM crew_task t
+                       WHERE t.worker = value AND t.leased_by IS NOT NULL)
+        FROM json_each(%(workers)s)
+    """,
+)
+
+# Take up to `n` due tasks of each lane. Tasks without a key are leased; those with one come back
+# unleased (attempt NULL), locked, for KEYED to decide. MATERIALIZED keeps the planner from
+# running the picking twice, which takes more than was asked for. The hold is read here once
+# more: nothing of a workgroup goes out after its hold was committed.
+CLAIM = statement(
+    postgresql="""
+        WITH lane AS (
+            SELECT l.* FROM jsonb_to_recordset(%(lanes)s::jsonb)
+                AS l(worker text, workgroup text, priority int, n int)
+            WHERE NOT EXISTS (SELECT FROM crew_workgroup h
+                              WHERE h.name = l.workgroup AND h.held_until > {now})
+        ), picked AS MATERIALIZED (
+            SELECT taken.* FROM lane CROSS JOIN LATERAL (
+                SELECT t.id, t.key, t.group_id FROM crew_task t
+                WHERE t.worker = lane.worker AND t.workgroup = lane.workgroup
+                  AND t.priority = lane.priority AND t.run_after <= {now} AND {ready}
+                ORDER BY t.run_after LIMIT lane.n
+                FOR NO KEY UPDATE SKIP LOCKED
+            ) taken
+        ), leased AS (
+            UPDATE crew_task t
+            SET attempt = t.attempt + 1, leased_by = %(me)s, leased_at = {now}
+            FROM picked WHERE t.id = picked.id AND picked.key = ''
+            RETURNING t.id, t.attempt, t.group_id, t.worker, t.workgroup, t.key,
+                      t.input::text AS input
+        )
+        SELECT id, attempt, group_id, worker, workgroup, key, input FROM leased
+        UNION ALL
+        SELECT id, NULL, group_id, NULL, NULL, key, NULL FROM picked WHERE key <> ''
+    """,
+    sqlite="",  # SQLite has no UPDATE inside WITH: PICK and LEASE do it, alone in the database
+)
+
+PICK = statement(
+    postgresql="",
+    sqlite="""
+        SELECT t.id, t.key, t.group_id FROM crew_task t
+        WHERE t.worker = %(worker)s AND t.workgroup = %(workgroup)s
+          AND t.priority = %(priority)s AND t.run_after <= {now} AND {ready}
+          AND NOT EXISTS (SELECT 1 FROM crew_workgroup h
+                          WHERE h.name = t.workgroup AND h.held_until > {now})
+        ORDER BY t.run_after LIMIT %(n)s
+    """,
+)
+
+LEASE = statement(
+    postgresql="""
+        UPDATE crew_task t SET attempt = t.attempt + 1, leased_by = %(me)s, leased_at = {now}
+        WHERE t.id IN (SELECT jsonb_array_elements_text(%(ids)s::jsonb)) AND {ready}
+        RETURNING t.id, t.attempt, t.group_id, t.worker, t.workgroup, t.key, t.input::text
+    """,
+    sqlite="""
+        UPDATE crew_task AS t SET attempt = attempt + 1, leased_by = %(me)s, leased_at = {now}
+        WHERE t.id IN (SELECT value FROM json_each(%(ids)s)) AND {ready}
+        RETURNING id, attempt, group_id, worker, workgroup, key, input
+    """,
+)
+
+# Of the groups whose keys these tasks carry, those nobody else is deciding keys of right now.
+KEY_LOCKS = statement(
+    postgresql="""
+        SELECT g.id FROM jsonb_array_elements_text(%(groups)s::jsonb) AS g(id)
+        WHERE pg_try_advisory_xact_lock(hashtextextended('crew key ' || g.id, 0))
+    """,
+    sqlite="SELECT value FROM json_each(%(groups)s)",
+)
+
+# Of the tasks with a key that were picked: the first of each key that no running task leads.
+LEADERS = statement(
+    postgresql="""
+        SELECT DISTINCT ON (t.group_id, t.key) t.id FROM crew_task t
+        WHERE t.id IN (SELECT jsonb_array_elements_text(%(ids)s::jsonb))
+          AND NOT EXISTS (SELECT FROM crew_task l
+                          WHERE l.group_id = t.group_id AND l.key = t.key AND l.key <> ''
+                            AND l.leased_by IS NOT NULL)
+        ORDER BY t.group_id, t.key, t.run_after, t.id
+    """,
+    sqlite="""
+        SELECT id FROM (
+            SELECT t.id, row_number() OVER (
+                PARTITION BY t.group_id, t.key ORDER BY t.run_after, t.id) AS place
+            FROM crew_task t
+            WHERE t.id IN (SELECT value FROM json_each(%(ids)s))
+              AND NOT EXISTS (SELECT 1 FROM crew_task l
+                              WHERE l.group_id = t.group_id AND l.key = t.key AND l.key <> ''
+                                AND l.leased_by IS NOT NULL)
+        ) WHERE place = 1
+    """,
+)
+
+# All other tasks of these keys follow the one that runs. Rows that somebody else holds are
+# skipped: they are met again when they come to be claimed.
+FOLLOW = statement(
+    postgresql="""
+        WITH leader AS (
+            SELECT l.id, l.group_id, l.key
+            FROM jsonb_to_recordset(%(keys)s::jsonb) AS k(group_id text, key text)
+            JOIN crew_task l ON l.group_id = k.group_id AND l.key = k.key
+             AND l.key <> '' AND l.leased_by IS NOT NULL
+        ), duplicate AS MATERIALIZED (
+            SELECT t.id, leader.id AS leader FROM leader
+            JOIN crew_task t ON t.group_id = leader.group_id AND t.key = leader.key
+             AND t.key <> '' AND NOT t.is_complete
+            WHERE t.leased_by IS NULL AND t.merged_into IS NULL
+            FOR NO KEY UPDATE OF t SKIP LOCKED
+        )
+        UPDATE crew_task t SET merged_into = duplicate.leader
+        FROM duplicate WHERE t.id = duplicate.id
+        RETURNING t.id, t.group_id
+    """,
+    sqlite="""
+        UPDATE crew_task AS t SET merged_into = leader.id
+        FROM json_each(%(keys)s) k JOIN crew_task leader
+          ON leader.group_id = k.value ->> 'group_id' AND leader.key = k.value ->> 'key'
+         AND leader.key <> '' AND leader.leased_by IS NOT NULL
+        WHERE t.group_id = leader.group_id AND t.key = leader.key AND t.key <> ''
+          AND NOT t.is_complete AND t.leased_by IS NULL AND t.merged_into IS NULL
+        RETURNING id, group_id
+    """,
+)
+
+# How many bytes the parents of each task bring, before they are loaded.
+PARENT_BYTES = statement(
+    postgresql="""
+        SELECT e.child_id,
+               sum(coalesce(octet_length(p.input::text), 4)
+                   + coalesce(octet_length(p.output::text), 4) + 100)
+        FROM crew_parentedge e JOIN crew_task p ON p.id = e.parent_id
+        WHERE e.child_id IN (SELECT jsonb_array_elements_text(%(ids)s::jsonb))
+        GROUP BY e.child_id
+    """,
+    sqlite="""
+        SELECT e.child_id, sum(coalesce(length(CAST(p.input AS BLOB)), 4)
+                               + coalesce(length(CAST(p.output AS BLOB)), 4) + 100)
+        FROM crew_parentedge e JOIN crew_task p ON p.id = e.parent_id
+        WHERE e.child_id IN (SELECT value FROM json_each(%(ids)s))
+        GROUP BY e.child_id
+    """,
+)
+
+PARENTS = statement(
+    postgresql="""
+        SELECT e.child_id, p.id, p.worker, p.input::text, p.output::text
+        FROM crew_parentedge e JOIN crew_task p ON p.id = e.parent_id
+        WHERE e.child_id IN (SELECT jsonb_array_elements_text(%(ids)s::jsonb))
+        ORDER BY e.child_id, e.position
+    """,
+    sqlite="""
+        SELECT e.child_id, p.id, p.worker, p.input, p.output
+        FROM crew_parentedge e JOIN crew_task p ON p.id = e.parent_id
+        WHERE e.child_id IN (SELECT value FROM json_each(%(ids)s))
+        ORDER BY e.child_id, e.position
+    """,
+)
+
+# Leases whose scheduler has not been heard of for the length of a lease. The process row is
+# locked, and its beat read again under the lock, so that a heartbeat that comes now either
+# waits for the rescue or stops it.
+LOST = statement(
+    postgresql="""
+        SELECT s.id FROM crew_schedulerprocess s
+        WHERE s.beat_at < {now} - make_interval(secs => %(lease)s)
+        ORDER BY s.id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
+    """,
+    sqlite="""
+        SELECT s.id FROM crew_schedulerprocess s
+        WHERE s.beat_at < strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', '-' || %(lease)s || ' seconds')
+        ORDER BY s.id LIMIT 1
+    """,
+)
+
+LEASES_OF = statement(
+    postgresql="""
+        SELECT t.id, t.attempt, t.group_id, t.worker, t.workgroup, t.key FROM crew_task t
+        WHERE t.leased_by = %(process)s LIMIT %(most)s
+    """,
+    sqlite="""
+        SELECT t.id, t.attempt, t.group_id, t.worker, t.workgroup, t.key FROM crew_task t
+        WHERE t.leased_by = %(process)s LIMIT %(most)s
+    """,
+)
