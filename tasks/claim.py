@@ -1,0 +1,233 @@
+"""Due tasks become leases; leases of dead schedulers are found. Never any HTTP."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import transaction
+
+from . import limits, publish
+from .conf import conf
+from .deliver import Parent
+from .jsonio import dump
+from .limits import Lane
+from .sql import claim as sql
+from .models import SchedulerProcess
+from .sql import on_postgres, run
+
+LANES_AT_ONCE = 1_000  # lanes looked at in one claim; the next claim goes on behind them
+START = ("", "", -32_768)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to one attempt at a task, as long as its scheduler's heartbeat lasts.
+
+    `(task_id, attempt, leased_by)` is the fence of the settle. `too_large` is a sentence when
+    the parents' outputs are more than may be POSTed; such an attempt fails unsent.
+    """
+
+    task_id: str
+    attempt: int
+    group_id: str
+    worker: str
+    workgroup: str
+    key: str
+    leased_by: str
+    input_json: str | None = None
+    parents: tuple[Parent, ...] = ()
+    too_large: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What one claim took, and when to look again.
+
+    `more` says that due tasks were left behind; `wait` is the seconds until the next scheduled
+    task is due, None if none is; `resume_after` is where the next claim continues.
+    """
+
+    leases: tuple[Lease, ...] = ()
+    more: bool = False
+    wait: float | None = None
+    resume_after: tuple[str, str, int] = START
+
+
+def claim(
+    me: str,
+    *,
+    slots: int,
+    total: int,
+    busy: Mapping[str, int],
+    resume_after: tuple[str, str, int] = START,
+) -> Claimed:
+    """Lease up to `slots` due tasks to the scheduler `me`, committed when this returns.
+
+    `total` is all slots of the scheduler and `busy` its attempts in flight by worker: they only
+    steer fairness (`limits.share`). Looking is not a transaction, so an idle poll writes nothing.
+    """
+    due, wait, following = _look(slots, resume_after)
+    if not due:
+        return Claimed(wait=wait, resume_after=following)
+    with transaction.atomic():
+        rooms = _rooms(sorted({lane.worker for lane in due}))
+        shares = limits.share(due, slots=slots, total=total, rooms=rooms, busy=busy)
+        rows = _take(me, shares) if shares else []
+        leases = _with_parents([_lease(me, row) for row in rows])
+        publish.tasks_changed((lease.group_id, lease.task_id) for lease in leases)
+    more = len(leases) < sum(due.values()) or following != START
+    return Claimed(tuple(leases), more, wait, following)
+
+
+def find_lost(*, lease_seconds: float, most: int) -> list[Lease] | None:
+    """Leases of one scheduler that was silent for a whole lease; None when none was.
+
+    Called inside the transaction that settles them: the dead scheduler's row stays locked until
+    then. An empty list means that nothing is left of that scheduler and its row is gone.
+    """
+
+
+    lost = run(sql.LOST, {"lease": lease_seconds})
+    if not lost:
+        return None
+    process = lost[0][0]
+    rows = run(sql.LEASES_OF, {"process": process, "most": most})
+    if not rows:
+        SchedulerProcess.objects.filter(pk=process).delete()
+    return [_lease(process, (*row, None)) for row in rows]
+
+
+def _look(
+    slots: int, resume_after: tuple[str, str, int]
+) -> tuple[dict[Lane, int], float | None, tuple[str, str, int]]:
+    worker, workgroup, priority = resume_after
+    rows = run(
+        sql.LANES,
+        {
+            "worker": worker,
+            "workgroup": workgroup,
+            "priority": priority,
+            "lanes": LANES_AT_ONCE,
+            "most": slots,
+        },
+    )
+    due = {Lane(*row[:3]): row[3] for row in rows if row[3]}
+    waits = [row[4] for row in rows if not row[3] and row[4] is not None]
+    following = rows[-1][:3] if len(rows) == LANES_AT_ONCE else START
+    return due, max(0.0, min(waits)) if waits else None, following
+
+
+def _rooms(workers: Sequence[str]) -> dict[str, int | None]:
+    """The room of each worker that has a limit, its row locked until the claim is committed."""
+    default = conf.CREW_WORKER_MAX_CONCURRENCY
+    rows = run(sql.WORKERS, {"workers": dump(workers), "default": default})
+    if not rows:
+        return {}
+    in_flight = dict(run(sql.IN_FLIGHT, {"workers": dump([name for name, _ in rows])}))
+    return {
+        name: limits.room(default if limit is None else limit, in_flight[name])
+        for name, limit in rows
+    }
+
+
+def _take(me: str, shares: Mapping[Lane, int]) -> list[tuple[Any, ...]]:
+    """Lease the shares; of the tasks with a key, those that are first of it."""
+    leased, keyed = _take_on_postgres(me, shares) if on_postgres() else _take_on_sqlite(me, shares)
+    if keyed:
+        leased += _take_keyed(me, keyed)
+    return leased
+
+
+def _take_on_postgres(
+    me: str, shares: Mapping[Lane, int]
+) -> tuple[list[tuple[Any, ...]], list[tuple[str, str, str]]]:
+    lanes = [
+        {"worker": lane.worker, "workgroup": lane.workgroup, "priority": lane.priority, "n": n}
+        for lane, n in shares.items()
+    ]
+    rows = run(sql.CLAIM, {"lanes": dump(lanes), "me": me})
+    keyed = [(row[0], row[5], row[2]) for row in rows if row[1] is None]
+    return [row for row in rows if row[1] is not None], keyed
+
+
+def _take_on_sqlite(
+    me: str, shares: Mapping[Lane, int]
+) -> tuple[list[tuple[Any, ...]], list[tuple[str, str, str]]]:
+    picked = [
+        row
+        for lane, n in shares.items()
+        for row in run(
+            sql.PICK,
+            {
+                "worker": lane.worker,
+                "workgroup": lane.workgroup,
+                "priority": lane.priority,
+                "n": n,
+            },
+        )
+    ]
+    plain = [id_ for id_, key, _ in picked if not key]
+    leased = run(sql.LEASE, {"ids": dump(plain), "me": me}) if plain else []
+    return leased, [(id_, key, group) for id_, key, group in picked if key]
+
+
+def _take_keyed(me: str, picked: Sequence[tuple[str, str, str]]) -> list[tuple[Any, ...]]:
+    """Lease one task of each key; every other task of that key follows it (contract part 3)."""
+    groups = sorted({group for _, _, group in picked})
+    locked = {row[0] for row in run(sql.KEY_LOCKS, {"groups": dump(groups)})}
+    ids = [id_ for id_, _, group in picked if group in locked]
+    if not ids:
+        return []
+    leaders = [row[0] for row in run(sql.LEADERS, {"ids": dump(ids)})]
+    leased = run(sql.LEASE, {"ids": dump(leaders), "me": me}) if leaders else []
+    keys = sorted({(group, key) for _, key, group in picked if group in locked})
+    followed = run(
+        sql.FOLLOW, {"keys": dump([{"group_id": group, "key": key} for group, key in keys])}
+    )
+    publish.tasks_changed((group, id_) for id_, group in followed)
+    return leased
+
+
+def _lease(me: str, row: Sequence[Any]) -> Lease:
+    id_, attempt, group_id, worker, workgroup, key, input_json = row
+    return Lease(id_, attempt, group_id, worker, workgroup, key, me, input_json)
+
+
+def _with_parents(leases: Sequence[Lease]) -> list[Lease]:
+    """Add what the parents gave, read in the claim's own transaction."""
+    if not leases:
+        return []
+    ids = dump([lease.task_id for lease in leases])
+    sizes = dict(run(sql.PARENT_BYTES, {"ids": ids}))
+    if not sizes:
+        return list(leases)
+    fitting = [id_ for id_, size in sizes.items() if size <= conf.CREW_MAX_PAYLOAD_BYTES]
+    parents: defaultdict[str, list[Parent]] = defaultdict(list)
+    for child, *parent in run(sql.PARENTS, {"ids": dump(fitting)}) if fitting else []:
+        parents[child].append(Parent(*parent))
+    return [
+        _joined(lease, parents.get(lease.task_id, []), sizes.get(lease.task_id, 0))
+        for lease in leases
+    ]
+
+
+def _joined(lease: Lease, parents: Sequence[Parent], size: int) -> Lease:
+    too_large = ""
+    if size > conf.CREW_MAX_PAYLOAD_BYTES:
+        too_large = (
+            f"not sent: the parents' inputs and outputs are {size} bytes, more than"
+            f" CREW_MAX_PAYLOAD_BYTES ({conf.CREW_MAX_PAYLOAD_BYTES})"
+        )
+    return Lease(
+        lease.task_id,
+        lease.attempt,
+        lease.group_id,
+        lease.worker,
+        lease.workgroup,
+        lease.key,
+        lease.leased_by,
+        lease.input_json,
+        tuple(parents),
+        too_large,
+    )

@@ -1,0 +1,228 @@
+"""One attempt is POSTed to its worker and gives an `Answer`. No database here.
+
+What both deliverers share: the exact bytes and headers that go out, and the sentences that say
+why nothing came back. The calls themselves are in `deliver_aiohttp` and `deliver_requests`.
+"""
+
+import base64
+import binascii
+import functools
+import hashlib
+import hmac
+import os
+import re
+import socket
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from django.utils.module_loading import import_string
+
+from .conf import conf
+from .decide import Answer
+from .destinations import Destinations
+from .jsonio import dump, safe_text
+from .names import check_base, worker_url
+
+CANCELLED = "cancelled by the scheduler"
+NOT_HTTP = "the worker did not answer in HTTP, or with headers too large"
+CLOSED = "the worker closed the connection without an answer"
+BROKEN = "the connection broke before the answer was complete"
+
+_DELIVERERS = {
+    "aiohttp": "deliver_aiohttp.AiohttpDeliverer",
+    "requests": "deliver_requests.RequestsDeliverer",
+}
+# What a header can carry: begins with something visible, no line breaks, no NUL.
+_HEADER_VALUE = re.compile(r"(?:[^\s\x00][^\r\n\x00]*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One attempt, ready to send. `body` is the exact payload."""
+
+    task_id: str
+    attempt: int
+    worker: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """What a worker is told of a parent. JSON texts; None is null."""
+
+    task_id: str
+    worker: str
+    input_json: str | None
+    output_json: str | None
+
+
+OnAnswer = Callable[[Delivery, Answer], None]
+
+
+class Deliverer(Protocol):
+    def start(self, on_answer: OnAnswer) -> None:
+        """`on_answer` is called exactly once for each delivery sent, from a thread of ours."""
+
+    def send(self, deliveries: Sequence[Delivery]) -> None:
+        """Start these calls and return at once. Thread-safe."""
+
+    def cancel(self) -> None:
+        """End all calls in flight; each still gets its answer, which says it was cancelled."""
+
+    def stop(self) -> None:
+        """Cancel, then release threads and sockets. All answers are given when it returns."""
+
+
+def make_deliverer(name: str) -> Deliverer:
+    """By "aiohttp", "requests" or the dotted path of a class. ImportError if there is none."""
+    known = _DELIVERERS.get(name)
+    path = f"{__package__}.{known}" if known else name
+    deliverer: Deliverer = import_string(path)()
+    return deliverer
+
+
+def payload(task_id: str, worker: str, input_json: str | None, parents: Sequence[Parent]) -> bytes:
+    """The body of contract 2.1. Stored JSON is spliced in as text, not decoded."""
+    told = ",".join(
+        f'{{"taskId":{dump(p.task_id)},"worker":{dump(p.worker)},'
+        f'"input":{_or_null(p.input_json)},"output":{_or_null(p.output_json)}}}'
+        for p in parents
+    )
+    return (
+        f'{{"input":{_or_null(input_json)},"worker":{dump(worker)},'
+        f'"parents":[{told}],"taskId":{dump(task_id)}}}'
+    ).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class CallRules:
+    """The settings that every call obeys, as they were when the deliverer started."""
+
+    base: str
+    authorization: str | None
+    secrets: tuple[bytes, ...]
+    ca_file: str
+    timeout: float
+    max_bytes: int
+    slots: int
+    destinations: Destinations
+
+    @classmethod
+    def from_conf(cls) -> "CallRules":
+        """ValueError, which names the setting and never its secret, when one cannot be used.
+
+        An unusable base URL is not an error here: each call then says so.
+        """
+        return cls(
+            base=conf.CREW_WORKER_BASE_URL,
+            authorization=_check_header(conf.CREW_WORKER_AUTHORIZATION_HEADER),
+            secrets=tuple(map(signing_key, conf.CREW_SIGNING_SECRETS)),
+            ca_file=conf.CREW_WORKER_CA_FILE,
+            timeout=conf.CREW_DELIVERY_TIMEOUT_SECONDS,
+            max_bytes=conf.CREW_MAX_ANSWER_BYTES,
+            slots=conf.CREW_SLOTS,
+            destinations=Destinations.of(conf.CREW_WORKER_BASE_URL, conf.CREW_WORKER_ALLOW_NETS),
+        )
+
+    def url(self, worker: str) -> str:
+        """ValueError when this worker may not be called (S1)."""
+        return _url(self.base, worker)
+
+    def headers(self, delivery: Delivery) -> dict[str, str]:
+        now = str(int(time.time()))
+        message_id = _message_id(delivery)
+        headers = {
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            # The limit on an answer is on what it decodes to; so nothing may need decoding.
+            "Accept-Encoding": "identity",
+            "User-Agent": "crew",
+            "webhook-id": message_id,
+            "webhook-timestamp": now,
+            "X-Crew-Attempt": str(delivery.attempt),
+        }
+        if self.authorization is not None:
+            headers["Authorization"] = self.authorization
+        if self.secrets:
+            signed = f"{message_id}.{now}.".encode() + delivery.body
+            headers["webhook-signature"] = " ".join(_sign(key, signed) for key in self.secrets)
+        return headers
+
+    def timed_out(self) -> str:
+        return f"no complete answer within {self.timeout:g} s"
+
+    def too_large(self) -> str:
+        return f"answer larger than {self.max_bytes} bytes"
+
+
+def no_connection(url: str, why: BaseException | str) -> str:
+    return f"no connection to {url}: {_cause(why)}"
+
+
+def broken(why: BaseException) -> str:
+    return f"{BROKEN}: {_cause(why)}"
+
+
+def tls_context(ca_file: str) -> ssl.SSLContext:
+    """Verifies certificates and host names, by `ca_file` alone or by the system's authorities."""
+    return ssl.create_default_context(cafile=ca_file or None)
+
+
+def refused_encoding(content_encoding: str | None) -> str | None:
+    """The sentence for an answer that would need decoding; None for a plain one."""
+    if (content_encoding or "identity").strip().lower() in ("identity", ""):
+        return None
+    return "the answer is compressed, which was not asked for"
+
+
+def signing_key(secret: str) -> bytes:
+    """The key in a "whsec_<base64>" secret, at least 24 bytes of it. ValueError if it is none."""
+    text = secret.removeprefix("whsec_")
+    try:
+        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if text == secret or len(key) < 24:
+        raise ValueError("CREW_SIGNING_SECRETS must be 'whsec_' and base64 of 24 bytes or more")
+    return key
+
+
+@functools.lru_cache(maxsize=4096)
+def _url(base: str, worker: str) -> str:
+    return worker_url(check_base(base), worker)
+
+
+def _or_null(text: str | None) -> str:
+    return "null" if text is None else text
+
+
+def _message_id(delivery: Delivery) -> str:
+    """Stable per attempt. A digest, because task ids may hold the dots that part a signature."""
+    name = f"{delivery.task_id}\0{delivery.attempt}".encode(errors="surrogatepass")
+    return "msg_" + hashlib.sha256(name).hexdigest()[:32]
+
+
+def _sign(key: bytes, signed: bytes) -> str:
+    return "v1," + base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
+
+
+def _check_header(value: str | None) -> str | None:
+    if value is not None and not (_HEADER_VALUE.fullmatch(value) and value.isascii()):
+        raise ValueError("CREW_WORKER_AUTHORIZATION_HEADER holds what no header can carry")
+    return value
+
+
+def _cause(why: BaseException | str) -> str:
+    """The cause in plain words: libraries put addresses, numbers and class names around it."""
+    if isinstance(why, ssl.SSLCertVerificationError):
+        return f"certificate refused: {why.verify_message}"
+    if isinstance(why, ssl.SSLError):
+        return f"TLS failed: {(why.reason or 'unknown reason').replace('_', ' ').lower()}"
+    if isinstance(why, socket.gaierror):
+        return (why.strerror or "name not found").lower()
+    if isinstance(why, OSError) and why.errno:
+        return os.strerror(why.errno).lower()
+    return safe_text(str(why) or type(why).__name__, 200)

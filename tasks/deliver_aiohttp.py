@@ -1,0 +1,250 @@
+"""The deliverer for thousands of calls in flight: aiohttp, on an event loop in its own thread."""
+
+import asyncio
+import functools
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import aiohttp
+import uvloop
+from yarl import URL
+
+from .decide import Answer
+from .deliver import (
+    BROKEN,
+    CANCELLED,
+    CLOSED,
+    NOT_HTTP,
+    CallRules,
+    Delivery,
+    OnAnswer,
+    broken,
+    no_connection,
+    refused_encoding,
+    tls_context,
+)
+from .destinations import CheckedResolver, CheckedSocket, DestinationError
+from .jsonio import safe_text
+from .names import check_base, check_within
+
+logger = logging.getLogger("tasks.deliver")
+
+# Shorter than what common servers keep idle connections for: a POST that meets a connection
+# the worker is just closing fails, and must not be repeated.
+_KEEPALIVE_SECONDS = 15
+_DNS_SECONDS = 10
+_NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=None)
+
+
+@dataclass(slots=True)
+class _Call:
+    delivery: Delivery
+    started: float
+    # What its answer says if it is cancelled.
+    reason: str = CANCELLED
+
+
+class AiohttpDeliverer:
+    """A `Deliverer`. POST is never repeated: aiohttp retries idempotent methods only."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._calls: _Calls | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self, on_answer: OnAnswer) -> None:
+        loop = uvloop.new_event_loop()
+        calls = _Calls(CallRules.from_conf(), on_answer, loop)
+        opened = threading.Event()
+        run = functools.partial(_run, loop, calls, opened)
+        self._thread = threading.Thread(target=run, name="crew-deliver", daemon=True)
+        self._thread.start()
+        opened.wait()
+        with self._lock:
+            self._loop, self._calls = loop, calls
+
+    def send(self, deliveries: Sequence[Delivery]) -> None:
+        with self._lock:
+            if self._loop is None or self._calls is None:
+                raise RuntimeError("the deliverer is not running")
+            # One wake-up of the loop for the whole batch: it costs more than a call's bookkeeping.
+            self._loop.call_soon_threadsafe(self._calls.begin, tuple(deliveries))
+
+    def cancel(self) -> None:
+        with self._lock:
+            if self._loop is not None and self._calls is not None:
+                self._loop.call_soon_threadsafe(self._calls.cancel)
+
+    def stop(self) -> None:
+        with self._lock:
+            if self._loop is not None and self._calls is not None:
+                self._loop.call_soon_threadsafe(self._calls.stopping.set)
+            self._loop = self._calls = None
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+
+def _run(loop: asyncio.AbstractEventLoop, calls: "_Calls", opened: threading.Event) -> None:
+    loop.run_until_complete(calls.serve(opened))
+    loop.close()
+
+
+class _Calls:
+    """The calls in flight; everything here runs on the loop."""
+
+    def __init__(
+        self, rules: CallRules, on_answer: OnAnswer, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._rules = rules
+        self._tls = tls_context(rules.ca_file)
+        self._on_answer = on_answer
+        self._loop = loop
+        # In the order of their deadlines, because all have the same time to live.
+        self._running: dict[asyncio.Task[Answer], _Call] = {}
+        self._alarm: asyncio.TimerHandle | None = None
+        self.stopping = asyncio.Event()
+
+    async def serve(self, opened: threading.Event) -> None:
+        async with self._open_session() as self._session:
+            opened.set()
+            await self.stopping.wait()
+            self.cancel()
+            if self._running:
+                await asyncio.wait(self._running)
+
+    def begin(self, deliveries: Sequence[Delivery]) -> None:
+        now = time.monotonic()
+        for delivery in deliveries:
+            call = _Call(delivery, now)
+            task = self._loop.create_task(self._call(delivery))
+            self._running[task] = call
+            # Not the end of `_call`: a task cancelled before its first step never runs at all.
+            task.add_done_callback(self._answered)
+        if self._alarm is None:
+            self._set_alarm()
+
+    def cancel(self) -> None:
+        for task in self._running:
+            task.cancel()
+
+    def _answered(self, task: asyncio.Task[Answer]) -> None:
+        call = self._running.pop(task)
+        seconds = time.monotonic() - call.started
+        if task.cancelled():
+            answer = Answer(None, error=call.reason, seconds=seconds)
+        elif error := task.exception():
+            logger.error("Delivery of task %s failed", call.delivery.task_id, exc_info=error)
+            answer = Answer(None, error=f"not delivered: {type(error).__name__}", seconds=seconds)
+        else:
+            answer = task.result()
+        self._on_answer(call.delivery, answer)
+
+    def _set_alarm(self) -> None:
+        """One timer for all: at the deadline of the oldest call."""
+        self._alarm = None
+        if self._running:
+            oldest = next(iter(self._running.values()))
+            left = oldest.started + self._rules.timeout - time.monotonic()
+            self._alarm = self._loop.call_later(max(left, 0.0), self._expire)
+
+    def _expire(self) -> None:
+        latest = time.monotonic() - self._rules.timeout
+        for task, call in self._running.items():
+            if call.started > latest:
+                break
+            call.reason = self._rules.timed_out()
+            task.cancel()
+        # A cancelled call is gone after the next turns of the loop; look again after them.
+        self._loop.call_soon(self._loop.call_soon, self._set_alarm)
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        rules = self._rules
+        connector = aiohttp.TCPConnector(
+            limit=0,  # the scheduler's slots are the limit
+            keepalive_timeout=_KEEPALIVE_SECONDS,
+            ttl_dns_cache=_DNS_SECONDS,
+            resolver=CheckedResolver(rules.destinations),
+            socket_factory=CheckedSocket(rules.destinations, rules.destinations.base_host),
+            ssl=self._tls,
+        )
+        return aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=_NO_TIMEOUT,
+            trust_env=False,
+            auto_decompress=False,
+        )
+
+    async def _call(self, delivery: Delivery) -> Answer:
+        started = time.monotonic()
+        url = ""
+        try:
+            url = self._rules.url(delivery.worker)
+            answer = await self._post(_prepared(self._rules.base, url), delivery, started)
+        except DestinationError as error:
+            return _no_answer(no_connection(url, str(error)), started)
+        except ValueError as error:
+            return _no_answer(str(error), started)
+        except (aiohttp.ClientError, OSError) as error:
+            return _no_answer(_reason(error, url), started)
+        return answer
+
+    async def _post(self, url: URL, delivery: Delivery, started: float) -> Answer:
+        response = await self._session.post(
+            url,
+            data=delivery.body,
+            headers=self._rules.headers(delivery),
+            allow_redirects=False,
+        )
+        try:
+            body = b""
+            error = refused_encoding(response.headers.get("Content-Encoding"))
+            while not error and (part := await response.content.readany()):
+                body = body + part if body else part
+                if len(body) > self._rules.max_bytes:
+                    error = self._rules.too_large()
+        finally:
+            # Gives the connection back if the answer was read to its end, else closes it.
+            response.close() if not response.content.is_eof() else response.release()
+        if error:
+            return _no_answer(error, started)
+        retry_after = response.headers.get("Retry-After")
+        return Answer(
+            response.status,
+            body,
+            retry_after if retry_after is None else safe_text(retry_after, 200),
+            seconds=time.monotonic() - started,
+        )
+
+
+@functools.lru_cache(maxsize=4096)
+def _prepared(base: str, url: str) -> URL:
+    prepared = URL(url, encoded=True)
+    check_within(str(prepared), check_base(base))
+    return prepared
+
+
+def _no_answer(error: str, started: float) -> Answer:
+    return Answer(None, error=error, seconds=time.monotonic() - started)
+
+
+def _reason(error: Exception, url: str) -> str:
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            return no_connection(url, error.certificate_error)
+        case aiohttp.ClientConnectorError():
+            return no_connection(url, error.os_error)
+        case aiohttp.ServerDisconnectedError():
+            return CLOSED
+        case aiohttp.ClientResponseError():
+            return NOT_HTTP
+        case aiohttp.ClientPayloadError():
+            return BROKEN
+        case OSError():
+            return broken(error)
+    return f"not delivered: {type(error).__name__}"

@@ -1,0 +1,200 @@
+"""Which network addresses a worker may be called at (S3), and sockets that go nowhere else.
+
+The check is made on the resolved address a socket is about to connect to, never on a name: a
+name may answer with a public address first and a private one later.
+"""
+
+import ipaddress
+import socket
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.resolver import ThreadedResolver
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _networks(*texts: str) -> tuple[Network, ...]:
+    return tuple(map(ipaddress.ip_network, texts))
+
+
+# `ipaddress.is_global` calls some of these public (224.0.0.1, 192.88.99.1, fec0::1), so the
+# ranges are spelled out.
+_NEVER = _networks(
+    "169.254.0.0/16",  # link-local, with the metadata services of most clouds
+    "100.100.100.200/32",  # metadata: Alibaba
+    "192.0.0.0/24",  # IETF protocols; metadata: Oracle
+    "168.63.129.16/32",  # metadata: Azure
+    "fd00:ec2::/32",  # metadata: AWS
+    "fd20:ce::/32",  # metadata: Google
+    "fe80::/10",
+    "fec0::/10",  # site-local, withdrawn
+    "0.0.0.0/8",
+    "224.0.0.0/4",
+    "240.0.0.0/4",  # reserved, and broadcast
+    "192.0.2.0/24",  # documentation, as the next three
+    "198.51.100.0/24",
+    "203.0.113.0/24",
+    "2001:db8::/32",
+    "192.88.99.0/24",  # 6to4 relays, withdrawn
+    "2001::/23",  # Teredo, ORCHID and other protocols
+    "3fff::/20",  # documentation
+    "ff00::/8",
+)
+_LOCAL = _networks(
+    "127.0.0.0/8",
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "100.64.0.0/10",  # carrier-grade NAT
+    "198.18.0.0/15",  # benchmarks
+    "::1/128",
+    "fc00::/7",
+)
+# All other IPv6 is unassigned.
+_PUBLIC_IPV6 = ipaddress.IPv6Network("2000::/3")
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+
+class DestinationError(ValueError):
+    """This address is not one that workers may be called at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Destinations:
+    """Public addresses are allowed; local ones only in `nets`, or for the operator's own host.
+
+    A call whose host is `base_host`, the host of the workers' base URL, may go to whatever
+    local address that name has: the operator chose it. Link-local, metadata, multicast and
+    reserved addresses are refused for every host and whatever `nets` says.
+    """
+
+    base_host: str = ""
+    nets: tuple[Network, ...] = ()
+
+    @classmethod
+    def of(cls, base: str, nets: Iterable[str]) -> "Destinations":
+        """ValueError when a network is not in CIDR form."""
+        return cls(_plain(urlsplit(base).hostname or ""), _networks(*nets))
+
+    def check(self, host: str, address: str) -> None:
+        # A link-local address may carry its interface: fe80::1%eth0.
+        try:
+            given = ipaddress.ip_address(address.partition("%")[0])
+        except ValueError:
+            raise DestinationError(f"{address!r} is not an IP address") from None
+        meant = _meant(given)
+        if _within(given, _NEVER) or _within(meant, _NEVER) or _is_unassigned(meant):
+            raise DestinationError(f"{address} is an address that workers are never called at")
+        if not _within(meant, _LOCAL) or _plain(host) == self.base_host:
+            return
+        if not (_within(meant, self.nets) or _within(given, self.nets)):
+            raise DestinationError(f"{address} is a local address outside CREW_WORKER_ALLOW_NETS")
+
+    def check_literal(self, host: str) -> None:
+        """Check a host that is itself an address, in any spelling; let names pass."""
+        host = _plain(host)
+        try:
+            self.check(host, str(ipaddress.ip_address(host.partition("%")[0])))
+        except DestinationError:
+            raise
+        except ValueError:
+            # Decimal, hexadecimal, octal and short IPv4 forms, as every resolver reads them.
+            try:
+                packed = socket.inet_aton(host)
+            except OSError:
+                return
+            self.check(host, socket.inet_ntoa(packed))
+
+
+def connect(
+    destinations: Destinations,
+    host: str,
+    port: int,
+    timeout: float | None,
+    opened: Callable[[socket.socket], None],
+) -> socket.socket:
+    """A socket connected to the first address of `host` that answers; all are checked first.
+
+    `opened` is told each socket before it connects, so that another thread can end the wait.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    for *_, address in found:
+        destinations.check(host, str(address[0]))
+    failure: OSError = OSError(f"{host} has no address")
+    for family, kind, protocol, _, address in found:
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(timeout)
+            opened(sock)
+            sock.connect(address)
+        except OSError as error:
+            sock.close()
+            failure = error
+        else:
+            return sock
+    raise failure
+
+
+class CheckedResolver(AbstractResolver):
+    """For aiohttp: a name is resolved to allowed addresses, or refused."""
+
+    def __init__(self, destinations: Destinations) -> None:
+        self._destinations = destinations
+        self._resolver = ThreadedResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        found = await self._resolver.resolve(host, port, family)
+        for result in found:
+            self._destinations.check(host, result["host"])
+        return found
+
+    async def close(self) -> None:
+        await self._resolver.close()
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedSocket:
+    """For aiohttp's `socket_factory`: it makes the socket for each address it connects to.
+
+    aiohttp asks no resolver about a host that is an address, so this is the check that nothing
+    gets round. The host is not told here; every call goes to `host`, the one of the base URL.
+    """
+
+    destinations: Destinations
+    host: str
+
+    def __call__(self, info: tuple[Any, ...]) -> socket.socket:
+        family, kind, protocol, _, address = info
+        self.destinations.check(self.host, str(address[0]))
+        return socket.socket(family, kind, protocol)
+
+
+def _plain(host: str) -> str:
+    return host.strip("[]").rstrip(".").lower()
+
+
+def _meant(address: Address) -> Address:
+    """The IPv4 address that an IPv6 one stands for, where it does."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+    return address.ipv4_mapped or address.sixtofour or address
+
+
+def _within(address: Address, networks: Iterable[Network]) -> bool:
+    # An address is never in a network of the other version, so both may be mixed.
+    return any(address in network for network in networks)
+
+
+def _is_unassigned(address: Address) -> bool:
+    if isinstance(address, ipaddress.IPv4Address):
+        return False
+    return address not in _PUBLIC_IPV6 and not _within(address, _LOCAL)

@@ -1,0 +1,67 @@
+"""`manage.py runscheduler`: a shell around `scheduler.Scheduler`."""
+
+import fcntl
+import os
+import signal
+from argparse import ArgumentParser
+from typing import Any, TextIO
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import connection
+
+from ...conf import conf
+from ...heart import bury_others
+from ...scheduler import Scheduler
+
+
+class Command(BaseCommand):
+    help = (
+        "Deliver ready tasks to their workers until stopped. SIGTERM or Ctrl-C lets running calls "
+        "finish (CREW_DRAIN_SECONDS at most); a second one exits at once."
+    )
+    requires_migrations_checks = True
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--slots", type=int, default=conf.CREW_SLOTS, help="calls in flight (CREW_SLOTS)"
+        )
+        parser.add_argument(
+            "--once", action="store_true", help="run until nothing is due, then exit"
+        )
+
+    def handle(self, *args: Any, slots: int, once: bool, **options: Any) -> None:
+        if slots < 1:
+            raise CommandError("--slots must be at least 1")
+        lock = _only_one_on_sqlite()
+        scheduler = Scheduler(slots=slots, once=once)
+        if lock:
+            bury_others(scheduler.me)  # whoever held the lock before is dead
+
+        def stop(*_: Any) -> None:
+            signal.signal(signal.SIGTERM, _exit_now)
+            signal.signal(signal.SIGINT, _exit_now)
+            scheduler.stop()
+
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
+        scheduler.run()
+
+
+def _exit_now(*_: Any) -> None:
+    os._exit(1)
+
+
+def _only_one_on_sqlite() -> TextIO | None:
+    """Take the file lock that lets one scheduler work on a SQLite file; the kernel frees it."""
+    if connection.vendor != "sqlite" or connection.is_in_memory_db():  # type: ignore[attr-defined]
+        return None
+    path = f"{connection.settings_dict['NAME']}-scheduler.lock"
+    lock = open(path, "a+")  # noqa: SIM115  held as long as the process
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise CommandError(
+            "A scheduler is already running on this SQLite database, which takes only one. "
+            "Stop it first, or use PostgreSQL (DATABASE_URL) for several."
+        ) from error
+    return lock

@@ -1,0 +1,224 @@
+"""The loop that joins claim, deliver and settle: slots, wake-ups, drain.
+
+    while running:  settle the answers there are -> claim up to the free slots -> deliver
+
+One thread speaks to the database; the deliverer's threads only put answers into a queue.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from typing import Protocol
+
+from django.db import DatabaseError, InterfaceError, connection
+from django.utils import timezone
+from django.utils.module_loading import import_string
+
+from . import claim, publish, settle
+from .conf import conf
+from .decide import Answer, Failed, Limits, decide
+from .deliver import Delivery, make_deliverer, payload
+from .heart import Heart
+from .names import new_id
+from .settle import Returned, Settlement
+
+logger = logging.getLogger(__name__)
+
+POLL = 1.0  # seconds: the truth, where a wake-up is only a hint
+CROWDED_POLL = 0.1  # seconds: due tasks are there, but others have their room or their lock
+PEEK = 0.02  # seconds between two looks at SQLite's data_version
+BATCH = 500  # settlements in one transaction
+RETRY_MOST = 5.0  # seconds between two tries while the database is away
+
+
+class Throttler(Protocol):
+    """What an embedder supplies by CREW_THROTTLER, beside the limit that each worker's row has.
+
+    Both are called in the scheduler's own thread and must not block.
+    """
+
+    def push(self, task_id: str, worker: str) -> float:
+        """Seconds to keep a task back, 0 to send it now. A task kept back is claimed anew."""
+
+    def pop(self, task_id: str, worker: str) -> None:
+        """A delivery that `push` let through has ended."""
+
+
+class Scheduler:
+    """One scheduler process: up to `slots` calls in flight."""
+
+    def __init__(self, *, slots: int | None = None, once: bool = False) -> None:
+        self.slots = slots or conf.CREW_SLOTS
+        self.once = once
+        self.me = new_id()
+        self._wake = publish.work_arrived
+        self._answers: deque[tuple[Delivery, Answer]] = deque()
+        self._in_flight: dict[tuple[str, int], claim.Lease] = {}
+        self._unsettled: list[Settlement] = []
+        self._busy: Counter[str] = Counter()
+        self._resume_after = claim.START
+        self._stop_at: float | None = None
+        self._failures = 0
+        self._data_version: int | None = None
+        self._deliverer = make_deliverer(conf.CREW_DELIVERER)
+        self._throttler: Throttler | None = (
+            import_string(conf.CREW_THROTTLER)() if conf.CREW_THROTTLER else None
+        )
+        self._heart = Heart(self.me, slots=self.slots, wake=self._wake)
+        self._heart.on_lost = self._deliverer.cancel
+
+    def run(self) -> None:
+        """Work until `stop` was called and the calls in flight are settled or out of time.
+
+        With `once`: until nothing is due and nothing in flight.
+        """
+        self._heart.start()
+        self._deliverer.start(self._on_answer)
+        logger.info("Scheduler %s started with %s slots", self.me, self.slots)
+        try:
+            while self._goes_on():
+                wait = self._safe_tick()
+                if self.once and wait and self._is_idle() and not self._failures:
+                    break
+                self._rest(wait)
+        finally:
+            self._deliverer.stop()
+            self._heart.stop(gone=self._is_idle())
+            logger.info("Scheduler %s stopped", self.me)
+
+    def stop(self) -> None:
+        """Claim no more; end when all calls in flight are settled, or at the drain limit."""
+        self._stop_at = time.monotonic() + conf.CREW_DRAIN_SECONDS
+        self._wake.set()
+
+    def tick(self) -> float:
+        """One turn: settle what is answered, claim, deliver. Return the seconds to rest."""
+        self._settle_answers()
+        free = self.slots - len(self._in_flight) - len(self._unsettled)
+        if self._stop_at is not None or free <= 0 or not self._heart.is_beating:
+            return POLL
+        claimed = claim.claim(
+            self.me,
+            slots=free,
+            total=self.slots,
+            busy=self._busy,
+            resume_after=self._resume_after,
+        )
+        self._resume_after = claimed.resume_after
+        self._send(claimed.leases)
+        if claimed.more:
+            return 0.0 if claimed.leases else CROWDED_POLL
+        if claimed.leases:
+            # What was just sent may be answered by now; a full rest waits for nothing else.
+            return POLL if not self.once else CROWDED_POLL
+        return POLL if claimed.wait is None else min(POLL, claimed.wait + 0.001)
+
+    # --- The turn, step by step ---
+
+    def _settle_answers(self) -> None:
+        while self._answers and len(self._unsettled) < BATCH:
+            self._unsettled.append(self._settlement(*self._answers.popleft()))
+        if not self._unsettled:
+            return
+        settle.settle_each(self._unsettled)
+        self._unsettled.clear()
+        if self._answers:
+            self._wake.set()
+
+    def _settlement(self, delivery: Delivery, answer: Answer) -> Settlement:
+        lease = self._in_flight.pop((delivery.task_id, delivery.attempt))
+        self._busy[lease.worker] -= 1
+        if self._throttler:
+            self._throttler.pop(lease.task_id, lease.worker)
+        limits = Limits(
+            conf.CREW_MAX_ANSWER_BYTES, conf.CREW_MAX_INPUT_BYTES, conf.CREW_MAX_CHILDREN
+        )
+        try:
+            outcome = decide(answer, workgroup=lease.workgroup, limits=limits, now=timezone.now())
+        except Exception as error:
+            logger.exception("The answer to task %s could not be read", lease.task_id)
+            return Settlement(lease, Failed(f"the answer could not be read: {error!r}"[:4_096]))
+        return Settlement(lease, outcome, answer.status)
+
+    def _send(self, leases: Sequence[claim.Lease]) -> None:
+        deliveries = []
+        for lease in leases:
+            wait = self._throttler.push(lease.task_id, lease.worker) if self._throttler else 0.0
+            if wait > 0:
+                self._unsettled.append(Settlement(lease, Returned(wait)))
+            elif lease.too_large:
+                self._unsettled.append(Settlement(lease, Failed(lease.too_large)))
+            else:
+                self._in_flight[lease.task_id, lease.attempt] = lease
+                self._busy[lease.worker] += 1
+                body = payload(lease.task_id, lease.worker, lease.input_json, lease.parents)
+                deliveries.append(Delivery(lease.task_id, lease.attempt, lease.worker, body))
+        if self._unsettled:
+            self._wake.set()
+        if deliveries:
+            self._deliverer.send(deliveries)
+
+    def _on_answer(self, delivery: Delivery, answer: Answer) -> None:
+        """Called from the deliverer's threads."""
+        self._answers.append((delivery, answer))
+        self._wake.set()
+
+    # --- Around the turn ---
+
+    def _safe_tick(self) -> float:
+        """A turn that outlives every error; settlements not written are tried again."""
+        try:
+            wait = self.tick()
+        except Exception as error:  # noqa: BLE001  the loop must outlive every error
+            self._failures += 1
+            if self._failures == 1:
+                known = isinstance(error, DatabaseError | InterfaceError)
+                logger.warning("A turn failed: %s; trying again", error, exc_info=not known)
+            self._reconnect()
+            return min(RETRY_MOST, 0.05 * 2**self._failures) * random.uniform(0.8, 1.2)  # noqa: S311
+        if self._failures:
+            logger.info("Turns work again after %s failures", self._failures)
+            self._failures = 0
+        return wait
+
+    def _reconnect(self) -> None:
+        if connection.in_atomic_block:
+            return  # a test's own transaction
+        try:
+            connection.close()
+        except DatabaseError:
+            logger.debug("A broken connection could not be closed", exc_info=True)
+
+    def _goes_on(self) -> bool:
+        if self._stop_at is None:
+            return True
+        return not self._is_idle() and time.monotonic() < self._stop_at
+
+    def _is_idle(self) -> bool:
+        return not (self._in_flight or self._answers or self._unsettled)
+
+    def _rest(self, seconds: float) -> None:
+        """Sleep until there is something to do, at most so long."""
+        if self._stop_at is not None:
+            seconds = min(seconds, max(0.0, self._stop_at - time.monotonic()))
+        deadline = time.monotonic() + seconds
+        peeking = connection.vendor == "sqlite" and not self._failures
+        while not self._wake.is_set():
+            left = deadline - time.monotonic()
+            if left <= 0 or (peeking and self._others_wrote()):
+                break
+            self._wake.wait(min(left, PEEK) if peeking else left)
+        self._wake.clear()
+
+    def _others_wrote(self) -> bool:
+        """Whether another connection committed to the SQLite file since the last look."""
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA data_version")
+            (version,) = cursor.fetchone()
+        changed = version != self._data_version
+        self._data_version = version
+        return changed
+

@@ -1,0 +1,263 @@
+"""Outcomes and all that follows from them are written, in one transaction per batch.
+
+Everything is fenced by (task id, attempt, leased_by): an answer whose lease is no longer held
+changes nothing. Locks are taken in the order groups, keys, tasks, children, each by id.
+"""
+
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from django.db import DatabaseError, OperationalError, transaction
+
+from . import create, publish
+from .claim import Lease, find_lost
+from .decide import MAX_ERROR, Completed, Delays, Failed, Held
+from .errors import InvalidInputError
+from .jsonio import dump
+from .sql import on_postgres, run
+from .sql import settle as sql
+
+logger = logging.getLogger(__name__)
+
+RESCUED_AT_ONCE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """The lease was lost with its scheduler."""
+
+    error: str = "abandoned: the scheduler that ran this attempt died"
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """Never sent: back it goes for `seconds`, and no attempt is used up."""
+
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What became of one lease. `status` is the HTTP status, if there was one."""
+
+    lease: Lease
+    outcome: Completed | Failed | Held | Abandoned | Returned
+    status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """How many settlements took effect, and how many came too late."""
+
+    live: int = 0
+    late: int = 0
+
+
+def settle(settlements: Sequence[Settlement]) -> Settled:
+    """Write a batch whole, or raise DatabaseError and write nothing of it."""
+    with transaction.atomic():
+        return _settle(settlements)
+
+
+def settle_each(settlements: Sequence[Settlement]) -> Settled:
+    """Write a batch; if it fails as a whole, find the settlement at fault by halves.
+
+    A single settlement that the database refuses for what it holds becomes a failure of its
+    task, so that one poisoned answer never blocks the others. A lost connection, a deadlock and
+    the like (OperationalError) are raised: the caller tries again.
+    """
+    try:
+        return settle(settlements)
+    except OperationalError:
+        raise
+    except (DatabaseError, InvalidInputError) as error:
+        if len(settlements) == 1:
+            logger.exception("The answer to task %s was refused", settlements[0].lease.task_id)
+            failed = Failed(f"the answer could not be stored: {error}"[:MAX_ERROR])
+            return settle([replace(settlements[0], outcome=failed)])
+    middle = len(settlements) // 2
+    first, second = settle_each(settlements[:middle]), settle_each(settlements[middle:])
+    return Settled(first.live + second.live, first.late + second.late)
+
+
+def rescue(*, lease_seconds: float) -> int:
+    """Give back the tasks of one scheduler that died; return how many, -1 when none had died.
+
+    At most 200 at a time; call again until it returns -1.
+    """
+    with transaction.atomic():
+        leases = find_lost(lease_seconds=lease_seconds, most=RESCUED_AT_ONCE)
+        if leases is None:
+            return -1
+        if leases:
+            _settle([Settlement(lease, Abandoned()) for lease in leases])
+            publish.wake_schedulers()
+        return len(leases)
+
+
+def _settle(settlements: Sequence[Settlement]) -> Settled:
+    groups = {
+        id_: bool(paused)
+        for id_, paused in run(
+            sql.GROUPS, {"groups": dump(sorted({s.lease.group_id for s in settlements}))}
+        )
+    }
+    keyed = sorted({s.lease.group_id for s in settlements if s.lease.key})
+    if keyed:
+        run(sql.KEY_LOCKS, {"groups": dump(keyed)})
+    settlements = _refuse_children(settlements)
+    live_keys = _write_outcomes(settlements)
+    live = [s for s in settlements if (s.lease.task_id, s.lease.attempt) in live_keys]
+    updated = [(s.lease.group_id, s.lease.task_id) for s in live]
+    completed = [s.lease.task_id for s in live if isinstance(s.outcome, Completed)]
+    if keyed:
+        merged = _share_with_duplicates([s for s in live if s.lease.key])
+        updated += [(group_id, id_) for id_, group_id, _ in merged]
+        completed += [id_ for id_, _, is_complete in merged if is_complete]
+    if completed:
+        run(sql.FREE_CHILDREN, {"ids": dump(completed)})
+    _create_children(live, groups)
+    updated += _delay_children(live)
+    _hold_workgroups(live)
+    publish.tasks_changed(dict.fromkeys(updated))
+    if len(live) < len(settlements):
+        _record_late([s for s in settlements if (s.lease.task_id, s.lease.attempt) not in live_keys])
+    return Settled(len(live), len(settlements) - len(live))
+
+
+def _write_outcomes(settlements: Sequence[Settlement]) -> set[tuple[str, int]]:
+    rows = {"rows": "[" + ",".join(map(_row, settlements)) + "]"}
+    if on_postgres():
+        return {(id_, attempt) for id_, attempt in run(sql.OUTCOMES, rows)}
+    live = {(id_, attempt) for id_, attempt in run(sql.LIVE, rows)}
+    run(sql.HISTORY, rows)
+    run(sql.WRITE, rows)
+    return live
+
+
+def _row(settlement: Settlement) -> str:
+    """The settlement as JSON; the output is spliced in as it came."""
+    lease, outcome = settlement.lease, settlement.outcome
+    head = json.dumps(
+        {
+            "id": lease.task_id,
+            "attempt": lease.attempt,
+            "leased_by": lease.leased_by,
+            "outcome": _kind(outcome),
+            "error": _error(outcome),
+            "note": getattr(outcome, "note", ""),
+            "status": settlement.status,
+            "wait": getattr(outcome, "seconds", 0.0),
+        }
+    )
+    output = getattr(outcome, "output", None)
+    return f'{head[:-1]},"output":{output or "null"}}}'
+
+
+def _kind(outcome: Completed | Failed | Held | Abandoned | Returned) -> str:
+    return type(outcome).__name__.lower()
+
+
+def _error(outcome: Completed | Failed | Held | Abandoned | Returned) -> str:
+    return getattr(outcome, "error", "")
+
+
+def _refuse_children(settlements: Sequence[Settlement]) -> list[Settlement]:
+    """Children whose ids are taken make their answer a failure; nothing of it is created."""
+    makers = [s for s in settlements if isinstance(s.outcome, Completed) and s.outcome.children]
+    if not makers:
+        return list(settlements)
+    ids = [child.id for s in makers for child in s.outcome.children]  # type: ignore[union-attr]
+    taken = set(create.known(ids))
+    checked = []
+    for settlement in settlements:
+        children = getattr(settlement.outcome, "children", ())
+        clash = next((child.id for child in children if child.id in taken), None)
+        if clash is not None:
+            settlement = _failed(settlement, f"child id {clash!r} is in use already")
+        taken.update(child.id for child in children)
+        checked.append(settlement)
+    return checked
+
+
+def _failed(settlement: Settlement, error: str) -> Settlement:
+    delays = getattr(settlement.outcome, "delays", Delays())
+    return replace(settlement, outcome=Failed(error[:MAX_ERROR], None, delays))
+
+
+def _share_with_duplicates(live: Sequence[Settlement]) -> list[tuple[Any, ...]]:
+    rows = [
+        {
+            "id": s.lease.task_id,
+            "outcome": _kind(s.outcome),
+            "error": _error(s.outcome),
+            "wait": getattr(s.outcome, "seconds", 0.0),
+        }
+        for s in live
+    ]
+    return run(sql.DUPLICATES, {"rows": dump(rows)}) if rows else []
+
+
+def _create_children(live: Sequence[Settlement], paused: dict[str, bool]) -> None:
+    """All children of each answer; their maker, complete by now, is their last parent."""
+    for settlement in sorted(live, key=lambda s: s.lease.group_id):
+        children = getattr(settlement.outcome, "children", ())
+        if children:
+            lease = settlement.lease
+            create.insert(
+                lease.group_id,
+                children,
+                complete=set(),
+                paused=paused[lease.group_id],
+                created_by=lease.task_id,
+            )
+
+
+def _delay_children(live: Sequence[Settlement]) -> list[tuple[str, str]]:
+    rows = [
+        {"id": s.lease.task_id, "wait": s.outcome.delays.children}
+        for s in live
+        if isinstance(s.outcome, Completed | Failed | Held) and s.outcome.delays.children
+    ]
+    delayed = run(sql.DELAY_CHILDREN, {"rows": dump(rows)}) if rows else []
+    return [(group_id, id_) for id_, group_id in delayed]
+
+
+def _hold_workgroups(live: Sequence[Settlement]) -> None:
+    holds: defaultdict[str, tuple[float, str]] = defaultdict(lambda: (0.0, ""))
+    for s in live:
+        if isinstance(s.outcome, Completed | Failed | Held) and s.lease.workgroup:
+            wait = (s.outcome.delays.workgroup, s.lease.task_id)
+            holds[s.lease.workgroup] = max(holds[s.lease.workgroup], wait)
+    rows = [
+        {"name": name, "wait": wait, "by": by}
+        for name, (wait, by) in sorted(holds.items())
+        if wait
+    ]
+    if rows:
+        run(sql.HOLD, {"rows": dump(rows)})
+        publish.workgroup_changed(row["name"] for row in rows)  # type: ignore[misc]
+
+
+def _record_late(late: Sequence[Settlement]) -> None:
+    rows = [
+        {
+            "id": s.lease.task_id,
+            "attempt": s.lease.attempt,
+            "outcome": _kind(s.outcome),
+            "status": s.status,
+            "error": _error(s.outcome),
+        }
+        for s in late
+    ]
+    run(sql.LATE, {"rows": dump(rows)})
+    for s in late:
+        logger.warning(
+            "Task %s: the answer to attempt %s came late and was dropped",
+            s.lease.task_id,
+            s.lease.attempt,
+        )

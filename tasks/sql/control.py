@@ -1,0 +1,93 @@
+"""Statements of what people do."""
+
+from . import statement
+
+# Every task of the group, locked in id order: the order in which settles lock theirs.
+LOCK_TASKS = statement(
+    postgresql="""
+        SELECT count(*) FROM (SELECT t.id FROM crew_task t
+            WHERE t.group_id = %(group)s AND (%(ids)s::jsonb IS NULL
+               OR t.id IN (SELECT jsonb_array_elements_text(%(ids)s::jsonb)))
+            ORDER BY t.id FOR NO KEY UPDATE) locked
+    """,
+    sqlite="SELECT 0",
+)
+
+# End the open attempts of these tasks (all of the group when ids is null) without an outcome.
+CANCEL_ATTEMPTS = statement(
+    postgresql="""
+        INSERT INTO crew_attempt (task_id, number, worker, scheduler, outcome, error, note,
+                                  started_at, finished_at, late_outcome, late_error)
+        SELECT t.id, t.attempt, t.worker, t.leased_by, 'cancelled', %(why)s, '', t.leased_at,
+               {now}, '', ''
+        FROM crew_task t WHERE t.group_id = %(group)s AND t.leased_by IS NOT NULL
+         AND (%(ids)s::jsonb IS NULL
+              OR t.id IN (SELECT jsonb_array_elements_text(%(ids)s::jsonb)))
+    """,
+    sqlite="""
+        INSERT INTO crew_attempt (task_id, number, worker, scheduler, outcome, error, note,
+                                  started_at, finished_at, late_outcome, late_error)
+        SELECT t.id, t.attempt, t.worker, t.leased_by, 'cancelled', %(why)s, '', t.leased_at,
+               {now}, '', ''
+        FROM crew_task t WHERE t.group_id = %(group)s AND t.leased_by IS NOT NULL
+         AND (%(ids)s IS NULL OR t.id IN (SELECT value FROM json_each(%(ids)s)))
+    """,
+)
+
+# Count the pending parents of these tasks (all of the group when ids is null) from the edges.
+RECOUNT = statement(
+    postgresql="""
+        UPDATE crew_task t SET pending_parents = counted.n
+        FROM (SELECT c.id, count(p.id) FILTER (WHERE NOT p.is_complete) AS n
+              FROM crew_task c LEFT JOIN crew_parentedge e ON e.child_id = c.id
+              LEFT JOIN crew_task p ON p.id = e.parent_id
+              WHERE c.group_id = %(group)s AND (%(ids)s::jsonb IS NULL
+                 OR c.id IN (SELECT jsonb_array_elements_text(%(ids)s::jsonb)))
+              GROUP BY c.id) counted
+        WHERE t.id = counted.id AND t.pending_parents <> counted.n
+    """,
+    sqlite="""
+        UPDATE crew_task AS t SET pending_parents = counted.n
+        FROM (SELECT c.id, count(p.id) FILTER (WHERE NOT p.is_complete) AS n
+              FROM crew_task c LEFT JOIN crew_parentedge e ON e.child_id = c.id
+              LEFT JOIN crew_task p ON p.id = e.parent_id
+              WHERE c.group_id = %(group)s AND (%(ids)s IS NULL
+                 OR c.id IN (SELECT value FROM json_each(%(ids)s)))
+              GROUP BY c.id) counted
+        WHERE t.id = counted.id AND t.pending_parents <> counted.n
+    """,
+)
+
+# Tasks that lose their last parent when these go: the next round of a deletion.
+ORPHANS = statement(
+    postgresql="""
+        SELECT DISTINCT e.child_id FROM crew_parentedge e
+        WHERE e.parent_id IN (SELECT jsonb_array_elements_text(%(ids)s::jsonb))
+          AND NOT EXISTS (
+            SELECT FROM crew_parentedge other WHERE other.child_id = e.child_id
+             AND other.parent_id NOT IN (SELECT jsonb_array_elements_text(%(going)s::jsonb)))
+    """,
+    sqlite="""
+        SELECT DISTINCT e.child_id FROM crew_parentedge e
+        WHERE e.parent_id IN (SELECT value FROM json_each(%(ids)s))
+          AND NOT EXISTS (
+            SELECT 1 FROM crew_parentedge other WHERE other.child_id = e.child_id
+             AND other.parent_id NOT IN (SELECT value FROM json_each(%(going)s)))
+    """,
+)
+
+# All ancestors of these tasks, each once.
+ANCESTORS = statement(
+    postgresql="""
+        WITH RECURSIVE up AS (
+            SELECT jsonb_array_elements_text(%(ids)s::jsonb) AS id
+            UNION SELECT e.parent_id FROM up JOIN crew_parentedge e ON e.child_id = up.id
+        ) SELECT id FROM up
+    """,
+    sqlite="""
+        WITH RECURSIVE up(id) AS (
+            SELECT value FROM json_each(%(ids)s)
+            UNION SELECT e.parent_id FROM up JOIN crew_parentedge e ON e.child_id = up.id
+        ) SELECT id FROM up
+    """,
+)

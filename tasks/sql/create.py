@@ -1,0 +1,97 @@
+"""Statements of the create."""
+
+from . import statement
+
+_COLUMNS = """id, group_id, name, worker, workgroup, key, input, output, errors,
+    remaining_attempts, is_paused, is_complete, is_seed, run_after, error_delay_in_seconds,
+    priority, created_at, completed_at, pending_parents, created_by,
+    attempt, held_count, rescues"""
+
+# All tasks of one call. Those without a createdAt get the time of now, a microsecond apart, in
+# the order in which they were given.
+TASKS = statement(
+    postgresql=f"""
+        INSERT INTO crew_task ({_COLUMNS})
+        SELECT n.id, %(group)s, n.name, n.worker, n.workgroup, n.key, n.input, n.output,
+            n.errors, n.remaining_attempts, n.is_paused OR %(paused)s, n.is_complete, n.is_seed,
+            coalesce(n.run_after, {{now}}) , n.error_delay, n.priority,
+            coalesce(n.created_at, {{now}} + n.place * interval '1 microsecond'),
+            CASE WHEN n.is_complete THEN {{now}} END, n.pending, n.created_by, 0, 0, 0
+        FROM jsonb_to_recordset(%(tasks)s::jsonb) AS n(
+            id text, name text, worker text, workgroup text, key text, input jsonb,
+            output jsonb, errors jsonb, remaining_attempts int, is_paused bool,
+            is_complete bool, is_seed bool, run_after timestamptz, error_delay int,
+            priority int, created_at timestamptz, pending int, created_by text, place int)
+    """,
+    sqlite=f"""
+        INSERT INTO crew_task ({_COLUMNS})
+        SELECT v ->> 'id', %(group)s, v ->> 'name', v ->> 'worker', v ->> 'workgroup',
+            v ->> 'key', nullif(v -> 'input', 'null'), nullif(v -> 'output', 'null'),
+            v -> 'errors', v ->> 'remaining_attempts', v ->> 'is_paused' OR %(paused)s,
+            v ->> 'is_complete', v ->> 'is_seed', coalesce(v ->> 'run_after', {{now}}),
+            v ->> 'error_delay', v ->> 'priority',
+            coalesce(v ->> 'created_at', {{now}} || printf('%%03d', min(999, v ->> 'place'))),
+            CASE WHEN v ->> 'is_complete' THEN {{now}} END, v ->> 'pending',
+            v ->> 'created_by', 0, 0, 0
+        FROM (SELECT value AS v FROM json_each(%(tasks)s))
+    """,
+)
+
+EDGES = statement(
+    postgresql="""
+        INSERT INTO crew_parentedge (child_id, parent_id, position)
+        SELECT e ->> 0, e ->> 1, (e ->> 2)::int FROM jsonb_array_elements(%(edges)s::jsonb) AS e
+    """,
+    sqlite="""
+        INSERT INTO crew_parentedge (child_id, parent_id, position)
+        SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(%(edges)s)
+    """,
+)
+
+WORKERS = statement(
+    postgresql="""
+        INSERT INTO crew_worker (name)
+        SELECT w FROM jsonb_array_elements_text(%(workers)s::jsonb) AS w
+        WHERE NOT EXISTS (SELECT FROM crew_worker known WHERE known.name = w)
+        ON CONFLICT DO NOTHING
+    """,
+    sqlite="""
+        INSERT OR IGNORE INTO crew_worker (name)
+        SELECT value FROM json_each(%(workers)s) WHERE true
+    """,
+)
+
+# Count the new tasks into the group, if it has room; no row means it has not.
+COUNT_IN = statement(
+    postgresql="""
+        UPDATE crew_taskgroup SET task_count = task_count + %(n)s
+        WHERE id = %(group)s AND task_count + %(n)s <= %(most)s RETURNING task_count
+    """,
+    sqlite="""
+        UPDATE crew_taskgroup SET task_count = task_count + %(n)s
+        WHERE id = %(group)s AND task_count + %(n)s <= %(most)s RETURNING task_count
+    """,
+)
+
+# The group, kept from being deleted, paused or reset until this transaction ends.
+GROUP = statement(
+    postgresql="SELECT id, is_paused, task_count FROM crew_taskgroup WHERE id = %(group)s FOR KEY SHARE",
+    sqlite="SELECT id, is_paused, task_count FROM crew_taskgroup WHERE id = %(group)s",
+)
+
+# The same against everything, running attempts' settles included.
+GROUP_ALONE = statement(
+    postgresql="SELECT id, is_paused, task_count FROM crew_taskgroup WHERE id = %(group)s FOR UPDATE",
+    sqlite="SELECT id, is_paused, task_count FROM crew_taskgroup WHERE id = %(group)s",
+)
+
+KNOWN = statement(
+    postgresql="""
+        SELECT t.id, t.group_id, t.is_complete FROM crew_task t
+        WHERE t.id IN (SELECT jsonb_array_elements_text(%(ids)s::jsonb))
+    """,
+    sqlite="""
+        SELECT t.id, t.group_id, t.is_complete FROM crew_task t
+        WHERE t.id IN (SELECT value FROM json_each(%(ids)s))
+    """,
+)
