@@ -24,7 +24,7 @@ from .conf import conf
 from .decide import Answer
 from .destinations import Destinations
 from .jsonio import dump, safe_text
-from .names import check_base, worker_url
+from .names import worker_url
 
 CANCELLED = "cancelled by the scheduler"
 NOT_HTTP = "the worker did not answer in HTTP, or with headers too large"
@@ -129,7 +129,7 @@ class CallRules:
 
     def url(self, worker: str) -> str:
         """ValueError when this worker may not be called (S1)."""
-        return _url(self.base, worker)
+        return _url(self.base, worker, self.destinations)
 
     def headers(self, delivery: Delivery) -> dict[str, str]:
         now = str(int(time.time()))
@@ -191,8 +191,10 @@ def signing_key(secret: str) -> bytes:
 
 
 @functools.lru_cache(maxsize=4096)
-def _url(base: str, worker: str) -> str:
-    return worker_url(check_base(base), worker)
+def _url(base: str, worker: str, destinations: Destinations) -> str:
+    url = worker_url(base, worker)
+    destinations.check_literal(destinations.base_host)
+    return url
 
 
 def _or_null(text: str | None) -> str:

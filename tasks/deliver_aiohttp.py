@@ -43,8 +43,8 @@ _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=None)
 class _Call:
     delivery: Delivery
     started: float
-    # What its answer says if it is cancelled.
-    reason: str = CANCELLED
+    # Why it was cancelled; "" while it was not.
+    reason: str = ""
 
 
 class AiohttpDeliverer:
@@ -129,14 +129,15 @@ class _Calls:
             self._set_alarm()
 
     def cancel(self) -> None:
-        for task in self._running:
+        for task, call in self._running.items():
+            call.reason = call.reason or CANCELLED
             task.cancel()
 
     def _answered(self, task: asyncio.Task[Answer]) -> None:
         call = self._running.pop(task)
         seconds = time.monotonic() - call.started
         if task.cancelled():
-            answer = Answer(None, error=call.reason, seconds=seconds)
+            answer = Answer(None, error=call.reason or CANCELLED, seconds=seconds)
         elif error := task.exception():
             logger.error("Delivery of task %s failed", call.delivery.task_id, exc_info=error)
             answer = Answer(None, error=f"not delivered: {type(error).__name__}", seconds=seconds)
@@ -145,10 +146,10 @@ class _Calls:
         self._on_answer(call.delivery, answer)
 
     def _set_alarm(self) -> None:
-        """One timer for all: at the deadline of the oldest call."""
+        """One timer for all: at the deadline of the oldest call that is not cancelled yet."""
         self._alarm = None
-        if self._running:
-            oldest = next(iter(self._running.values()))
+        oldest = next((call for call in self._running.values() if not call.reason), None)
+        if oldest is not None:
             left = oldest.started + self._rules.timeout - time.monotonic()
             self._alarm = self._loop.call_later(max(left, 0.0), self._expire)
 
@@ -157,10 +158,10 @@ class _Calls:
         for task, call in self._running.items():
             if call.started > latest:
                 break
-            call.reason = self._rules.timed_out()
-            task.cancel()
-        # A cancelled call is gone after the next turns of the loop; look again after them.
-        self._loop.call_soon(self._loop.call_soon, self._set_alarm)
+            if not call.reason:
+                call.reason = self._rules.timed_out()
+                task.cancel()
+        self._set_alarm()
 
     def _open_session(self) -> aiohttp.ClientSession:
         rules = self._rules
@@ -186,12 +187,12 @@ class _Calls:
         try:
             url = self._rules.url(delivery.worker)
             answer = await self._post(_prepared(self._rules.base, url), delivery, started)
+        except (aiohttp.ClientError, OSError) as error:
+            return _no_answer(_reason(error, url), started)
         except DestinationError as error:
             return _no_answer(no_connection(url, str(error)), started)
         except ValueError as error:
             return _no_answer(str(error), started)
-        except (aiohttp.ClientError, OSError) as error:
-            return _no_answer(_reason(error, url), started)
         return answer
 
     async def _post(self, url: URL, delivery: Delivery, started: float) -> Answer:
@@ -201,22 +202,22 @@ class _Calls:
             headers=self._rules.headers(delivery),
             allow_redirects=False,
         )
+        body = bytearray()
         try:
-            body = b""
             error = refused_encoding(response.headers.get("Content-Encoding"))
             while not error and (part := await response.content.readany()):
-                body = body + part if body else part
+                body += part
                 if len(body) > self._rules.max_bytes:
                     error = self._rules.too_large()
         finally:
-            # Gives the connection back if the answer was read to its end, else closes it.
-            response.close() if not response.content.is_eof() else response.release()
+            # Nothing to do for an answer read to its end: its connection is back in the pool.
+            response.close()
         if error:
             return _no_answer(error, started)
         retry_after = response.headers.get("Retry-After")
         return Answer(
             response.status,
-            body,
+            bytes(body),
             retry_after if retry_after is None else safe_text(retry_after, 200),
             seconds=time.monotonic() - started,
         )

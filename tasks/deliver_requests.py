@@ -1,6 +1,7 @@
 """The deliverer on threads, by `requests`: for few calls in flight, and to compare with."""
 
 import http.client
+import logging
 import socket
 import ssl
 import threading
@@ -30,6 +31,8 @@ from .deliver import (
 from .destinations import DestinationError, connect
 from .jsonio import safe_text
 from .names import check_base, check_within
+
+logger = logging.getLogger("tasks.deliver")
 
 _CHUNK = 65_536
 
@@ -180,10 +183,11 @@ class RequestsDeliverer:
     def _make(self, call: _Call) -> None:
         try:
             answer = self._answer(call)
-        finally:
+        except Exception as error:
             # A bug must not cost the delivery its answer.
-            answer = locals().get("answer") or _no_answer("not delivered: internal error", call)
-            self._give(call, answer)
+            logger.exception("Delivery of task %s failed", call.delivery.task_id)
+            answer = _no_answer(f"not delivered: {type(error).__name__}", call)
+        self._give(call, answer)
 
     def _watch(self) -> None:
         """The answer of an overdue or cancelled call comes from here, however stuck its thread."""
@@ -275,6 +279,10 @@ def _reason(error: Exception, url: str, call: _Call) -> str:
 
 
 def _root(error: BaseException) -> BaseException:
-    while inner := error.__cause__ or error.__context__:
-        error = inner
-    return error
+    """The innermost error of the network or of HTTP; requests and urllib3 wrap it several times."""
+    root, inner = error, error.__cause__ or error.__context__
+    while inner:
+        if isinstance(inner, (OSError, http.client.HTTPException)):
+            root = inner
+        inner = inner.__cause__ or inner.__context__
+    return root

@@ -21,24 +21,24 @@ LANES = statement(
                       > (lane.worker, lane.workgroup, lane.priority)
                 ORDER BY t.worker, t.workgroup, t.priority LIMIT 1
             ) following
-        ), some AS (SELECT * FROM lane LIMIT %(lanes)s)
-        SELECT some.worker, some.workgroup, some.priority,
+        ), walked AS (SELECT * FROM lane LIMIT %(lanes)s)
+        SELECT walked.worker, walked.workgroup, walked.priority,
             CASE WHEN hold.held_until IS NULL THEN (
                 SELECT count(*) FROM (
                     SELECT FROM crew_task t
-                    WHERE t.worker = some.worker AND t.workgroup = some.workgroup
-                      AND t.priority = some.priority AND t.run_after <= {now} AND {ready}
+                    WHERE t.worker = walked.worker AND t.workgroup = walked.workgroup
+                      AND t.priority = walked.priority AND t.run_after <= {now} AND {ready}
                     LIMIT %(most)s
                 ) seen
             ) ELSE 0 END,
             extract(epoch FROM greatest(hold.held_until, (
                 SELECT t.run_after FROM crew_task t
-                WHERE t.worker = some.worker AND t.workgroup = some.workgroup
-                  AND t.priority = some.priority AND {ready}
+                WHERE t.worker = walked.worker AND t.workgroup = walked.workgroup
+                  AND t.priority = walked.priority AND {ready}
                 ORDER BY t.run_after LIMIT 1
             )) - {now})::float
-        FROM some LEFT JOIN crew_workgroup hold
-          ON hold.name = some.workgroup AND hold.held_until > {now}
+        FROM walked LEFT JOIN crew_workgroup hold
+          ON hold.name = walked.workgroup AND hold.held_until > {now}
     """,
     sqlite="""
         WITH RECURSIVE lane AS (

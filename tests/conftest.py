@@ -1,0 +1,43 @@
+"""What all tests share: which database they run on, and a Redis for those that ask."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.db import connection
+
+from . import servers
+
+
+def pytest_configure() -> None:
+    name = settings.DATABASES["default"].get("TEST", {}).get("NAME")
+    if name:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for vendor, marker in (("postgresql", "postgres"), ("sqlite", "sqlite")):
+        if item.get_closest_marker(marker) and connection.vendor != vendor:
+            pytest.skip(f"needs {vendor}; this run is on {connection.vendor}")
+
+
+@pytest.fixture(scope="session")
+def on_postgres() -> bool:
+    return connection.vendor == "postgresql"
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """The Redis of REDIS_URL, or one started for this session."""
+    given = os.environ.get("REDIS_URL")
+    if given:
+        yield given
+        return
+    try:
+        started = servers.redis()
+    except servers.ServerError as error:
+        pytest.skip(str(error))
+    with started as server:
+        yield server.url

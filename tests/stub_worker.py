@@ -1,0 +1,231 @@
+"""A real HTTP worker on loopback that can misbehave down to the socket.
+
+    with StubWorker(answer(body=b'{"output": 1}')) as worker:
+        ...  # POST to worker.url, then look at worker.requests
+"""
+
+import gzip
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import TracebackType
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What arrived. Header names are lower case."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    connection: int
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request in the hands of a behaviour. Sending raises OSError once the caller is gone."""
+
+    request: Request
+    stopping: threading.Event
+    _socket: socket.socket
+    keeps_alive: bool = field(default=True)
+
+    def send(self, data: bytes) -> None:
+        self._socket.sendall(data)
+
+    def close(self) -> None:
+        self.keeps_alive = False
+
+    def reset(self) -> None:
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close()
+
+    def forever(self, pause: float = 0.0) -> Iterator[None]:
+        """Until the test stops the worker or the caller hangs up."""
+        while not self.stopping.wait(pause):
+            yield
+
+
+Behaviour = Callable[[Exchange], None]
+
+
+def answer(
+    status: int = 200, body: bytes = b'{"output":1}', headers: dict[str, str] | None = None
+) -> Behaviour:
+    lines = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
+    head = f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\n{lines}\r\n".encode()
+    return lambda exchange: exchange.send(head + body)
+
+
+def raw(data: bytes) -> Behaviour:
+    """Exactly these bytes, then the end of the connection."""
+
+    def behave(exchange: Exchange) -> None:
+        exchange.send(data)
+        exchange.close()
+
+    return behave
+
+
+def in_turn(*behaviours: Behaviour) -> Behaviour:
+    """The first for the first request, and so on; the last one for all that follow."""
+    left = list(behaviours)
+    lock = threading.Lock()
+
+    def behave(exchange: Exchange) -> None:
+        with lock:
+            chosen = left.pop(0) if len(left) > 1 else left[0]
+        chosen(exchange)
+
+    return behave
+
+
+def redirect(location: str, status: int = 302) -> Behaviour:
+    return answer(status, b"moved", {"Location": location})
+
+
+def gzip_bomb(exchange: Exchange) -> None:
+    bomb = gzip.compress(b"\0" * 50_000_000, compresslevel=1)
+    answer(200, bomb, {"Content-Encoding": "gzip"})(exchange)
+
+
+def endless_body(exchange: Exchange, head: bytes = b"HTTP/1.1 200 OK\r\n\r\n") -> None:
+    """1 GB without a Content-Length."""
+    exchange.close()
+    exchange.send(head)
+    for _ in range(16_384):
+        exchange.send(b" " * 65_536)
+
+
+def endless_redirect(exchange: Exchange) -> None:
+    endless_body(exchange, b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\n\r\n")
+
+
+def endless_headers(exchange: Exchange) -> None:
+    exchange.send(b"HTTP/1.1 200 OK\r\n")
+    for _ in exchange.forever():
+        exchange.send(b"X-More: and more\r\n" * 100)
+
+
+def endless_header_line(exchange: Exchange) -> None:
+    exchange.send(b"HTTP/1.1 200 OK\r\nX-Long: ")
+    for _ in exchange.forever():
+        exchange.send(b"x" * 65_536)
+
+
+def drip_body(exchange: Exchange) -> None:
+    exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+    for _ in exchange.forever(0.02):
+        exchange.send(b" ")
+
+
+def drip_headers(exchange: Exchange) -> None:
+    exchange.send(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+    for _ in exchange.forever(0.02):
+        exchange.send(b"x")
+
+
+def never(exchange: Exchange) -> None:
+    exchange.stopping.wait()
+    exchange.close()
+
+
+def close_at_once(exchange: Exchange) -> None:
+    exchange.close()
+
+
+def reset(exchange: Exchange) -> None:
+    exchange.reset()
+
+
+class StubWorker:
+    def __init__(self, behaviour: Behaviour | None = None, tls: ssl.SSLContext | None = None):
+        self.behaviour = behaviour or answer()
+        self.requests: list[Request] = []
+        self.connections = 0
+        self._tls = tls
+        self._stopping = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self._open: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+
+    @property
+    def port(self) -> int:
+        return int(self._port)
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}/"
+
+    def __enter__(self) -> "StubWorker":
+        self._port = self._listener.getsockname()[1]
+        self._threads[0].start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: object, trace: TracebackType | None
+    ) -> None:
+        self._stopping.set()
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        with self._lock:
+            for sock in self._open:
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(5)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return
+            with self._lock:
+                self.connections += 1
+                self._open.add(sock)
+                number = self.connections
+            thread = threading.Thread(target=self._converse, args=(sock, number), daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _converse(self, sock: socket.socket, number: int) -> None:
+        spoken = sock
+        try:
+            if self._tls:
+                spoken = self._tls.wrap_socket(sock, server_side=True)
+                with self._lock:
+                    self._open.add(spoken)
+            with spoken.makefile("rb") as stream:
+                while request := _read_request(stream, number):
+                    self.requests.append(request)
+                    exchange = Exchange(request, self._stopping, spoken)
+                    self.behaviour(exchange)
+                    if not exchange.keeps_alive:
+                        break
+        except (OSError, ValueError):
+            pass  # the caller hung up, which is its right
+        finally:
+            with self._lock:
+                self._open -= {sock, spoken}
+            spoken.close()
+            sock.close()
+
+
+def _read_request(stream, number: int) -> Request | None:  # type: ignore[no-untyped-def]
+    first = stream.readline().decode("latin-1").split()
+    if len(first) != 3:
+        return None
+    headers = {}
+    while line := stream.readline().decode("latin-1").rstrip("\r\n"):
+        name, _, value = line.partition(":")
+        headers[name.lower()] = value.removeprefix(" ")
+    body = stream.read(int(headers.get("content-length", 0)))
+    return Request(first[0], first[1], headers, body, number)

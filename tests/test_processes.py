@@ -1,0 +1,151 @@
+"""Real schedulers, a real worker process, real signals."""
+
+import signal
+import time
+
+import pytest
+from django.core.management import call_command
+
+from tasks import create
+from tasks.models import Attempt, SchedulerProcess, Task
+
+from .processes import scheduler, sink, wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def running() -> int:
+    return SchedulerProcess.objects.count()
+
+
+def completed() -> int:
+    return Task.objects.filter(is_complete=True).count()
+
+
+def test_a_scheduler_process_runs_a_group_to_its_end(tmp_path):
+    create.create_group(
+        tasks=[
+            {"id": "c", "worker": "echo", "parentIds": ["a", "b"]},
+            {"id": "a", "worker": "ok"},
+            {"id": "b", "worker": "tree", "input": {"depth": 4}},
+        ]
+    )
+
+    with sink(tmp_path) as worker, scheduler(worker.url, "--once") as process:
+        assert process.wait(30) == 0
+
+    assert Task.objects.filter(is_complete=False).count() == 0
+    assert Task.objects.count() == 17
+    assert [parent["taskId"] for parent in Task.objects.get(pk="c").output["parents"]] == ["a", "b"]
+    assert running() == 0
+
+
+def test_a_running_scheduler_starts_new_work_at_once(tmp_path):
+    with sink(tmp_path) as worker, scheduler(worker.url):
+        wait_until(lambda: running() == 1)
+        # The scheduler sleeps for a second at most; a hint wakes it much sooner.
+        latencies = []
+        for _ in range(5):
+            started = time.monotonic()
+            before = completed()
+            create.create_group(tasks=[{"worker": "noop"}])
+            wait_until(lambda before=before: completed() == before + 1)
+            latencies.append(time.monotonic() - started)
+
+    assert sorted(latencies)[2] < 0.5
+
+
+def test_sigterm_lets_running_calls_finish_and_claims_no_more(tmp_path):
+    tasks = [{"worker": "sleep", "input": {"seconds": 1}}] * 10
+    create.create_group(tasks=[*tasks, {"worker": "noop", "runAfter": "2090-01-01T00:00:00Z"}])
+
+    with sink(tmp_path) as worker, scheduler(worker.url) as process:
+        wait_until(lambda: worker.stats()["in_flight"] == 10)
+        process.send_signal(signal.SIGTERM)
+        create.create_group(tasks=[{"worker": "noop"}])
+
+        assert process.wait(10) == 0
+
+    assert completed() == 10
+    assert running() == 0
+
+
+def test_the_drain_has_a_limit_and_leaves_the_rest_to_the_lease(tmp_path):
+    create.create_group(tasks=[{"worker": "sleep", "input": {"seconds": 60}}])
+
+    with sink(tmp_path) as worker, scheduler(worker.url, CREW_DRAIN_SECONDS="0.5") as process:
+        wait_until(lambda: worker.stats()["in_flight"] == 1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+
+    assert Task.objects.filter(leased_by__isnull=False).count() == 1
+    assert running() == 1
+
+
+def test_a_second_signal_exits_at_once(tmp_path):
+    create.create_group(tasks=[{"worker": "sleep", "input": {"seconds": 60}}])
+
+    with sink(tmp_path) as worker, scheduler(worker.url) as process:
+        wait_until(lambda: worker.stats()["in_flight"] == 1)
+        process.send_signal(signal.SIGTERM)
+        wait_until(lambda: _second_signal_ends(process))
+
+    assert process.returncode == 1
+
+
+def _second_signal_ends(process) -> bool:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    return process.poll() is not None
+
+
+@pytest.mark.sqlite
+def test_a_second_scheduler_on_sqlite_is_refused_in_one_line(tmp_path):
+    with sink(tmp_path) as worker, scheduler(worker.url):
+        wait_until(lambda: running() == 1)
+        with scheduler(worker.url) as second:
+            assert second.wait(20) == 1
+            lines = [line for line in second.stderr.read().splitlines() if line]
+
+    assert len(lines) == 1
+    assert "already running on this SQLite database" in lines[0]
+
+
+def test_the_tasks_of_a_killed_scheduler_run_again(tmp_path):
+    create.create_group(tasks=[{"id": "t", "worker": "sleep", "input": {"seconds": 4}}])
+
+    with sink(tmp_path) as worker:
+        with scheduler(worker.url) as first:
+            wait_until(lambda: worker.stats()["in_flight"] == 1)
+            first.kill()
+        with scheduler(worker.url):
+            wait_until(lambda: completed() == 1)
+
+    task = Task.objects.get()
+    outcomes = list(Attempt.objects.order_by("number").values_list("number", "outcome"))
+    assert outcomes == [(1, "abandoned"), (2, "completed")]
+    assert task.remaining_attempts == 3
+
+
+@pytest.mark.postgres
+def test_two_schedulers_one_killed_in_the_middle_complete_everything_once(tmp_path):
+    total = 20_000
+    for part in range(2):
+        create.create_group(
+            tasks=[{"id": f"{part}-{i}", "worker": "noop"} for i in range(total // 2)]
+        )
+
+    with sink(tmp_path) as worker:
+        with scheduler(worker.url) as first, scheduler(worker.url):
+            wait_until(lambda: completed() > total // 4, 60)
+            first.kill()
+            wait_until(lambda: completed() == total, 60)
+        calls = worker.calls()
+
+    assert len(calls) == len(set(calls))
+    assert {id_ for id_, _ in calls} == set(Task.objects.values_list("id", flat=True))
+    assert Attempt.objects.filter(outcome="completed").count() == total
+    closed = set(Attempt.objects.values_list("task_id", "number"))
+    assert set(calls) <= closed
+    SchedulerProcess.objects.all().delete()
+    call_command("crewcheck")
