@@ -93,7 +93,7 @@ def _databases(urls: list[str] | None) -> Iterator[list[str]]:
         return
     from tests.servers import postgres
 
-    with postgres(durable=True) as server:
+    with postgres(durability=True) as server:
         yield [f"sqlite:///{mkdtemp(prefix='crew-bench-')}/db.sqlite3", server.url]
 
 

@@ -25,7 +25,7 @@ from uuid import uuid4
 try:
     from uvloop import run
 except ImportError:
-    from asyncio import run
+    from asyncio import run  # type: ignore[assignment]
 
 MAX_HEAD = 64 * 1024  # bytes
 MAX_BODY = 64 * 1024 * 1024  # bytes
@@ -309,7 +309,7 @@ async def serve(host: str, port: int, log: CallLog | None) -> None:
         loop.add_signal_handler(number, stop.set)
     server = await loop.create_server(lambda: Connection(sink), host, port, backlog=4096)
     port = server.sockets[0].getsockname()[1]
-    print(f"listening on http://{host}:{port}/", flush=True)  # noqa: T201
+    print(f"listening on http://{host}:{port}/", flush=True)
     await stop.wait()
     server.close()
 

@@ -1,5 +1,6 @@
 """What all tests share: which database they run on, and a Redis for those that ask."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,9 +36,9 @@ def redis_url() -> Iterator[str]:
     if given:
         yield given
         return
-    try:
-        started = servers.redis()
-    except servers.ServerError as error:
-        pytest.skip(str(error))
-    with started as server:
+    with contextlib.ExitStack() as stack:
+        try:
+            server = stack.enter_context(servers.redis())
+        except servers.ServerError as error:
+            pytest.skip(str(error))
         yield server.url

@@ -42,6 +42,7 @@ def sink(folder: Path) -> Iterator[Sink]:
     finally:
         process.terminate()
         process.wait(10)
+        process.stdout.close()
 
 
 def database_url() -> str:

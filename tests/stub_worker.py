@@ -1,7 +1,7 @@
 """A real HTTP worker on loopback that can misbehave down to the socket.
 
-    with StubWorker(answer(body=b'{"output": 1}')) as worker:
-        ...  # POST to worker.url, then look at worker.requests
+with StubWorker(answer(body=b'{"output": 1}')) as worker:
+    ...  # POST to worker.url, then look at worker.requests
 """
 
 import gzip
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import BinaryIO
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,12 @@ class Exchange:
 
     def reset(self) -> None:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close()
+
+    def drain(self) -> None:
+        self._socket.shutdown(socket.SHUT_WR)
+        while self._socket.recv(65_536):
+            pass
         self.close()
 
     def forever(self, pause: float = 0.0) -> Iterator[None]:
@@ -130,6 +137,12 @@ def drip_headers(exchange: Exchange) -> None:
         exchange.send(b"x")
 
 
+def answer_early(exchange: Exchange) -> None:
+    """As servers do with a body that is too large: answer, stop sending, read on for a while."""
+    answer(413, b"too large", {"Connection": "close"})(exchange)
+    exchange.drain()
+
+
 def never(exchange: Exchange) -> None:
     exchange.stopping.wait()
     exchange.close()
@@ -148,8 +161,11 @@ class StubWorker:
         self.behaviour = behaviour or answer()
         self.requests: list[Request] = []
         self.connections = 0
+        # False: the behaviour begins when the headers are there.
+        self.reads_bodies = True
         self._tls = tls
         self._stopping = threading.Event()
+        self._port = 0
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -157,7 +173,7 @@ class StubWorker:
 
     @property
     def port(self) -> int:
-        return int(self._port)
+        return self._port
 
     @property
     def url(self) -> str:
@@ -204,7 +220,7 @@ class StubWorker:
                 with self._lock:
                     self._open.add(spoken)
             with spoken.makefile("rb") as stream:
-                while request := _read_request(stream, number):
+                while request := _read_request(stream, number, self.reads_bodies):
                     self.requests.append(request)
                     exchange = Exchange(request, self._stopping, spoken)
                     self.behaviour(exchange)
@@ -219,7 +235,7 @@ class StubWorker:
             sock.close()
 
 
-def _read_request(stream, number: int) -> Request | None:  # type: ignore[no-untyped-def]
+def _read_request(stream: BinaryIO, number: int, reads_body: bool) -> Request | None:
     first = stream.readline().decode("latin-1").split()
     if len(first) != 3:
         return None
@@ -227,5 +243,5 @@ def _read_request(stream, number: int) -> Request | None:  # type: ignore[no-unt
     while line := stream.readline().decode("latin-1").rstrip("\r\n"):
         name, _, value = line.partition(":")
         headers[name.lower()] = value.removeprefix(" ")
-    body = stream.read(int(headers.get("content-length", 0)))
+    body = stream.read(int(headers.get("content-length", 0))) if reads_body else b""
     return Request(first[0], first[1], headers, body, number)

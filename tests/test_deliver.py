@@ -314,7 +314,7 @@ def test_each_call_has_its_own_deadline(start, worker):
     calls.deliverer.send([make_delivery("second"), make_delivery("third")])
 
     assert all(0.4 < got.seconds < 1.4 for got in calls.wait(3))
-    assert [delivery.task_id for delivery, _ in calls.answers][0] == "first"
+    assert calls.answers[0][0].task_id == "first"
 
 
 @pytest.mark.parametrize("behaviour", [stub_worker.close_at_once, stub_worker.reset])
@@ -371,7 +371,9 @@ def test_a_bad_worker_name_is_refused_unsent(start, worker, name):
     assert worker.connections == 0
 
 
-@pytest.mark.parametrize("base", ["", "ftp://127.0.0.1/", "http://me:secret@127.0.0.1/"])
+@pytest.mark.parametrize(
+    "base", ["", "ftp://127.0.0.1/", "http://me:secret@127.0.0.1/", "http://[::1/"]
+)
 def test_a_bad_base_url_is_refused_unsent(start, base):
     got = start(base).one()
 
@@ -391,7 +393,7 @@ def test_a_bad_base_url_is_refused_unsent(start, base):
         "[::ffff:169.254.169.254]",
         "[64:ff9b::a9fe:a9fe]",
         "[fd00:ec2::254]",
-        "0.0.0.0",
+        "0.0.0.0",  # noqa: S104
         "[::]",
         "224.0.0.1",
     ],
@@ -528,6 +530,31 @@ def test_a_slow_tls_worker_is_cut_at_the_deadline(start, tls_worker, certificate
     assert calls.one().error == "no complete answer within 0.4 s"
 
 
+@pytest.mark.parametrize("seconds", [0.4, 60.0])
+def test_a_tls_worker_that_never_shakes_hands_is_cut(start, seconds):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        calls = start(
+            f"https://127.0.0.1:{listener.getsockname()[1]}/",
+            CREW_DELIVERY_TIMEOUT_SECONDS=seconds,
+        )
+        calls.deliverer.send([make_delivery()])
+        hello, _ = listener.accept()
+        with hello:
+            hello.recv(1)
+            if seconds > 1:
+                calls.deliverer.stop()
+
+            expected = (
+                "no complete answer within 0.4 s" if seconds < 1 else "cancelled by the scheduler"
+            )
+            assert calls.wait(1)[0].error == expected
+
+
+def test_a_missing_authority_file_stops_the_start(start):
+    with pytest.raises(OSError):
+        start("https://127.0.0.1:1/", CREW_WORKER_CA_FILE="/nowhere.pem")
+
+
 # Many at once, cancelling, stopping
 
 
@@ -603,6 +630,33 @@ def test_a_bug_in_a_call_still_gives_an_answer(start, worker, monkeypatch, caplo
     assert "t7" in caplog.text
 
 
+def test_a_callback_that_raises_costs_no_other_answer(worker, start, caplog):
+    worker.behaviour = in_turn(stub_worker.never, answer())
+    calls = start(worker.url, CREW_DELIVERY_TIMEOUT_SECONDS=0.3)
+    taken = calls._on_answer
+    calls.deliverer.stop()
+
+    def take(delivery, answer):
+        taken(delivery, answer)
+        raise KeyError("bug")
+
+    calls.deliverer.start(take)
+    assert calls.one(make_delivery("first")).error == "no complete answer within 0.3 s"
+    assert calls.one(make_delivery("second")).status == 200
+    worker.behaviour = stub_worker.never
+    assert calls.one(make_delivery("third")).error == "no complete answer within 0.3 s"
+
+
+@pytest.mark.parametrize("size", [100_000, 5_000_000])
+def test_an_answer_that_comes_before_the_whole_call_was_read_is_taken(start, worker, size):
+    worker.reads_bodies = False
+    worker.behaviour = stub_worker.answer_early
+
+    got = start(worker.url).one(make_delivery(body=b" " * size))
+
+    assert (got.status, got.body) == (413, b"too large")
+
+
 # What needs no network
 
 
@@ -623,11 +677,14 @@ def test_payload_splices_json_texts_undecoded():
 
     body = payload("A2", "wk-two", '{"é": 12345678901234567890}', parents)
 
-    assert body == (
-        '{"input":{"é": 12345678901234567890},"worker":"wk-two","parents":['
-        '{"taskId":"A1","worker":"wk one","input":{"a": 1.0},"output":null},'
-        '{"taskId":"q\\"","worker":"","input":null,"output":[1e5]}],"taskId":"A2"}'
-    ).encode()
+    assert (
+        body
+        == (
+            '{"input":{"é": 12345678901234567890},"worker":"wk-two","parents":['
+            '{"taskId":"A1","worker":"wk one","input":{"a": 1.0},"output":null},'
+            '{"taskId":"q\\"","worker":"","input":null,"output":[1e5]}],"taskId":"A2"}'
+        ).encode()
+    )
     assert json.loads(payload("t", "w", None, [])) == {
         "input": None,
         "worker": "w",

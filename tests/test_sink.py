@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
 from benchmarks.sink import MAX_BODY, Connection, Sink
 
 PROGRAM = Path(__file__).parent.parent / "benchmarks" / "sink.py"
