@@ -19,7 +19,7 @@ env.read_env(str(BASE_DIR / ".env"), recurse=False)
 DEBUG = env.bool("DEBUG", False)
 SECRET_KEY = env.str("SECRET_KEY", "insecure-development-key" if DEBUG else "")
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])
-CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", [])
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", [])
 
 # Where the web server of `./crew demo` listens, and where the demo workers are found.
 HOST = env.str("HOST", "0.0.0.0")  # noqa: S104  the old Crew's default; a container needs it
@@ -35,6 +35,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "channels",
     "tasks",
+    "crewsite",
 ]
 
 MIDDLEWARE = [
@@ -77,7 +78,9 @@ if _database["ENGINE"] == "django.db.backends.sqlite3":
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
     }
-    _database["TEST"] = {"NAME": env.str("TEST_SQLITE_FILE", str(BASE_DIR / "var" / "test.sqlite3"))}
+    _database["TEST"] = {
+        "NAME": env.str("TEST_SQLITE_FILE", str(BASE_DIR / "var" / "test.sqlite3"))
+    }
 else:
     _database["CONN_MAX_AGE"] = env.int("CONN_MAX_AGE", 60)
     _database["CONN_HEALTH_CHECKS"] = True
@@ -125,7 +128,7 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["stderr"], "level": env.log_level("LOG_LEVEL", "INFO")},
+    "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", "INFO").upper()},
 }
 
 # --- Crew: every name, its type and default is told in tasks/conf.py -------------------------
@@ -136,9 +139,9 @@ CREW_WORKER_BASE_URL = env.str(
     "CREW_WORKER_BASE_URL", f"http://127.0.0.1:{PORT}/demo/" if DEBUG else ""
 )
 CREW_WORKER_AUTHORIZATION_HEADER = env.str("CREW_WORKER_AUTHORIZATION_HEADER", None)
-CREW_WORKER_ALLOW_NETS = env.list("CREW_WORKER_ALLOW_NETS", [])
+CREW_WORKER_ALLOW_NETS: list[str] = env.list("CREW_WORKER_ALLOW_NETS", [])
 CREW_WORKER_CA_FILE = env.str("CREW_WORKER_CA_FILE", "")
-CREW_SIGNING_SECRETS = env.list("CREW_SIGNING_SECRETS", [])
+CREW_SIGNING_SECRETS: list[str] = env.list("CREW_SIGNING_SECRETS", [])
 CREW_AUTH_USERNAME = env.str("CREW_AUTH_USERNAME", "")
 CREW_AUTH_PASSWORD = env.str("CREW_AUTH_PASSWORD", "")
 CREW_AUTH_TOKEN = env.str("CREW_AUTH_TOKEN", "")

@@ -1,7 +1,7 @@
 """System checks: each wrong setting is named when anything starts, with a hint how to mend it."""
 
 import ipaddress
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from django.apps import AppConfig
@@ -24,7 +24,7 @@ DEFAULT_LOGINS = {"admin", "crew", "dae4082985ef202439d16f9b25a8823e"}
 
 
 @register(Tags.security)
-def check_settings(app_configs: list[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """All checks of CREW_* settings: crew.E001 to crew.E009, crew.W001."""
     return [
         *_default_credentials(),
@@ -145,9 +145,7 @@ def _secrets() -> Iterator[CheckMessage]:
             )
 
 
-def _tried(
-    number: int, name: str, use: Callable[[], object], hint: str
-) -> Iterator[CheckMessage]:
+def _tried(number: int, name: str, use: Callable[[], object], hint: str) -> Iterator[CheckMessage]:
     try:
         use()
     except Exception as error:  # noqa: BLE001  whatever an import or a parser says

@@ -12,8 +12,8 @@ from .conf import conf
 from .deliver import Parent
 from .jsonio import dump
 from .limits import Lane
-from .sql import claim as sql
 from .models import SchedulerProcess
+from .sql import claim as sql
 from .sql import on_postgres, run
 
 LANES_AT_ONCE = 1_000  # lanes looked at in one claim; the next claim goes on behind them
@@ -86,7 +86,6 @@ def find_lost(*, lease_seconds: float, most: int) -> list[Lease] | None:
     Called inside the transaction that settles them: the dead scheduler's row stays locked until
     then. An empty list means that nothing is left of that scheduler and its row is gone.
     """
-
 
     lost = run(sql.LOST, {"lease": lease_seconds})
     if not lost:

@@ -193,7 +193,9 @@ def delete_tasks(group_id: str, ids: Sequence[str], *, children: str = "cascade"
     if children == "refuse" and ParentEdge.objects.filter(parent__in=_among(ids)).exists():
         raise ConflictError("cannot delete tasks with children")
     freed = list(
-        ParentEdge.objects.filter(parent__in=_among(going)).values_list("child_id", flat=True).distinct()
+        ParentEdge.objects.filter(parent__in=_among(going))
+        .values_list("child_id", flat=True)
+        .distinct()
     )
     _remove(group_id, going)
     run(sql.RECOUNT, {"group": group_id, "ids": dump(freed)})
@@ -330,7 +332,9 @@ def _remove(group_id: str, ids: Sequence[str]) -> None:
     run(sql.LOCK_TASKS, {"group": group_id, "ids": dump(list(ids))})
     _raw_delete(ParentEdge.objects.filter(Q(child__in=_among(ids)) | Q(parent__in=_among(ids))))
     _raw_delete(Attempt.objects.filter(task__in=_among(ids)))
-    followers = Task.objects.filter(group_id=group_id, merged_into__in=_among(ids), is_complete=False)
+    followers = Task.objects.filter(
+        group_id=group_id, merged_into__in=_among(ids), is_complete=False
+    )
     followers.update(merged_into=None)
     count = _raw_delete(Task.objects.filter(id__in=_among(ids)))
     TaskGroup.objects.filter(pk=group_id).update(task_count=Greatest(F("task_count") - count, 0))
@@ -346,4 +350,4 @@ def _among(ids: Iterable[str]) -> RawSQL:
 
 def _raw_delete(rows: models.QuerySet[Any]) -> int:
     """Delete by one statement; the caller sees to what refers to the rows."""
-    return rows._raw_delete(rows.db)  # type: ignore[attr-defined,no-any-return]
+    return rows._raw_delete(rows.db)

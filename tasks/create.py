@@ -105,9 +105,7 @@ def insert(
     if not counted:
         raise InvalidInputError(f"a group holds at most {conf.CREW_MAX_GROUP_TASKS} tasks")
     complete = complete | {spec.id for spec in specs if spec.is_complete}
-    rows = ",".join(
-        _row(spec, place, complete, created_by) for place, spec in enumerate(specs)
-    )
+    rows = ",".join(_row(spec, place, complete, created_by) for place, spec in enumerate(specs))
     run(sql.TASKS, {"group": group_id, "paused": paused, "tasks": f"[{rows}]"})
     edges = [
         (spec.id, parent, place)
@@ -197,7 +195,9 @@ def _row(spec: TaskSpec, place: int, complete: set[str], created_by: str) -> str
             "place": place,
         }
     )
-    return f'{head[:-1]},"input":{spec.input_json or "null"},"output":{spec.output_json or "null"}}}'
+    return (
+        f'{head[:-1]},"input":{spec.input_json or "null"},"output":{spec.output_json or "null"}}}'
+    )
 
 
 def _time(value: datetime | None) -> str | None:

@@ -85,7 +85,6 @@ class Held:
     note: str = ""
 
 
-
 @dataclass(slots=True)
 class _Reading:
     """An answer half read: its object, and what had to be mended or ignored on the way."""
@@ -131,18 +130,15 @@ def _decide_success(answer: Answer, workgroup: str, limits: Limits) -> Completed
     return Completed(output, children, delays, reading.note())
 
 
-def _decide_failure(
-    answer: Answer, workgroup: str, limits: Limits, now: datetime
-) -> Failed | Held:
+def _decide_failure(answer: Answer, workgroup: str, limits: Limits, now: datetime) -> Failed | Held:
     """Not 200: a failure; error and delays are read from the body if it is an object."""
-    assert answer.status is not None
     try:
         reading = _read(answer.body, limits)
     except (JSONError, InvalidInputError):
         reading = _Reading({}, [])
     error = _error_text(reading) if reading.fields.get("error") is not None else ""
     if not error:
-        error = _status_text(answer.status) or answer.body[:MAX_ERROR].decode(errors="replace")
+        error = _status_text(answer.status or 0) or answer.body[:MAX_ERROR].decode(errors="replace")
     text = safe_text(f"HTTP {answer.status}: {error.strip()}".removesuffix(": "), MAX_ERROR)
     delays = _delays(reading)
     wait = _retry_after(answer, now, reading)

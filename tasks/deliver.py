@@ -24,7 +24,7 @@ from .conf import conf
 from .decide import Answer
 from .destinations import Destinations
 from .jsonio import dump, safe_text
-from .names import worker_url
+from .names import check_base, worker_url
 
 CANCELLED = "cancelled by the scheduler"
 NOT_HTTP = "the worker did not answer in HTTP, or with headers too large"
@@ -64,7 +64,10 @@ OnAnswer = Callable[[Delivery, Answer], None]
 
 class Deliverer(Protocol):
     def start(self, on_answer: OnAnswer) -> None:
-        """`on_answer` is called exactly once for each delivery sent, from a thread of ours."""
+        """`on_answer` is called exactly once for each delivery sent, from a thread of ours.
+
+        ValueError or OSError when a setting cannot be used.
+        """
 
     def send(self, deliveries: Sequence[Delivery]) -> None:
         """Start these calls and return at once. Thread-safe."""
@@ -124,7 +127,7 @@ class CallRules:
             timeout=conf.CREW_DELIVERY_TIMEOUT_SECONDS,
             max_bytes=conf.CREW_MAX_ANSWER_BYTES,
             slots=conf.CREW_SLOTS,
-            destinations=Destinations.of(conf.CREW_WORKER_BASE_URL, conf.CREW_WORKER_ALLOW_NETS),
+            destinations=Destinations.of(_host_base(), conf.CREW_WORKER_ALLOW_NETS),
         )
 
     def url(self, worker: str) -> str:
@@ -158,6 +161,17 @@ class CallRules:
         return f"answer larger than {self.max_bytes} bytes"
 
 
+def complete(status: int, body: bytes, retry_after: str | None, started: float) -> Answer:
+    """The answer to a call that began at `started` on the monotonic clock and ends now."""
+    if retry_after is not None:
+        retry_after = safe_text(retry_after, 200)
+    return Answer(status, body, retry_after, seconds=time.monotonic() - started)
+
+
+def no_answer(error: str, started: float) -> Answer:
+    return Answer(None, error=error, seconds=time.monotonic() - started)
+
+
 def no_connection(url: str, why: BaseException | str) -> str:
     return f"no connection to {url}: {_cause(why)}"
 
@@ -166,6 +180,7 @@ def broken(why: BaseException) -> str:
     return f"{BROKEN}: {_cause(why)}"
 
 
+@functools.lru_cache(maxsize=8)  # reading the system's authorities takes 40 ms
 def tls_context(ca_file: str) -> ssl.SSLContext:
     """Verifies certificates and host names, by `ca_file` alone or by the system's authorities."""
     return ssl.create_default_context(cafile=ca_file or None)
@@ -195,6 +210,13 @@ def _url(base: str, worker: str, destinations: Destinations) -> str:
     url = worker_url(base, worker)
     destinations.check_literal(destinations.base_host)
     return url
+
+
+def _host_base() -> str:
+    try:
+        return check_base(conf.CREW_WORKER_BASE_URL)
+    except ValueError:
+        return ""
 
 
 def _or_null(text: str | None) -> str:

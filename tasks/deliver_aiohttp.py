@@ -2,7 +2,9 @@
 
 import asyncio
 import functools
+import io
 import logging
+import ssl
 import threading
 import time
 from collections.abc import Sequence
@@ -22,12 +24,13 @@ from .deliver import (
     Delivery,
     OnAnswer,
     broken,
+    complete,
+    no_answer,
     no_connection,
     refused_encoding,
     tls_context,
 )
 from .destinations import CheckedResolver, CheckedSocket, DestinationError
-from .jsonio import safe_text
 from .names import check_base, check_within
 
 logger = logging.getLogger("tasks.deliver")
@@ -36,6 +39,7 @@ logger = logging.getLogger("tasks.deliver")
 # the worker is just closing fails, and must not be repeated.
 _KEEPALIVE_SECONDS = 15
 _DNS_SECONDS = 10
+_PIECE = 65_536
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=None)
 
 
@@ -57,8 +61,10 @@ class AiohttpDeliverer:
         self._thread: threading.Thread | None = None
 
     def start(self, on_answer: OnAnswer) -> None:
+        rules = CallRules.from_conf()
+        tls = tls_context(rules.ca_file)
         loop = uvloop.new_event_loop()
-        calls = _Calls(CallRules.from_conf(), on_answer, loop)
+        calls = _Calls(rules, tls, on_answer, loop)
         opened = threading.Event()
         run = functools.partial(_run, loop, calls, opened)
         self._thread = threading.Thread(target=run, name="crew-deliver", daemon=True)
@@ -98,10 +104,14 @@ class _Calls:
     """The calls in flight; everything here runs on the loop."""
 
     def __init__(
-        self, rules: CallRules, on_answer: OnAnswer, loop: asyncio.AbstractEventLoop
+        self,
+        rules: CallRules,
+        tls: ssl.SSLContext,
+        on_answer: OnAnswer,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._rules = rules
-        self._tls = tls_context(rules.ca_file)
+        self._tls = tls
         self._on_answer = on_answer
         self._loop = loop
         # In the order of their deadlines, because all have the same time to live.
@@ -135,12 +145,11 @@ class _Calls:
 
     def _answered(self, task: asyncio.Task[Answer]) -> None:
         call = self._running.pop(task)
-        seconds = time.monotonic() - call.started
         if task.cancelled():
-            answer = Answer(None, error=call.reason or CANCELLED, seconds=seconds)
+            answer = no_answer(call.reason or CANCELLED, call.started)
         elif error := task.exception():
             logger.error("Delivery of task %s failed", call.delivery.task_id, exc_info=error)
-            answer = Answer(None, error=f"not delivered: {type(error).__name__}", seconds=seconds)
+            answer = no_answer(f"not delivered: {type(error).__name__}", call.started)
         else:
             answer = task.result()
         self._on_answer(call.delivery, answer)
@@ -188,17 +197,17 @@ class _Calls:
             url = self._rules.url(delivery.worker)
             answer = await self._post(_prepared(self._rules.base, url), delivery, started)
         except (aiohttp.ClientError, OSError) as error:
-            return _no_answer(_reason(error, url), started)
+            return no_answer(_reason(error, url), started)
         except DestinationError as error:
-            return _no_answer(no_connection(url, str(error)), started)
+            return no_answer(no_connection(url, str(error)), started)
         except ValueError as error:
-            return _no_answer(str(error), started)
+            return no_answer(str(error), started)
         return answer
 
     async def _post(self, url: URL, delivery: Delivery, started: float) -> Answer:
         response = await self._session.post(
             url,
-            data=delivery.body,
+            data=_sendable(delivery.body),
             headers=self._rules.headers(delivery),
             allow_redirects=False,
         )
@@ -213,14 +222,9 @@ class _Calls:
             # Nothing to do for an answer read to its end: its connection is back in the pool.
             response.close()
         if error:
-            return _no_answer(error, started)
+            return no_answer(error, started)
         retry_after = response.headers.get("Retry-After")
-        return Answer(
-            response.status,
-            bytes(body),
-            retry_after if retry_after is None else safe_text(retry_after, 200),
-            seconds=time.monotonic() - started,
-        )
+        return complete(response.status, bytes(body), retry_after, started)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -230,8 +234,9 @@ def _prepared(base: str, url: str) -> URL:
     return prepared
 
 
-def _no_answer(error: str, started: float) -> Answer:
-    return Answer(None, error=error, seconds=time.monotonic() - started)
+def _sendable(body: bytes) -> bytes | io.BytesIO:
+    """aiohttp wants large bodies in a form that it can send piece by piece."""
+    return body if len(body) <= _PIECE else io.BytesIO(body)
 
 
 def _reason(error: Exception, url: str) -> str:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import requests
@@ -24,12 +25,13 @@ from .deliver import (
     Delivery,
     OnAnswer,
     broken,
+    complete,
+    no_answer,
     no_connection,
     refused_encoding,
     tls_context,
 )
 from .destinations import DestinationError, connect
-from .jsonio import safe_text
 from .names import check_base, check_within
 
 logger = logging.getLogger("tasks.deliver")
@@ -38,7 +40,7 @@ _CHUNK = 65_536
 
 
 class _Call:
-    """One call in flight. `socket` is what the watchdog shuts to end it."""
+    """One call in flight. Its thread and the watchdog race to `finish` it."""
 
     def __init__(self, delivery: Delivery, rules: CallRules) -> None:
         self.delivery = delivery
@@ -66,15 +68,21 @@ class _Call:
         with self._lock:
             first, self._is_done = not self._is_done, True
             if first and shut and self._socket is not None:
-                try:
-                    self._socket.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass  # it is closed already
+                with suppress(OSError):  # it is closed already
+                    # Not SSLSocket's own shutdown, after which a write would go out in the clear.
+                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
             return first
 
 
 # The call that a thread is making, for the connection that urllib3 opens in the middle of it.
 _current = threading.local()
+
+
+class _WatchedTLSSocket(ssl.SSLSocket):
+    def do_handshake(self, block: bool = False) -> None:
+        # It took the plain socket over, so that shutting that one ends nothing any more.
+        _current.call.use(self)
+        super().do_handshake(block)
 
 
 class _CheckedConnection(urllib3.connection.HTTPConnection):
@@ -147,8 +155,11 @@ class RequestsDeliverer:
         self._on_answer = on_answer
         self._rules = CallRules.from_conf()
         self._tls = tls_context(self._rules.ca_file)
+        self._tls.sslsocket_class = _WatchedTLSSocket
         self._executor = ThreadPoolExecutor(self._rules.slots, thread_name_prefix="crew-deliver")
-        self._watchdog = threading.Thread(target=self._watch, name="crew-deliver-watch", daemon=True)
+        self._watchdog = threading.Thread(
+            target=self._watch, name="crew-deliver-watch", daemon=True
+        )
         self._is_stopping = False
         self._watchdog.start()
 
@@ -186,22 +197,27 @@ class RequestsDeliverer:
         except Exception as error:
             # A bug must not cost the delivery its answer.
             logger.exception("Delivery of task %s failed", call.delivery.task_id)
-            answer = _no_answer(f"not delivered: {type(error).__name__}", call)
+            answer = no_answer(f"not delivered: {type(error).__name__}", call.started)
         self._give(call, answer)
 
     def _watch(self) -> None:
         """The answer of an overdue or cancelled call comes from here, however stuck its thread."""
-        while True:
-            with self._changed:
+        while call := self._next_due():
+            self._give(call, no_answer(call.reason, call.started), shut=True)
+
+    def _next_due(self) -> _Call | None:
+        """Wait for the deadline of the oldest call; None when there will be no more calls."""
+        with self._changed:
+            while True:
                 oldest = next(iter(self._calls), None)
-                left = oldest.deadline - time.monotonic() if oldest else None
-                if oldest is None and self._is_stopping:
-                    return
-                if left is None or left > 0:
+                if oldest is None:
+                    if self._is_stopping:
+                        return None
+                    self._changed.wait()
+                elif (left := oldest.deadline - time.monotonic()) > 0:
                     self._changed.wait(left)
-                    continue
-            assert oldest is not None
-            self._give(oldest, _no_answer(oldest.reason, oldest), shut=True)
+                else:
+                    return oldest
 
     def _give(self, call: _Call, answer: Answer, *, shut: bool = False) -> None:
         if not call.finish(shut=shut):
@@ -210,7 +226,11 @@ class RequestsDeliverer:
             del self._calls[call]
             if not self._calls:
                 self._changed.notify()
-        self._on_answer(call.delivery, answer)
+        try:
+            self._on_answer(call.delivery, answer)
+        except Exception:
+            # Or one bad callback would end the watchdog, and with it all deadlines.
+            logger.exception("The answer for task %s was not taken", call.delivery.task_id)
 
     def _answer(self, call: _Call) -> Answer:
         url = ""
@@ -219,11 +239,11 @@ class RequestsDeliverer:
             url = self._rules.url(call.delivery.worker)
             return self._post(url, call)
         except DestinationError as error:
-            return _no_answer(no_connection(url, str(error)), call)
+            return no_answer(no_connection(url, str(error)), call.started)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            return _no_answer(_reason(error, url, call), call)
+            return no_answer(_reason(error, url, call), call.started)
         except ValueError as error:
-            return _no_answer(str(error), call)
+            return no_answer(str(error), call.started)
 
     def _post(self, url: str, call: _Call) -> Answer:
         prepared = requests.PreparedRequest()
@@ -239,14 +259,9 @@ class RequestsDeliverer:
                 if len(body) > self._rules.max_bytes:
                     error = self._rules.too_large()
             if error:
-                return _no_answer(error, call)
+                return no_answer(error, call.started)
         retry_after = raw.headers.get("Retry-After")
-        return Answer(
-            response.status_code,
-            bytes(body),
-            retry_after if retry_after is None else safe_text(retry_after, 200),
-            seconds=time.monotonic() - call.started,
-        )
+        return complete(response.status_code, bytes(body), retry_after, call.started)
 
     def _adapter(self) -> _Adapter:
         adapter: _Adapter | None = getattr(self._local, "adapter", None)
@@ -254,10 +269,6 @@ class RequestsDeliverer:
             adapter = self._local.adapter = _Adapter(self._tls)
             self._adapters.append(adapter)
         return adapter
-
-
-def _no_answer(error: str, call: _Call) -> Answer:
-    return Answer(None, error=error, seconds=time.monotonic() - call.started)
 
 
 def _reason(error: Exception, url: str, call: _Call) -> str:

@@ -1,9 +1,9 @@
 """The few errors of Crew's own. Each reads as a sentence when printed.
 
-    CrewError
-    ├── InvalidInputError   what was given can not be right (400)
-    ├── NotFoundError       what was named is not there (404)
-    └── ConflictError       it is there, and in the way (409)
+CrewError
+├── InvalidInputError   what was given can not be right (400)
+├── NotFoundError       what was named is not there (404)
+└── ConflictError       it is there, and in the way (409)
 """
 
 

@@ -22,9 +22,7 @@ def check_new(specs: Sequence[TaskSpec], *, max_parents: int) -> None:
         if spec.id in spec.parent_ids:
             raise InvalidInputError(f"task {index} ({spec.id}) names itself as a parent")
         if len(spec.parent_ids) > max_parents:
-            raise InvalidInputError(
-                f"task {index} ({spec.id}) has more than {max_parents} parents"
-            )
+            raise InvalidInputError(f"task {index} ({spec.id}) has more than {max_parents} parents")
     check_acyclic({spec.id: spec.parent_ids for spec in specs if spec.parent_ids})
 
 

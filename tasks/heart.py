@@ -60,7 +60,7 @@ class Heart:
     @property
     def is_beating(self) -> bool:
         """Whether the leases can still be counted on."""
-        return time.monotonic() - self._beat_at < conf.CREW_LEASE_SECONDS * LOST_AT
+        return bool(time.monotonic() - self._beat_at < conf.CREW_LEASE_SECONDS * LOST_AT)
 
     def _beat(self) -> None:
         started = time.monotonic()

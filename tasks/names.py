@@ -1,6 +1,7 @@
 """The rules for names that people and workers give, and the URL a worker's name leads to. Pure."""
 
 import re
+import reprlib
 import secrets
 import threading
 import time
@@ -125,4 +126,4 @@ def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
 
 
 def _shown(value: object) -> str:
-    return repr(value[:61] if isinstance(value, str) else value)[:60]
+    return (repr(value[:60]) if isinstance(value, str) else reprlib.repr(value))[:60]

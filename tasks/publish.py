@@ -62,8 +62,5 @@ def wake_schedulers() -> None:
 def prune() -> int:
     """Delete the changes every browser has seen; return how many."""
 
-
-
-
     old = Change.objects.filter(at__lt=Now() - timedelta(minutes=KEPT_MINUTES))
     return old.delete()[0]

@@ -7,7 +7,6 @@ One thread speaks to the database; the deliverer's threads only put answers into
 
 import logging
 import random
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -172,13 +171,14 @@ class Scheduler:
         """A turn that outlives every error; settlements not written are tried again."""
         try:
             wait = self.tick()
-        except Exception as error:  # noqa: BLE001  the loop must outlive every error
+        except Exception as error:  # the loop must outlive every error
             self._failures += 1
             if self._failures == 1:
                 known = isinstance(error, DatabaseError | InterfaceError)
                 logger.warning("A turn failed: %s; trying again", error, exc_info=not known)
             self._reconnect()
-            return min(RETRY_MOST, 0.05 * 2**self._failures) * random.uniform(0.8, 1.2)  # noqa: S311
+            pause = min(RETRY_MOST, 0.05 * float(2 ** min(self._failures, 10)))
+            return pause * random.uniform(0.8, 1.2)  # noqa: S311
         if self._failures:
             logger.info("Turns work again after %s failures", self._failures)
             self._failures = 0
@@ -218,7 +218,6 @@ class Scheduler:
         with connection.cursor() as cursor:
             cursor.execute("PRAGMA data_version")
             (version,) = cursor.fetchone()
-        changed = version != self._data_version
+        changed = bool(version != self._data_version)
         self._data_version = version
         return changed
-

@@ -125,7 +125,9 @@ def _settle(settlements: Sequence[Settlement]) -> Settled:
     _hold_workgroups(live)
     publish.tasks_changed(dict.fromkeys(updated))
     if len(live) < len(settlements):
-        _record_late([s for s in settlements if (s.lease.task_id, s.lease.attempt) not in live_keys])
+        _record_late(
+            [s for s in settlements if (s.lease.task_id, s.lease.attempt) not in live_keys]
+        )
     return Settled(len(live), len(settlements) - len(live))
 
 
@@ -234,9 +236,7 @@ def _hold_workgroups(live: Sequence[Settlement]) -> None:
             wait = (s.outcome.delays.workgroup, s.lease.task_id)
             holds[s.lease.workgroup] = max(holds[s.lease.workgroup], wait)
     rows = [
-        {"name": name, "wait": wait, "by": by}
-        for name, (wait, by) in sorted(holds.items())
-        if wait
+        {"name": name, "wait": wait, "by": by} for name, (wait, by) in sorted(holds.items()) if wait
     ]
     if rows:
         run(sql.HOLD, {"rows": dump(rows)})

@@ -55,7 +55,10 @@ def read_task(raw: object, *, max_input: int) -> TaskSpec:
     fields = _object(raw)
     return TaskSpec(
         id=read_id(fields.get("id")),
-        **_texts(fields),
+        name=read_text(fields.get("name"), "name"),
+        worker=read_worker(fields.get("worker")),
+        workgroup=read_text(fields.get("workgroup"), "workgroup"),
+        key=read_text(fields.get("key"), "key"),
         remaining_attempts=read_attempts(fields.get("remainingAttempts")),
         is_paused=read_bool(fields.get("isPaused"), "isPaused"),
         is_complete=read_bool(fields.get("isComplete"), "isComplete"),
@@ -74,12 +77,15 @@ def read_task(raw: object, *, max_input: int) -> TaskSpec:
 def read_child(raw: object, *, max_input: int) -> TaskSpec:
     """Read a child of an answer: fewer fields, and a worker is a must (contract 2.3)."""
     fields = _object(raw)
-    texts = _texts(fields)
-    if not texts["worker"]:
+    worker = read_worker(fields.get("worker"))
+    if not worker:
         raise InvalidInputError("worker is missing")
     return TaskSpec(
         id=read_id(fields.get("id")),
-        **texts,
+        name=read_text(fields.get("name"), "name"),
+        worker=worker,
+        workgroup=read_text(fields.get("workgroup"), "workgroup"),
+        key=read_text(fields.get("key"), "key"),
         # The old system reads 0 as "not given" here; a child without attempts would never run.
         remaining_attempts=read_attempts(fields.get("remainingAttempts")) or DEFAULT_ATTEMPTS,
         is_paused=read_bool(fields.get("isPaused"), "isPaused"),
@@ -105,9 +111,7 @@ def read_text(value: object, field: str) -> str:
 
 
 def read_attempts(value: object) -> int:
-    return read_int(
-        value, "remainingAttempts", default=DEFAULT_ATTEMPTS, low=0, high=MAX_ATTEMPTS
-    )
+    return read_int(value, "remainingAttempts", default=DEFAULT_ATTEMPTS, low=0, high=MAX_ATTEMPTS)
 
 
 def read_error_delay(value: object) -> int:
@@ -172,15 +176,6 @@ def _object(raw: object) -> Mapping[str, Any]:
     if not isinstance(raw, dict):
         raise InvalidInputError(f"a task must be an object, not {_shown(raw)}")
     return raw
-
-
-def _texts(fields: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        "name": read_text(fields.get("name"), "name"),
-        "worker": read_worker(fields.get("worker")),
-        "workgroup": read_text(fields.get("workgroup"), "workgroup"),
-        "key": read_text(fields.get("key"), "key"),
-    }
 
 
 def _strings(value: object, field: str) -> list[str]:

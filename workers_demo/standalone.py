@@ -59,17 +59,16 @@ class Handler(BaseHTTPRequestHandler):
         except Exception as error:
             logger.exception("Task %a failed", call.task_id)
             answer = workers.Answer(500, {"error": f"{type(error).__name__}: {error}"})
-        self.send_json(answer.status, answer.body)
+        # Before the answer, so that each answer has its line even if the program is stopped now;
         # %a, because a path and an id may hold line breaks and worse.
         seconds = time.monotonic() - started
-        logger.info(
-            "%a, task %a: answered %d in %.1f s", self.path, call.task_id, answer.status, seconds
-        )
+        logger.info("%a, task %a: %d after %.1f s", self.path, call.task_id, answer.status, seconds)
+        self.send_json(answer.status, answer.body)
 
     def do_GET(self) -> None:
         self.close_connection = True  # there may be a body, which was not read
+        logger.info("%a: 405, a %s was refused", self.path, self.command)
         self.send_json(405, {"error": "workers are called by POST"}, Allow="POST")
-        logger.info("%a: refused a %s", self.path, self.command)
 
     do_PUT = do_PATCH = do_DELETE = do_GET
 

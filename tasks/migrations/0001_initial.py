@@ -2,197 +2,405 @@
 
 import django.db.models.deletion
 import django.db.models.functions.datetime
-import tasks.names
 from django.db import migrations, models
+
+import tasks.names
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='SchedulerProcess',
+            name="SchedulerProcess",
             fields=[
-                ('id', models.CharField(max_length=36, primary_key=True, serialize=False)),
-                ('host', models.CharField(max_length=200)),
-                ('pid', models.PositiveIntegerField()),
-                ('slots', models.PositiveIntegerField()),
-                ('started_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('beat_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ("id", models.CharField(max_length=36, primary_key=True, serialize=False)),
+                ("host", models.CharField(max_length=200)),
+                ("pid", models.PositiveIntegerField()),
+                ("slots", models.PositiveIntegerField()),
+                (
+                    "started_at",
+                    models.DateTimeField(db_default=django.db.models.functions.datetime.Now()),
+                ),
+                (
+                    "beat_at",
+                    models.DateTimeField(db_default=django.db.models.functions.datetime.Now()),
+                ),
             ],
             options={
-                'verbose_name': 'scheduler',
+                "verbose_name": "scheduler",
             },
         ),
         migrations.CreateModel(
-            name='Worker',
+            name="Worker",
             fields=[
-                ('name', models.CharField(max_length=200, primary_key=True, serialize=False)),
-                ('max_concurrency', models.PositiveIntegerField(blank=True, help_text='Attempts in flight over all schedulers; empty for the default, 0 for none.', null=True)),
+                ("name", models.CharField(max_length=200, primary_key=True, serialize=False)),
+                (
+                    "max_concurrency",
+                    models.PositiveIntegerField(
+                        blank=True,
+                        help_text="Attempts in flight over all schedulers; empty for the default, 0 for none.",
+                        null=True,
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'worker',
+                "verbose_name": "worker",
             },
         ),
         migrations.CreateModel(
-            name='Workgroup',
+            name="Workgroup",
             fields=[
-                ('name', models.CharField(max_length=200, primary_key=True, serialize=False)),
-                ('held_until', models.DateTimeField(blank=True, null=True)),
-                ('held_by', models.CharField(blank=True, default='', editable=False, max_length=200)),
+                ("name", models.CharField(max_length=200, primary_key=True, serialize=False)),
+                ("held_until", models.DateTimeField(blank=True, null=True)),
+                (
+                    "held_by",
+                    models.CharField(blank=True, default="", editable=False, max_length=200),
+                ),
             ],
             options={
-                'verbose_name': 'workgroup',
+                "verbose_name": "workgroup",
             },
         ),
         migrations.CreateModel(
-            name='Change',
+            name="Change",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('group_id', models.CharField(blank=True, default='', max_length=200)),
-                ('created', models.JSONField(default=list)),
-                ('updated', models.JSONField(default=list)),
-                ('deleted', models.JSONField(default=list)),
-                ('group_event', models.CharField(blank=True, default='', max_length=10)),
-                ('workgroup', models.CharField(blank=True, default='', max_length=200)),
-                ('at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("group_id", models.CharField(blank=True, default="", max_length=200)),
+                ("created", models.JSONField(default=list)),
+                ("updated", models.JSONField(default=list)),
+                ("deleted", models.JSONField(default=list)),
+                ("group_event", models.CharField(blank=True, default="", max_length=10)),
+                ("workgroup", models.CharField(blank=True, default="", max_length=200)),
+                ("at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
             ],
             options={
-                'indexes': [models.Index(fields=['at'], name='crew_change_at')],
+                "indexes": [models.Index(fields=["at"], name="crew_change_at")],
             },
         ),
         migrations.CreateModel(
-            name='TaskGroup',
+            name="TaskGroup",
             fields=[
-                ('id', models.CharField(default=tasks.names.new_id, editable=False, max_length=200, primary_key=True, serialize=False)),
-                ('name', models.CharField(blank=True, default='', max_length=200)),
-                ('is_paused', models.BooleanField(default=False)),
-                ('task_count', models.IntegerField(default=0, editable=False)),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
+                (
+                    "id",
+                    models.CharField(
+                        default=tasks.names.new_id,
+                        editable=False,
+                        max_length=200,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                ("name", models.CharField(blank=True, default="", max_length=200)),
+                ("is_paused", models.BooleanField(default=False)),
+                ("task_count", models.IntegerField(default=0, editable=False)),
+                (
+                    "created_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(), editable=False
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'task group',
-                'indexes': [models.Index(fields=['-created_at', '-id'], name='crew_group_newest')],
-                'constraints': [models.CheckConstraint(condition=models.Q(('task_count__gte', 0)), name='crew_group_task_count_not_negative')],
+                "verbose_name": "task group",
+                "indexes": [models.Index(fields=["-created_at", "-id"], name="crew_group_newest")],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("task_count__gte", 0)),
+                        name="crew_group_task_count_not_negative",
+                    )
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Task',
+            name="Task",
             fields=[
-                ('id', models.CharField(default=tasks.names.new_id, editable=False, max_length=200, primary_key=True, serialize=False)),
-                ('name', models.CharField(blank=True, default='', max_length=200)),
-                ('worker', models.CharField(blank=True, default='', max_length=200)),
-                ('workgroup', models.CharField(blank=True, default='', max_length=200)),
-                ('key', models.CharField(blank=True, default='', max_length=200)),
-                ('input', models.JSONField(blank=True, null=True)),
-                ('output', models.JSONField(blank=True, null=True)),
-                ('errors', models.JSONField(blank=True, default=list)),
-                ('remaining_attempts', models.IntegerField(default=5)),
-                ('is_paused', models.BooleanField(default=False)),
-                ('is_complete', models.BooleanField(default=False)),
-                ('is_seed', models.BooleanField(default=False)),
-                ('run_after', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('error_delay_in_seconds', models.IntegerField(default=60)),
-                ('priority', models.SmallIntegerField(default=0)),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('completed_at', models.DateTimeField(blank=True, null=True)),
-                ('attempt', models.IntegerField(default=0, editable=False)),
-                ('leased_by', models.CharField(editable=False, max_length=36, null=True)),
-                ('leased_at', models.DateTimeField(editable=False, null=True)),
-                ('pending_parents', models.IntegerField(default=0, editable=False)),
-                ('merged_into', models.CharField(editable=False, max_length=200, null=True)),
-                ('created_by', models.CharField(blank=True, default='', editable=False, max_length=200)),
-                ('held_count', models.IntegerField(default=0, editable=False)),
-                ('rescues', models.IntegerField(default=0, editable=False)),
-                ('group', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='tasks', to='crew.taskgroup')),
+                (
+                    "id",
+                    models.CharField(
+                        default=tasks.names.new_id,
+                        editable=False,
+                        max_length=200,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                ("name", models.CharField(blank=True, default="", max_length=200)),
+                ("worker", models.CharField(blank=True, default="", max_length=200)),
+                ("workgroup", models.CharField(blank=True, default="", max_length=200)),
+                ("key", models.CharField(blank=True, default="", max_length=200)),
+                ("input", models.JSONField(blank=True, null=True)),
+                ("output", models.JSONField(blank=True, null=True)),
+                ("errors", models.JSONField(blank=True, default=list)),
+                ("remaining_attempts", models.IntegerField(default=5)),
+                ("is_paused", models.BooleanField(default=False)),
+                ("is_complete", models.BooleanField(default=False)),
+                ("is_seed", models.BooleanField(default=False)),
+                (
+                    "run_after",
+                    models.DateTimeField(db_default=django.db.models.functions.datetime.Now()),
+                ),
+                ("error_delay_in_seconds", models.IntegerField(default=60)),
+                ("priority", models.SmallIntegerField(default=0)),
+                (
+                    "created_at",
+                    models.DateTimeField(db_default=django.db.models.functions.datetime.Now()),
+                ),
+                ("completed_at", models.DateTimeField(blank=True, null=True)),
+                ("attempt", models.IntegerField(default=0, editable=False)),
+                ("leased_by", models.CharField(editable=False, max_length=36, null=True)),
+                ("leased_at", models.DateTimeField(editable=False, null=True)),
+                ("pending_parents", models.IntegerField(default=0, editable=False)),
+                ("merged_into", models.CharField(editable=False, max_length=200, null=True)),
+                (
+                    "created_by",
+                    models.CharField(blank=True, default="", editable=False, max_length=200),
+                ),
+                ("held_count", models.IntegerField(default=0, editable=False)),
+                ("rescues", models.IntegerField(default=0, editable=False)),
+                (
+                    "group",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="tasks",
+                        to="crew.taskgroup",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='ParentEdge',
+            name="ParentEdge",
             fields=[
-                ('pk', models.CompositePrimaryKey('child_id', 'parent_id', blank=True, editable=False, primary_key=True, serialize=False)),
-                ('position', models.IntegerField()),
-                ('child', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='parent_edges', to='crew.task')),
-                ('parent', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='child_edges', to='crew.task')),
+                (
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "child_id",
+                        "parent_id",
+                        blank=True,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                ("position", models.IntegerField()),
+                (
+                    "child",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="parent_edges",
+                        to="crew.task",
+                    ),
+                ),
+                (
+                    "parent",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="child_edges",
+                        to="crew.task",
+                    ),
+                ),
             ],
             options={
-                'indexes': [models.Index(fields=['parent', 'child'], name='crew_edge_children')],
-                'constraints': [models.CheckConstraint(condition=models.Q(('child', models.F('parent')), _negated=True), name='crew_edge_not_to_itself')],
+                "indexes": [models.Index(fields=["parent", "child"], name="crew_edge_children")],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("child", models.F("parent")), _negated=True),
+                        name="crew_edge_not_to_itself",
+                    )
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Attempt',
+            name="Attempt",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('number', models.IntegerField()),
-                ('worker', models.CharField(max_length=200)),
-                ('scheduler', models.CharField(max_length=36)),
-                ('outcome', models.CharField(choices=[('completed', 'Completed'), ('failed', 'Failed'), ('held', 'Held'), ('abandoned', 'Abandoned'), ('cancelled', 'Cancelled')], max_length=10)),
-                ('status', models.IntegerField(null=True)),
-                ('error', models.TextField(blank=True, default='')),
-                ('note', models.TextField(blank=True, default='')),
-                ('started_at', models.DateTimeField()),
-                ('finished_at', models.DateTimeField()),
-                ('late_at', models.DateTimeField(null=True)),
-                ('late_outcome', models.CharField(blank=True, choices=[('completed', 'Completed'), ('failed', 'Failed'), ('held', 'Held'), ('abandoned', 'Abandoned'), ('cancelled', 'Cancelled')], default='', max_length=10)),
-                ('late_status', models.IntegerField(null=True)),
-                ('late_error', models.TextField(blank=True, default='')),
-                ('task', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='attempts', to='crew.task')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("number", models.IntegerField()),
+                ("worker", models.CharField(max_length=200)),
+                ("scheduler", models.CharField(max_length=36)),
+                (
+                    "outcome",
+                    models.CharField(
+                        choices=[
+                            ("completed", "Completed"),
+                            ("failed", "Failed"),
+                            ("held", "Held"),
+                            ("abandoned", "Abandoned"),
+                            ("cancelled", "Cancelled"),
+                        ],
+                        max_length=10,
+                    ),
+                ),
+                ("status", models.IntegerField(null=True)),
+                ("error", models.TextField(blank=True, default="")),
+                ("note", models.TextField(blank=True, default="")),
+                ("started_at", models.DateTimeField()),
+                ("finished_at", models.DateTimeField()),
+                ("late_at", models.DateTimeField(null=True)),
+                (
+                    "late_outcome",
+                    models.CharField(
+                        blank=True,
+                        choices=[
+                            ("completed", "Completed"),
+                            ("failed", "Failed"),
+                            ("held", "Held"),
+                            ("abandoned", "Abandoned"),
+                            ("cancelled", "Cancelled"),
+                        ],
+                        default="",
+                        max_length=10,
+                    ),
+                ),
+                ("late_status", models.IntegerField(null=True)),
+                ("late_error", models.TextField(blank=True, default="")),
+                (
+                    "task",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="attempts",
+                        to="crew.task",
+                    ),
+                ),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('task', 'number'), name='crew_attempt_once')],
+                "constraints": [
+                    models.UniqueConstraint(fields=("task", "number"), name="crew_attempt_once")
+                ],
             },
         ),
         migrations.AddIndex(
-            model_name='task',
-            index=models.Index(condition=models.Q(('is_complete', False), ('is_paused', False), ('leased_by__isnull', True), ('merged_into__isnull', True), ('pending_parents', 0), ('remaining_attempts__gt', 0), models.Q(('worker', ''), _negated=True)), fields=['worker', 'workgroup', 'priority', 'run_after'], name='crew_task_ready'),
+            model_name="task",
+            index=models.Index(
+                condition=models.Q(
+                    ("is_complete", False),
+                    ("is_paused", False),
+                    ("leased_by__isnull", True),
+                    ("merged_into__isnull", True),
+                    ("pending_parents", 0),
+                    ("remaining_attempts__gt", 0),
+                    models.Q(("worker", ""), _negated=True),
+                ),
+                fields=["worker", "workgroup", "priority", "run_after"],
+                name="crew_task_ready",
+            ),
         ),
         migrations.AddIndex(
-            model_name='task',
-            index=models.Index(condition=models.Q(('leased_by__isnull', False)), fields=['worker'], name='crew_task_worker_leases'),
+            model_name="task",
+            index=models.Index(
+                condition=models.Q(("leased_by__isnull", False)),
+                fields=["worker"],
+                name="crew_task_worker_leases",
+            ),
         ),
         migrations.AddIndex(
-            model_name='task',
-            index=models.Index(condition=models.Q(('leased_by__isnull', False)), fields=['leased_by'], name='crew_task_leases'),
+            model_name="task",
+            index=models.Index(
+                condition=models.Q(("leased_by__isnull", False)),
+                fields=["leased_by"],
+                name="crew_task_leases",
+            ),
         ),
         migrations.AddIndex(
-            model_name='task',
-            index=models.Index(condition=models.Q(models.Q(('key', ''), _negated=True), ('is_complete', False)), fields=['group', 'key'], name='crew_task_duplicates'),
+            model_name="task",
+            index=models.Index(
+                condition=models.Q(models.Q(("key", ""), _negated=True), ("is_complete", False)),
+                fields=["group", "key"],
+                name="crew_task_duplicates",
+            ),
         ),
         migrations.AddIndex(
-            model_name='task',
-            index=models.Index(fields=['group', 'created_at', 'id'], name='crew_task_of_group'),
+            model_name="task",
+            index=models.Index(fields=["group", "created_at", "id"], name="crew_task_of_group"),
         ),
         migrations.AddIndex(
-            model_name='task',
-            index=models.Index(condition=models.Q(('is_complete', False)), fields=['group', 'created_at', 'id'], name='crew_task_incomplete'),
+            model_name="task",
+            index=models.Index(
+                condition=models.Q(("is_complete", False)),
+                fields=["group", "created_at", "id"],
+                name="crew_task_incomplete",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='task',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('leased_at__isnull', True), ('leased_by__isnull', True)), models.Q(('leased_at__isnull', False), ('leased_by__isnull', False)), _connector='OR'), name='crew_task_lease_whole'),
+            model_name="task",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("leased_at__isnull", True), ("leased_by__isnull", True)),
+                    models.Q(("leased_at__isnull", False), ("leased_by__isnull", False)),
+                    _connector="OR",
+                ),
+                name="crew_task_lease_whole",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='task',
-            constraint=models.CheckConstraint(condition=models.Q(('leased_by__isnull', True), models.Q(('is_complete', False), ('merged_into__isnull', True)), _connector='OR'), name='crew_task_leased_means_running'),
+            model_name="task",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("leased_by__isnull", True),
+                    models.Q(("is_complete", False), ("merged_into__isnull", True)),
+                    _connector="OR",
+                ),
+                name="crew_task_leased_means_running",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='task',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('completed_at__isnull', False), ('is_complete', True)), models.Q(('completed_at__isnull', True), ('is_complete', False)), _connector='OR'), name='crew_task_complete_has_time'),
+            model_name="task",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("completed_at__isnull", False), ("is_complete", True)),
+                    models.Q(("completed_at__isnull", True), ("is_complete", False)),
+                    _connector="OR",
+                ),
+                name="crew_task_complete_has_time",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='task',
-            constraint=models.CheckConstraint(condition=models.Q(('attempt__gte', 0), ('error_delay_in_seconds__gte', 0), ('held_count__gte', 0), ('pending_parents__gte', 0), ('remaining_attempts__gte', 0), ('rescues__gte', 0)), name='crew_task_counts_not_negative'),
+            model_name="task",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("attempt__gte", 0),
+                    ("error_delay_in_seconds__gte", 0),
+                    ("held_count__gte", 0),
+                    ("pending_parents__gte", 0),
+                    ("remaining_attempts__gte", 0),
+                    ("rescues__gte", 0),
+                ),
+                name="crew_task_counts_not_negative",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='task',
-            constraint=models.CheckConstraint(condition=models.Q(('priority__gte', -10), ('priority__lte', 10)), name='crew_task_priority_range'),
+            model_name="task",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("priority__gte", -10), ("priority__lte", 10)),
+                name="crew_task_priority_range",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='task',
-            constraint=models.UniqueConstraint(condition=models.Q(models.Q(('key', ''), _negated=True), ('leased_by__isnull', False)), fields=('group', 'key'), name='crew_task_key_runs_once'),
+            model_name="task",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(
+                    models.Q(("key", ""), _negated=True), ("leased_by__isnull", False)
+                ),
+                fields=("group", "key"),
+                name="crew_task_key_runs_once",
+            ),
         ),
     ]

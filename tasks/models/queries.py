@@ -3,11 +3,17 @@
 The database's clock decides what is due (`Now()`), never Python's.
 """
 
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
+
+if TYPE_CHECKING:
+    pass
+
+if TYPE_CHECKING:
+    pass
 
 # Everything but the clock. The same words, in SQL, are the condition of the index
 # `crew_task_ready` and of the claim (`sql/claim.py`); a test holds the three together.
@@ -21,7 +27,7 @@ READY = Q(
 ) & ~Q(worker="")
 
 
-class TaskQuerySet(models.QuerySet):
+class TaskQuerySet(models.QuerySet["Task"]):
     def ready(self) -> Self:
         """May be claimed now, as far as the task itself is concerned.
 

@@ -19,7 +19,9 @@ class Task(models.Model):
     """
 
     id = models.CharField(primary_key=True, max_length=200, default=new_id, editable=False)
-    group = models.ForeignKey(TaskGroup, on_delete=models.CASCADE, related_name="tasks", db_index=False)
+    group = models.ForeignKey(
+        TaskGroup, on_delete=models.CASCADE, related_name="tasks", db_index=False
+    )
     name = models.CharField(max_length=200, blank=True, default="")
     worker = models.CharField(max_length=200, blank=True, default="")
     workgroup = models.CharField(max_length=200, blank=True, default="")
@@ -141,9 +143,7 @@ class Task(models.Model):
     @property
     def is_executing(self) -> bool:
         """The contract's `busyExecuting`: it runs, or a task of the same key runs for it."""
-        return self.leased_by is not None or (
-            self.merged_into is not None and not self.is_complete
-        )
+        return self.leased_by is not None or (self.merged_into is not None and not self.is_complete)
 
 
 class ParentEdge(models.Model):

@@ -75,14 +75,14 @@ COUNT_IN = statement(
 
 # The group, kept from being deleted, paused or reset until this transaction ends.
 GROUP = statement(
-    postgresql="SELECT id, is_paused, task_count FROM crew_taskgroup WHERE id = %(group)s FOR KEY SHARE",
-    sqlite="SELECT id, is_paused, task_count FROM crew_taskgroup WHERE id = %(group)s",
+    postgresql="SELECT id, is_paused FROM crew_taskgroup WHERE id = %(group)s FOR KEY SHARE",
+    sqlite="SELECT id, is_paused FROM crew_taskgroup WHERE id = %(group)s",
 )
 
 # The same against everything, running attempts' settles included.
 GROUP_ALONE = statement(
-    postgresql="SELECT id, is_paused, task_count FROM crew_taskgroup WHERE id = %(group)s FOR UPDATE",
-    sqlite="SELECT id, is_paused, task_count FROM crew_taskgroup WHERE id = %(group)s",
+    postgresql="SELECT id, is_paused FROM crew_taskgroup WHERE id = %(group)s FOR UPDATE",
+    sqlite="SELECT id, is_paused FROM crew_taskgroup WHERE id = %(group)s",
 )
 
 KNOWN = statement(

@@ -279,14 +279,16 @@ HOLD = statement(
         SELECT d.name, {now} + make_interval(secs => d.wait), d.by
         FROM jsonb_to_recordset(%(rows)s::jsonb) AS d(name text, wait float, by text)
         ORDER BY d.name
-        ON CONFLICT (name) DO UPDATE SET held_until = excluded.held_until, held_by = excluded.held_by
+        ON CONFLICT (name)
+        DO UPDATE SET held_until = excluded.held_until, held_by = excluded.held_by
         WHERE h.held_until IS NULL OR h.held_until < excluded.held_until
     """,
     sqlite=f"""
         INSERT INTO crew_workgroup (name, held_until, held_by)
         SELECT value ->> 'name', {_AFTER_SQLITE.format("(value ->> 'wait')")}, value ->> 'by'
         FROM json_each(%(rows)s) WHERE true
-        ON CONFLICT (name) DO UPDATE SET held_until = excluded.held_until, held_by = excluded.held_by
+        ON CONFLICT (name)
+        DO UPDATE SET held_until = excluded.held_until, held_by = excluded.held_by
         WHERE held_until IS NULL OR held_until < excluded.held_until
     """,
 )
