@@ -3,17 +3,11 @@
 The database's clock decides what is due (`Now()`), never Python's.
 """
 
-from typing import TYPE_CHECKING, Self
+from typing import Any, Self
 
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
-
-if TYPE_CHECKING:
-    pass
-
-if TYPE_CHECKING:
-    pass
 
 # Everything but the clock. The same words, in SQL, are the condition of the index
 # `crew_task_ready` and of the claim (`sql/claim.py`); a test holds the three together.
@@ -27,7 +21,7 @@ READY = Q(
 ) & ~Q(worker="")
 
 
-class TaskQuerySet(models.QuerySet["Task"]):
+class TaskQuerySet(models.QuerySet[Any]):
     def ready(self) -> Self:
         """May be claimed now, as far as the task itself is concerned.
 

@@ -1,0 +1,80 @@
+"""`manage.py crewstatus`: how far a group is, once or until it is complete."""
+
+import shutil
+import sys
+import time
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from ...errors import NotFoundError
+from ...progress import Progress, progress
+
+NOT_COMPLETE = 3  # exit code
+BAR = 30  # columns, at most
+CLEAR_LINE = "\r\x1b[K"
+
+
+class Command(BaseCommand):
+    help = (
+        "Say how far a group is: a bar in a terminal, one line in a pipe."
+        " Exits with 0 when all its tasks are complete, 3 when not, 1 when there is no such group."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("group", help="id of the task group")
+        parser.add_argument(
+            "--watch", action="store_true", help="go on until it is complete, or Ctrl-C"
+        )
+        parser.add_argument(
+            "--interval", type=float, default=0.5, help="seconds between two looks"
+        )
+
+    def handle(self, *args: Any, group: str, watch: bool, interval: float, **options: Any) -> None:
+        try:
+            now = self._watch(group, interval) if watch else self._show(group)
+        except NotFoundError as error:
+            raise CommandError(str(error)) from error
+        if not now.is_complete:
+            sys.exit(NOT_COMPLETE)
+
+    def _show(self, group: str) -> Progress:
+        now = progress(group)
+        self.stdout.write(self._line(group, now))
+        return now
+
+    def _watch(self, group: str, interval: float) -> Progress:
+        """Rewrite one line of a terminal; in a pipe write a line for every change."""
+        now, shown = progress(group), ""
+        try:
+            while True:
+                line = self._line(group, now)
+                if self.stdout.isatty():
+                    self.stdout.write(CLEAR_LINE + line, ending="")
+                elif line != shown:
+                    self.stdout.write(line)
+                self.stdout.flush()
+                shown = line
+                if now.is_complete:
+                    break
+                time.sleep(interval)
+                now = progress(group)
+        except KeyboardInterrupt:
+            pass  # what was seen last is the answer
+        finally:
+            if self.stdout.isatty():
+                self.stdout.write("")
+        return now
+
+    def _line(self, group: str, now: Progress) -> str:
+        if not self.stdout.isatty():
+            return f"{group} {now}"
+        return bar_line(str(now), now, columns=shutil.get_terminal_size().columns)
+
+
+def bar_line(text: str, now: Progress, *, columns: int) -> str:
+    """A bar and the text, never wider than the terminal: a wrapped line can not be rewritten."""
+    width = max(5, min(BAR, columns // 3))
+    filled = width if now.is_complete else width * now.complete // max(1, now.total)
+    return f"[{'#' * filled}{'-' * (width - filled)}] {text}"[: columns - 1]

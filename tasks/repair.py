@@ -1,0 +1,123 @@
+"""Mend what can be derived from the rest of the store. Each mending says how many rows it touched.
+
+Guards are repeated in the write, under the group's lock where a settle could come between.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby, islice
+
+from django.db import transaction
+from django.db.models import Exists, OuterRef
+
+from . import heart, publish, settle
+from .claim import Lease
+from .errors import NotFoundError
+from .invariants import INVARIANTS, stuck
+from .jsonio import dump
+from .models import Attempt, ParentEdge, SchedulerProcess, Task, TaskGroup
+from .settle import Abandoned, Settlement
+from .sql import control as sql
+from .sql import create as create_sql
+from .sql import run
+
+AT_ONCE = 200
+
+
+def repair(name: str) -> int | None:
+    """Mend what breaks the invariant of this name; return how many, None if nobody can."""
+    return _REPAIRS[name]() if name in _REPAIRS else None
+
+
+def _recount_parents() -> int:
+    broken = _broken("pending_parents")
+    tasks = Task.objects.filter(id__in=broken) if len(broken) <= AT_ONCE else Task.objects.all()
+    pairs = sorted(
+        (group_id, id_)
+        for id_, group_id in tasks.values_list("id", "group_id")
+        if id_ in broken
+    )
+    for group_id, members in groupby(pairs, key=lambda pair: pair[0]):
+        ids = [id_ for _, id_ in members]
+        with transaction.atomic():
+            _hold(group_id)
+            run(sql.LOCK_TASKS, {"group": group_id, "ids": dump(ids)})
+            run(sql.RECOUNT, {"group": group_id, "ids": dump(ids)})
+            publish.tasks_changed((group_id, id_) for id_ in ids)
+            publish.wake_schedulers()
+    return len(pairs)
+
+
+def _recount_tasks() -> int:
+    broken = _broken("task_count")
+    for group_id in broken:
+        with transaction.atomic():
+            _hold(group_id)
+            count = Task.objects.filter(group_id=group_id).count()
+            TaskGroup.objects.filter(pk=group_id).update(task_count=count)
+            publish.group_changed(group_id, "update")
+    return len(broken)
+
+
+def _drop_edges() -> int:
+    """Edges without one of their ends; whoever still has a parent is counted anew after it."""
+    exists = Task.objects.filter(pk=OuterRef("parent_id"))
+    loose = ParentEdge.objects.filter(~Exists(exists))
+    loose |= ParentEdge.objects.filter(~Exists(Task.objects.filter(pk=OuterRef("child_id"))))
+    return loose._raw_delete(loose.db)
+
+
+def _drop_attempts() -> int:
+    loose = Attempt.objects.filter(~Exists(Task.objects.filter(pk=OuterRef("task_id"))))
+    return loose._raw_delete(loose.db)
+
+
+def _release_followers() -> int:
+    """One whose leader is claimed this very moment is met and attached again by the claim."""
+    pairs = list(stuck().values_list("group_id", "id"))
+    released = 0
+    for some in _batches(sorted(pairs, key=lambda pair: pair[1])):
+        with transaction.atomic():
+            ids = [id_ for _, id_ in some]
+            released += stuck().filter(id__in=ids).update(merged_into=None)
+            publish.tasks_changed(some)
+            publish.wake_schedulers()
+    return released
+
+
+def _give_back_leases() -> int:
+    """Of schedulers that fell silent as any scheduler would; of those without a row here."""
+    count = heart.sweep_once()
+    known = SchedulerProcess.objects.filter(pk=OuterRef("leased_by"))
+    nobody = Task.objects.claimed().filter(~Exists(known)).order_by("id")
+    fields = ("id", "attempt", "group_id", "worker", "workgroup", "key", "leased_by")
+    for rows in _batches(list(nobody.values_list(*fields))):
+        settlements = [Settlement(Lease(*row), Abandoned()) for row in rows]
+        count += settle.settle_each(settlements).live
+    return count
+
+
+def _hold(group_id: str) -> None:
+    if not run(create_sql.GROUP_ALONE, {"group": group_id}):
+        raise NotFoundError(f"task group {group_id} went away meanwhile")
+
+
+def _broken(name: str) -> set[str]:
+    return set(next(i for i in INVARIANTS if i.name == name).find())
+
+
+def _batches[T](rows: Sequence[T]) -> Iterable[list[T]]:
+    source = iter(rows)
+    while batch := list(islice(source, AT_ONCE)):
+        yield batch
+
+
+# In this order: a dropped edge changes what is counted.
+_REPAIRS: dict[str, Callable[[], int]] = {
+    "edge_ends": _drop_edges,
+    "attempt_task": _drop_attempts,
+    "lease": _give_back_leases,
+    "follower": _release_followers,
+    "pending_parents": _recount_parents,
+    "task_count": _recount_tasks,
+}
+REPAIRABLE = tuple(_REPAIRS)
