@@ -102,7 +102,8 @@ def _run(workload: Workload, database: str, schedulers: int) -> float:
         env = os.environ | {
             "DATABASE_URL": database,
             "CREW_WORKER_BASE_URL": base,
-            "DEBUG": "1",
+            "DEBUG": "0",
+            "SECRET_KEY": "for a benchmark on this machine only",
             "CREW_MAX_CHILDREN": "10000",
             "CREW_MAX_ANSWER_BYTES": str(16 * 1024 * 1024),
             "CREW_MAX_TASKS_PER_CALL": "100000",

@@ -50,12 +50,18 @@ LANES = statement(
                 ORDER BY t.worker, t.workgroup, t.priority LIMIT 1)
             UNION ALL
             SELECT following.worker, following.workgroup, following.priority
-            FROM lane JOIN crew_task following ON following.rowid = (
-                SELECT t.rowid FROM crew_task t
-                WHERE {ready}
-                  AND (t.worker, t.workgroup, t.priority)
-                      > (lane.worker, lane.workgroup, lane.priority)
-                ORDER BY t.worker, t.workgroup, t.priority LIMIT 1)
+            -- Three probes: SQLite uses only the first column of a row comparison with `lane`.
+            FROM lane JOIN crew_task following ON following.rowid = coalesce(
+                (SELECT t.rowid FROM crew_task t
+                 WHERE t.worker = lane.worker AND t.workgroup = lane.workgroup
+                   AND t.priority > lane.priority AND {ready}
+                 ORDER BY t.priority LIMIT 1),
+                (SELECT t.rowid FROM crew_task t
+                 WHERE t.worker = lane.worker AND t.workgroup > lane.workgroup AND {ready}
+                 ORDER BY t.workgroup, t.priority LIMIT 1),
+                (SELECT t.rowid FROM crew_task t
+                 WHERE t.worker > lane.worker AND {ready}
+                 ORDER BY t.worker, t.workgroup, t.priority LIMIT 1))
             LIMIT %(lanes)s
         )
         SELECT lane.worker, lane.workgroup, lane.priority,

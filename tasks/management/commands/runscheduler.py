@@ -1,6 +1,7 @@
 """`manage.py runscheduler`: a shell around `scheduler.Scheduler`."""
 
 import fcntl
+import gc
 import os
 import signal
 from argparse import ArgumentParser
@@ -44,6 +45,10 @@ class Command(BaseCommand):
 
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
+        # Thousands of calls in flight make many objects that live for a moment: looking through
+        # all of Django for garbage at every 700th of them costs a quarter of the time.
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 20)
         scheduler.run()
 
 
