@@ -3,14 +3,12 @@
     python -m benchmarks.run [--database URL ...] [--only NAME ...] [--runs 3] [--json FILE]
 
 For each database a fresh sink worker and fresh schedulers (`manage.py runscheduler --once`) run
-each workload; the clock starts before the scheduler's first claim and stops when it has settled
-the last task, the start of the process (about a second) left out by its own log line.
+each workload; the time is that from the first claim to the last settle, by the database's clock.
 """
 
 import argparse
 import json
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -18,12 +16,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from tempfile import mkdtemp
 
 ROOT = Path(__file__).resolve().parent.parent
-LOG_LINE = re.compile(r"^(\S+ \S+) INFO tasks.scheduler: Scheduler \S+ (started|stopped)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +121,7 @@ def _run(workload: Workload, database: str, schedulers: int) -> float:
                                 capture_output=True)  # fmt: skip
         if f"{workload.becomes}/{workload.becomes} " not in status.stdout.replace(",", ""):
             raise SystemExit(f"{workload.name} did not complete: {status.stdout}{logs}")
-        return _seconds(logs)
+        return _seconds(manage, group, env)
 
 
 def _unique(tasks: list[dict[str, object]], group: str) -> list[dict[str, object]]:
@@ -141,15 +137,17 @@ def _unique(tasks: list[dict[str, object]], group: str) -> list[dict[str, object
     return named
 
 
-def _seconds(logs: list[str]) -> float:
-    """From the first scheduler's start to the last one's stop, by their own log lines."""
-    times = [
-        datetime.fromisoformat(match.group(1).replace(",", "."))
-        for log in logs
-        for line in log.splitlines()
-        if (match := LOG_LINE.match(line))
-    ]
-    return (max(times) - min(times)).total_seconds()
+def _seconds(manage: list[str], group: str, env: dict[str, str]) -> float:
+    """From the first claim to the last settle, by the database's clock."""
+    code = (
+        "from django.db.models import Max, Min; from tasks.models import Attempt;"
+        f"t = Attempt.objects.filter(task__group_id={group!r})"
+        ".aggregate(a=Min('started_at'), b=Max('finished_at'));"
+        "print((t['b'] - t['a']).total_seconds())"
+    )
+    shell = subprocess.run([*manage, "shell", "-v0", "-c", code], env=env, check=True, text=True,
+                           capture_output=True)  # fmt: skip
+    return float(shell.stdout.split()[-1])
 
 
 @contextmanager

@@ -25,7 +25,7 @@ DEFAULT_LOGINS = {"admin", "crew", "dae4082985ef202439d16f9b25a8823e"}
 
 @register(Tags.security)
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """All checks of CREW_* settings: crew.E001 to crew.E009, crew.W001."""
+    """All checks of CREW_* settings: crew.E001 to crew.E009."""
     return [
         *_default_credentials(),
         *_secret_key(),
@@ -35,6 +35,21 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
         *_dotted_paths(),
         *_networks(),
         *_secrets(),
+    ]
+
+
+@register(Tags.security, deploy=True)
+def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """crew.W001: only asked by `check --deploy`, as http may be right on one's own network."""
+    if not conf.CREW_WORKER_BASE_URL.startswith("http://"):
+        return []
+    return [
+        Warning(
+            "CREW_WORKER_BASE_URL is http: inputs, outputs and the Authorization header travel "
+            "in the clear.",
+            hint="Use https unless the workers are reached over a network that is yours alone.",
+            id="crew.W001",
+        )
     ]
 
 
@@ -76,13 +91,6 @@ def _worker_base() -> Iterator[CheckMessage]:
         )
         return
     yield from _tried(3, "CREW_WORKER_BASE_URL", lambda: check_base(base), "https://host/path/")
-    if base.startswith("http://") and not settings.DEBUG:
-        yield Warning(
-            "CREW_WORKER_BASE_URL is http: inputs, outputs and the Authorization header travel "
-            "in the clear.",
-            hint="Use https unless the workers are reached over a network that is yours alone.",
-            id="crew.W001",
-        )
 
 
 def _authorization() -> Iterator[CheckMessage]:
