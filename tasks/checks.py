@@ -3,6 +3,7 @@
 import ipaddress
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.apps import AppConfig
 from django.conf import settings
@@ -10,7 +11,8 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.utils.module_loading import import_string
 
 from .conf import DEFAULTS, conf
-from .deliver import make_deliverer, signing_key
+from .deliver import make_deliverer, signing_key, tls_context
+from .destinations import Destinations
 from .names import check_base
 
 POSITIVE = (
@@ -25,7 +27,7 @@ DEFAULT_LOGINS = {"admin", "crew", "dae4082985ef202439d16f9b25a8823e"}
 
 @register(Tags.security)
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """All checks of CREW_* settings: crew.E001 to crew.E009."""
+    """All checks of CREW_* settings: crew.E001 to crew.E010."""
     return [
         *_default_credentials(),
         *_secret_key(),
@@ -35,7 +37,13 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
         *_dotted_paths(),
         *_networks(),
         *_secrets(),
+        *_ca_file(),
     ]
+
+
+def _check_base(base: str) -> None:
+    host = urlsplit(check_base(base)).hostname or ""
+    Destinations.of(base, ()).check_literal(host)
 
 
 @register(Tags.security, deploy=True)
@@ -90,12 +98,12 @@ def _worker_base() -> Iterator[CheckMessage]:
             "Set it to the URL before your workers' names, such as https://workers.example/run/ .",
         )
         return
-    yield from _tried(3, "CREW_WORKER_BASE_URL", lambda: check_base(base), "https://host/path/")
+    yield from _tried(3, "CREW_WORKER_BASE_URL", lambda: _check_base(base), "https://host/path/")
 
 
 def _authorization() -> Iterator[CheckMessage]:
     header = conf.CREW_WORKER_AUTHORIZATION_HEADER
-    if header is not None and not all(" " <= c <= "ÿ" and c != "\x7f" for c in header):
+    if header is not None and not (header.isascii() and header.isprintable()):
         yield _error(
             4,
             "CREW_WORKER_AUTHORIZATION_HEADER holds a line break or a character no header takes.",
@@ -112,7 +120,9 @@ def _numbers() -> Iterator[CheckMessage]:
         yield _error(5, "CREW_DRAIN_SECONDS must not be negative.", "0 drops running calls.")
     limit = conf.CREW_WORKER_MAX_CONCURRENCY
     if limit is not None and (not isinstance(limit, int) or limit < 0):
-        yield _error(5, f"CREW_WORKER_MAX_CONCURRENCY must be 0 or more, not {limit!r}.", "")
+        yield _error(
+            5, f"CREW_WORKER_MAX_CONCURRENCY must be 0 or more, not {limit!r}.", "None: no limit."
+        )
 
 
 def _dotted_paths() -> Iterator[CheckMessage]:
@@ -151,6 +161,16 @@ def _secrets() -> Iterator[CheckMessage]:
                 "CREW_SIGNING_SECRETS holds something that is not a signing secret.",
                 "Each is whsec_ and the base64 of 24 random bytes or more.",
             )
+
+
+def _ca_file() -> Iterator[CheckMessage]:
+    if conf.CREW_WORKER_CA_FILE:
+        yield from _tried(
+            10,
+            "CREW_WORKER_CA_FILE",
+            lambda: tls_context(conf.CREW_WORKER_CA_FILE),
+            "a PEM file with the authority of the workers' certificates",
+        )
 
 
 def _tried(number: int, name: str, use: Callable[[], object], hint: str) -> Iterator[CheckMessage]:
