@@ -16,10 +16,12 @@ from django.db.models.expressions import RawSQL
 from django.db.models.functions import Greatest, Now
 
 from . import create, graph, publish
+from .conf import conf
+from .decide import MAX_DELAY
 from .errors import ConflictError, InvalidInputError, NotFoundError
 from .jsonio import dump
 from .models import Attempt, ParentEdge, Task, TaskGroup, Workgroup
-from .spec import DEFAULT_ATTEMPTS
+from .spec import DEFAULT_ATTEMPTS, read_text
 from .sql import control as sql
 from .sql import create as create_sql
 from .sql import on_postgres, run
@@ -103,7 +105,7 @@ def retry_group(group_id: str, *, remaining_attempts: int = DEFAULT_ATTEMPTS) ->
 
 @_alone
 def rename_group(group_id: str, *, name: str) -> None:
-    TaskGroup.objects.filter(pk=group_id).update(name=name)
+    TaskGroup.objects.filter(pk=group_id).update(name=read_text(name, "name"))
     publish.group_changed(group_id, "update")
 
 
@@ -190,7 +192,8 @@ def delete_tasks(group_id: str, ids: Sequence[str], *, children: str = "cascade"
     """
     _locked(group_id, ids)
     going = _with_orphans(ids) if children == "cascade" else list(ids)
-    if children == "refuse" and ParentEdge.objects.filter(parent__in=_among(ids)).exists():
+    staying = ~Q(child__in=_among(ids))
+    if children == "refuse" and ParentEdge.objects.filter(staying, parent__in=_among(ids)).exists():
         raise ConflictError("cannot delete tasks with children")
     freed = list(
         ParentEdge.objects.filter(parent__in=_among(going))
@@ -206,7 +209,14 @@ def delete_tasks(group_id: str, ids: Sequence[str], *, children: str = "cascade"
 
 
 def hold_workgroup(name: str, *, seconds: float) -> None:
-    """Claim no task of the workgroup for `seconds` from now; 0 opens it at once."""
+    """Claim no task of the workgroup for `seconds` from now; 0 opens it at once.
+
+    Raises InvalidInputError for a name that can not be, and for more than 366 days.
+    """
+    if not read_text(name, "workgroup") or not 0 <= seconds <= MAX_DELAY:
+        raise InvalidInputError("a workgroup with a name is held for 0 seconds to 366 days")
+    if not name:
+        raise InvalidInputError("tasks without a workgroup cannot be held together")
     with transaction.atomic():
         Workgroup.objects.bulk_create([Workgroup(name=name)], ignore_conflicts=True)
         until = Now() + timedelta(seconds=seconds)
@@ -265,6 +275,8 @@ def _edit(group_id: str, id_: str, changes: Mapping[str, Any]) -> None:
         _refuse_executing([task])
     fields = dict(changes)
     parent_ids = fields.pop("parent_ids", None)
+    if "run_after" in fields and fields["run_after"] is None:
+        fields["run_after"] = Now()
     if "is_complete" in fields and fields["is_complete"] != task.is_complete:
         fields |= {"completed_at": Now() if fields["is_complete"] else None, "merged_into": None}
     if fields:
@@ -281,6 +293,8 @@ def _edit(group_id: str, id_: str, changes: Mapping[str, Any]) -> None:
 def _set_parents(group_id: str, task: Task, parent_ids: Sequence[str]) -> None:
     if task.is_complete:
         raise ConflictError(f"task {task.id} is complete: its parents are history")
+    if len(parent_ids) > conf.CREW_MAX_PARENTS:
+        raise InvalidInputError(f"task {task.id} has more than {conf.CREW_MAX_PARENTS} parents")
     found = create.known(list(parent_ids))
     for parent in parent_ids:
         if found.get(parent, ("", False))[0] != group_id:

@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 
 from .conf import conf
 from .models import ParentEdge, SchedulerProcess, Task, Workgroup
-from .models.queries import READY
+from .models.queries import READY, TaskQuerySet
 from .sql import Statement, run, statement
 
 OVERDUE = timedelta(seconds=10)
@@ -40,9 +40,7 @@ def _statement_rows(what: Statement) -> Callable[[], list[str]]:
 
 def lost_leases() -> Iterable[str]:
     silence = timedelta(seconds=conf.CREW_LEASE_SECONDS + 2 * conf.CREW_SWEEP_SECONDS)
-    living = SchedulerProcess.objects.filter(
-        pk=OuterRef("leased_by"), beat_at__gte=Now() - silence
-    )
+    living = SchedulerProcess.objects.filter(pk=OuterRef("leased_by"), beat_at__gte=Now() - silence)
     lost = Task.objects.claimed().filter(~Exists(living))
     return lost.order_by("id").values_list("id", flat=True)
 
@@ -51,7 +49,7 @@ def stuck_followers() -> Iterable[str]:
     return stuck().order_by("id").values_list("id", flat=True)
 
 
-def stuck():
+def stuck() -> TaskQuerySet:
     """Tasks that wait for a task of their key which does not run."""
     leader = Task.objects.claimed().filter(
         pk=OuterRef("merged_into"), group=OuterRef("group"), key=OuterRef("key")
@@ -65,9 +63,7 @@ def left_over() -> Iterable[str]:
         beat_at__gte=Now() - timedelta(seconds=conf.CREW_LEASE_SECONDS)
     )
     held = Workgroup.objects.filter(pk=OuterRef("workgroup"), held_until__gt=Now() - OVERDUE)
-    over = Task.objects.filter(
-        READY, ~Exists(held), Exists(living), run_after__lt=Now() - OVERDUE
-    )
+    over = Task.objects.filter(READY, ~Exists(held), Exists(living), run_after__lt=Now() - OVERDUE)
     return over.order_by("id").values_list("id", flat=True)
 
 

@@ -16,6 +16,7 @@ from .models import Change
 
 CHANNEL = "crew_wake"  # the PostgreSQL channel that wakes schedulers
 KEPT_MINUTES = 10
+TOLD_ONE_BY_ONE = 10_000  # ids in one change; with more, who watches the group loads it anew
 
 # Set when this process committed new work: a scheduler in the same process waits on it.
 work_arrived = threading.Event()
@@ -27,20 +28,29 @@ def tasks_changed(pairs: Iterable[tuple[str, str]]) -> None:
     for group_id, task_id in pairs:
         updated[group_id].append(task_id)
     Change.objects.bulk_create(
-        Change(group_id=group_id, updated=ids) for group_id, ids in updated.items()
+        Change(group_id=group_id, updated=ids)
+        if len(ids) <= TOLD_ONE_BY_ONE
+        else Change(group_id=group_id, group_event="reload")
+        for group_id, ids in updated.items()
     )
 
 
 def tasks_created(group_id: str, ids: list[str]) -> None:
-    Change.objects.create(group_id=group_id, created=ids)
+    if len(ids) > TOLD_ONE_BY_ONE:
+        group_changed(group_id, "reload")
+    else:
+        Change.objects.create(group_id=group_id, created=ids)
 
 
 def tasks_deleted(group_id: str, ids: list[str]) -> None:
-    Change.objects.create(group_id=group_id, deleted=ids)
+    if len(ids) > TOLD_ONE_BY_ONE:
+        group_changed(group_id, "reload")
+    else:
+        Change.objects.create(group_id=group_id, deleted=ids)
 
 
 def group_changed(group_id: str, event: str) -> None:
-    """`event` is "update" or "delete"; no task of a deleted group is told one by one."""
+    """`event` is "update", "delete" (no task of the group is told one by one) or "reload"."""
     Change.objects.create(group_id=group_id, group_event=event)
 
 

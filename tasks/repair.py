@@ -3,15 +3,15 @@
 Guards are repeated in the write, under the group's lock where a settle could come between.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby, islice
+from typing import TypeVar
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef
 
 from . import heart, publish, settle
 from .claim import Lease
-from .errors import NotFoundError
 from .invariants import INVARIANTS, stuck
 from .jsonio import dump
 from .models import Attempt, ParentEdge, SchedulerProcess, Task, TaskGroup
@@ -19,6 +19,8 @@ from .settle import Abandoned, Settlement
 from .sql import control as sql
 from .sql import create as create_sql
 from .sql import run
+
+T = TypeVar("T")
 
 AT_ONCE = 200
 
@@ -29,29 +31,31 @@ def repair(name: str) -> int | None:
 
 
 def _recount_parents() -> int:
-    broken = _broken("pending_parents")
-    tasks = Task.objects.filter(id__in=broken) if len(broken) <= AT_ONCE else Task.objects.all()
-    pairs = sorted(
-        (group_id, id_)
-        for id_, group_id in tasks.values_list("id", "group_id")
-        if id_ in broken
-    )
-    for group_id, members in groupby(pairs, key=lambda pair: pair[0]):
-        ids = [id_ for _, id_ in members]
-        with transaction.atomic():
-            _hold(group_id)
-            run(sql.LOCK_TASKS, {"group": group_id, "ids": dump(ids)})
-            run(sql.RECOUNT, {"group": group_id, "ids": dump(ids)})
-            publish.tasks_changed((group_id, id_) for id_ in ids)
-            publish.wake_schedulers()
-    return len(pairs)
+    count = 0
+    for some in _batches(_broken("pending_parents")):
+        tasks = Task.objects.filter(id__in=some).order_by("group_id", "id")
+        pairs = list(tasks.values_list("group_id", "id"))
+        for group_id, members in groupby(pairs, key=lambda pair: pair[0]):
+            count += _recount_parents_in(group_id, [id_ for _, id_ in members])
+    return count
+
+
+@transaction.atomic
+def _recount_parents_in(group_id: str, ids: list[str]) -> int:
+    params = {"group": group_id, "ids": dump(ids)}
+    run(create_sql.GROUP_ALONE, {"group": group_id})
+    run(sql.LOCK_TASKS, params)
+    run(sql.RECOUNT, params)
+    publish.tasks_changed((group_id, id_) for id_ in ids)
+    publish.wake_schedulers()
+    return len(ids)
 
 
 def _recount_tasks() -> int:
     broken = _broken("task_count")
     for group_id in broken:
         with transaction.atomic():
-            _hold(group_id)
+            run(create_sql.GROUP_ALONE, {"group": group_id})
             count = Task.objects.filter(group_id=group_id).count()
             TaskGroup.objects.filter(pk=group_id).update(task_count=count)
             publish.group_changed(group_id, "update")
@@ -96,16 +100,11 @@ def _give_back_leases() -> int:
     return count
 
 
-def _hold(group_id: str) -> None:
-    if not run(create_sql.GROUP_ALONE, {"group": group_id}):
-        raise NotFoundError(f"task group {group_id} went away meanwhile")
+def _broken(name: str) -> list[str]:
+    return list(next(i for i in INVARIANTS if i.name == name).find())
 
 
-def _broken(name: str) -> set[str]:
-    return set(next(i for i in INVARIANTS if i.name == name).find())
-
-
-def _batches[T](rows: Sequence[T]) -> Iterable[list[T]]:
+def _batches(rows: Iterable[T]) -> Iterator[list[T]]:
     source = iter(rows)
     while batch := list(islice(source, AT_ONCE)):
         yield batch

@@ -175,9 +175,14 @@ def _refuse_children(settlements: Sequence[Settlement]) -> list[Settlement]:
         return list(settlements)
     ids = [child.id for s in makers for child in s.outcome.children]  # type: ignore[union-attr]
     taken = set(create.known(ids))
+    # Of two answers to one task the older is late: it must not take the ids of the newer.
+    by_attempt = sorted(settlements, key=lambda s: s.lease.attempt)
+    newest = {s.lease.task_id: s.lease.attempt for s in by_attempt}
     checked = []
     for settlement in settlements:
         children = getattr(settlement.outcome, "children", ())
+        if settlement.lease.attempt < newest[settlement.lease.task_id]:
+            children = ()
         clash = next((child.id for child in children if child.id in taken), None)
         if clash is not None:
             settlement = _failed(settlement, f"child id {clash!r} is in use already")

@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from .errors import InvalidInputError
-from .jsonio import dump
+from .jsonio import dump, safe_text
 from .names import check_id, check_text, check_worker, new_id
 
 MAX_ATTEMPTS = 1_000
 MAX_ERROR_DELAY = 31_536_000  # seconds: a year
+MAX_ERRORS = 50
 DEFAULT_ATTEMPTS = 5
 DEFAULT_ERROR_DELAY = 60
 
@@ -68,7 +69,7 @@ def read_task(raw: object, *, max_input: int) -> TaskSpec:
         priority=read_int(fields.get("priority"), "priority", default=0, low=-10, high=10),
         input_json=read_json(fields.get("input"), "input", limit=max_input),
         output_json=read_json(fields.get("output"), "output", limit=max_input),
-        errors=tuple(_strings(fields.get("errors"), "errors")),
+        errors=read_errors(fields.get("errors")),
         parent_ids=read_parent_ids(fields.get("parentIds")),
         created_at=read_time(fields.get("createdAt"), "createdAt"),
     )
@@ -165,6 +166,11 @@ def read_json(value: object, field: str, *, limit: int) -> str | None:
     if len(text) * 4 > limit and len(text.encode()) > limit:
         raise InvalidInputError(f"{field} is larger than {limit} bytes")
     return text
+
+
+def read_errors(value: object) -> tuple[str, ...]:
+    """The last 50, cut as the errors of our own attempts are."""
+    return tuple(safe_text(error) for error in _strings(value, "errors")[-MAX_ERRORS:])
 
 
 def read_parent_ids(value: object) -> tuple[str, ...]:

@@ -68,7 +68,7 @@ class Change(models.Model):
     created = models.JSONField(default=list)
     updated = models.JSONField(default=list)
     deleted = models.JSONField(default=list)
-    # "update" or "delete" when the group itself changed.
+    # "update" or "delete" when the group itself changed; "reload" when too much in it did.
     group_event = models.CharField(max_length=10, blank=True, default="")
     # The workgroup whose hold changed: its tasks' due times moved, in every group.
     workgroup = models.CharField(max_length=200, blank=True, default="")

@@ -30,7 +30,10 @@ TASKS = statement(
             v -> 'errors', v ->> 'remaining_attempts', v ->> 'is_paused' OR %(paused)s,
             v ->> 'is_complete', v ->> 'is_seed', coalesce(v ->> 'run_after', {{now}}),
             v ->> 'error_delay', v ->> 'priority',
-            coalesce(v ->> 'created_at', {{now}} || printf('%%03d', min(999, v ->> 'place'))),
+            coalesce(v ->> 'created_at',
+                strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now',
+                         '+' || ((v ->> 'place') / 1000 / 1000.0) || ' seconds')
+                || printf('%%03d', (v ->> 'place') %% 1000)),
             CASE WHEN v ->> 'is_complete' THEN {{now}} END, v ->> 'pending',
             v ->> 'created_by', 0, 0, 0
         FROM (SELECT value AS v FROM json_each(%(tasks)s))

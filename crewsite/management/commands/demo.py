@@ -127,7 +127,7 @@ class Demo:
         """Raise CommandError when a child has ended or the time is over."""
         for child in (self.web, self.scheduler):
             if child and (code := child.process.poll()) is not None and not self.stopping.is_set():
-                raise CommandError(f"The {child.name} ended by itself, with code {code}.")
+                raise CommandError(f"The {child.title} ended by itself, with code {code}.")
         if self.deadline and time.monotonic() > self.deadline:
             raise CommandError("The group was not complete in time.")
 
@@ -148,7 +148,7 @@ class Demo:
             if not child:
                 continue
             if child.process.poll() is None:
-                say(f"Stopping the {child.name}")
+                say(f"Stopping the {child.title}")
             child.process.terminate()
             give_up = time.monotonic() + child.stops_within
             while child.process.poll() is None:
@@ -165,6 +165,7 @@ class Child:
 
     def __init__(self, name: str, arguments: list[str], *, stops_within: float) -> None:
         self.name = name
+        self.title = {"web": "web server"}.get(name, name)
         self.stops_within = stops_within
         libc = ctypes.CDLL(None) if sys.platform == "linux" else None
         parent = os.getpid()

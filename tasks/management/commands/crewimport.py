@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 from ... import create
 from ...errors import CrewError
 from ...jsonio import JSONError, read
-from ...spec import read_bool
+from ...spec import read_bool, read_id, read_text
 
 MAX_BYTES = 64 * 1024 * 1024
 MAX_VALUES = 5_000_000  # in the whole file; the default of the reader is meant for requests
@@ -53,8 +53,8 @@ def _make(data: object) -> tuple[str, int]:
         raise CommandError("The file must hold an object, or a list of tasks with --group.")
     tasks = _tasks(data.get("tasks", []))
     group = create.create_group(
-        id=data.get("id"),
-        name=data.get("name"),
+        id=read_id(data.get("id")),
+        name=read_text(data.get("name"), "name"),
         is_paused=read_bool(data.get("isPaused"), "isPaused"),
         tasks=tasks,
     )

@@ -27,9 +27,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--watch", action="store_true", help="go on until it is complete, or Ctrl-C"
         )
-        parser.add_argument(
-            "--interval", type=float, default=0.5, help="seconds between two looks"
-        )
+        parser.add_argument("--interval", type=float, default=0.5, help="seconds between two looks")
 
     def handle(self, *args: Any, group: str, watch: bool, interval: float, **options: Any) -> None:
         try:

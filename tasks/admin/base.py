@@ -1,0 +1,109 @@
+"""What all admins share: the base classes, refusals as messages, links and pretty JSON."""
+
+import json
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.contrib import admin, messages
+from django.contrib.admin.utils import quote
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from ..errors import CrewError
+
+if TYPE_CHECKING:
+    ModelAdmin = admin.ModelAdmin[Any]
+    TabularInline = admin.TabularInline[Any, Any]
+elif "unfold" in settings.INSTALLED_APPS:
+    from unfold.admin import ModelAdmin, TabularInline
+else:
+    from django.contrib.admin import ModelAdmin, TabularInline
+
+__all__ = ["CrewAdmin", "ReadOnlyAdmin", "TabularInline", "link", "pretty"]
+
+NONE = "-"
+
+
+class CrewAdmin(ModelAdmin):
+    """A form that shows what the verbs refuse, and lists that never count a whole table twice."""
+
+    show_full_result_count = False
+    list_per_page = 50
+    list_max_show_all = 200
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """What a verb refuses becomes an error of the form, which is shown as it was sent."""
+        try:
+            return super().changeform_view(request, *args, **kwargs)
+        except CrewError as error:
+            request.crew_refusal = str(error)  # type: ignore[attr-defined]
+            return super().changeform_view(request, *args, **kwargs)
+
+    def get_form(
+        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
+    ) -> Any:
+        form: Any = super().get_form(request, obj, change, **kwargs)
+        form.refusal = getattr(request, "crew_refusal", "")
+        return form
+
+    def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        return self._refusals_told(request, super().delete_view, request, *args, **kwargs)
+
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any) -> Any:
+        return self._refusals_told(request, super().response_action, request, queryset, *args)
+
+    def _refusals_told(
+        self, request: HttpRequest, view: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        try:
+            return view(*args, **kwargs)
+        except CrewError as error:
+            self.message_user(request, str(error), messages.ERROR)
+            return HttpResponseRedirect(request.get_full_path())
+
+    def each(
+        self, request: HttpRequest, items: Iterable[Any], verb: Callable[[Any], int | None]
+    ) -> tuple[int, int]:
+        """Apply a verb to each; return how many it was done to and what they add up to.
+
+        What is refused is told, and keeps nothing else from being done.
+        """
+        done = total = 0
+        for item in items:
+            try:
+                total += verb(item) or 0
+                done += 1
+            except CrewError as error:
+                self.message_user(request, str(error), messages.ERROR)
+        return done, total
+
+
+class ReadOnlyAdmin(CrewAdmin):
+    def has_add_permission(self, request: HttpRequest, *args: Any) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+def link(site: admin.AdminSite, model: type[Model], pk: str, text: str = "") -> SafeString | str:
+    """A link to the page of a row, which need not exist any more."""
+    if not pk:
+        return NONE
+    name = f"{site.name}:{model._meta.app_label}_{model._meta.model_name}_change"
+    return format_html('<a href="{}">{}</a>', reverse(name, args=[quote(pk)]), text or pk)
+
+
+def pretty(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

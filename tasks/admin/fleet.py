@@ -1,0 +1,85 @@
+"""Workers, workgroups and schedulers in the admin."""
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from .. import control, publish
+from ..models import SchedulerProcess, Worker, Workgroup
+from .base import CrewAdmin, ReadOnlyAdmin, plural
+from .forms import HoldForm, WorkerForm
+
+HOLD_SECONDS = 60
+
+
+@admin.register(Worker)
+class WorkerAdmin(CrewAdmin):
+    form = WorkerForm
+    fields = ("name", "max_concurrency")
+    list_display = ("name", "max_concurrency")
+    search_fields = ("name__startswith",)
+    ordering = ("name",)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return ("name",) if obj else ()
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Only the limit: the claim may hold the row, and reads nothing else of it."""
+        if not change:
+            obj.save(force_insert=True)
+        else:
+            Worker.objects.filter(pk=obj.pk).update(max_concurrency=obj.max_concurrency)
+        publish.wake_schedulers()
+
+
+@admin.register(Workgroup)
+class WorkgroupAdmin(CrewAdmin):
+    list_display = ("name", "held_until", "held_by")
+    search_fields = ("name__startswith",)
+    ordering = ("name",)
+    actions = ("hold", "open_now")
+
+    def get_form(
+        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
+    ) -> Any:
+        if obj is None:
+            kwargs["form"] = HoldForm
+        return super().get_form(request, obj, change, **kwargs)
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return ("name", "held_until", "held_by") if obj else ("name", "seconds")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return ("name", "held_until", "held_by") if obj else ()
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        if not change:
+            control.hold_workgroup(obj.name, seconds=form.cleaned_data["seconds"])
+
+    @admin.action(description=f"Hold for {HOLD_SECONDS} s", permissions=["change"])
+    def hold(self, request: HttpRequest, queryset: QuerySet[Workgroup]) -> None:
+        self._each(request, queryset, HOLD_SECONDS, "Held")
+
+    @admin.action(description="Open now", permissions=["change"])
+    def open_now(self, request: HttpRequest, queryset: QuerySet[Workgroup]) -> None:
+        self._each(request, queryset, 0, "Opened")
+
+    def _each(
+        self, request: HttpRequest, queryset: QuerySet[Workgroup], seconds: int, past: str
+    ) -> None:
+        names = list(queryset.values_list("name", flat=True))
+        for name in names:
+            control.hold_workgroup(name, seconds=seconds)
+        text = f"{past} {plural(len(names), 'workgroup')}."
+        self.message_user(request, text, messages.SUCCESS)
+
+
+@admin.register(SchedulerProcess)
+class SchedulerProcessAdmin(ReadOnlyAdmin):
+    list_display = ("id", "host", "pid", "slots", "started_at", "beat_at")
+    ordering = ("-beat_at",)

@@ -1,0 +1,207 @@
+"""The forms of the admin, and fields for what no Django field reads strictly enough."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+
+from ..conf import conf
+from ..jsonio import JSONError, dump, read
+from ..models import ParentEdge, Task, TaskGroup
+from ..names import check_id, check_worker
+from ..spec import read_attempts, read_error_delay, read_text, read_worker
+from .base import pretty
+
+
+class _AsTyped(str):
+    """Text to be shown again as it was typed."""
+
+
+class StrictJSONField(forms.Field):
+    """JSON by the same strict reader as all JSON from outside; empty for null."""
+
+    widget = forms.Textarea(attrs={"rows": 8, "cols": 80, "spellcheck": "false"})
+
+    def to_python(self, value: Any) -> Any:
+        if value is None or not value.strip():
+            return None
+        try:
+            data = value.encode(errors="surrogatepass")
+            return read(data, max_bytes=conf.CREW_MAX_INPUT_BYTES).value
+        except JSONError as error:
+            raise forms.ValidationError(f"This is not JSON we take: {error}.") from error
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        return None if data is None else _AsTyped(data)
+
+    def prepare_value(self, value: Any) -> Any:
+        if value is None or isinstance(value, _AsTyped):
+            return value
+        return pretty(value)
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        try:
+            return dump(initial) != dump(self.to_python(data))
+        except forms.ValidationError:
+            return True
+
+
+class IdsField(forms.Field):
+    """Ids of tasks, one a line; commas and spaces separate as well."""
+
+    widget = forms.Textarea(attrs={"rows": 4, "cols": 80, "spellcheck": "false"})
+
+    def to_python(self, value: Any) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((value or "").replace(",", " ").split()))
+
+    def prepare_value(self, value: Any) -> Any:
+        return value if value is None or isinstance(value, str) else "\n".join(value)
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return tuple(initial or ()) != self.to_python(data)
+
+
+if TYPE_CHECKING:
+    ModelForm = forms.ModelForm[Any]
+else:
+    ModelForm = forms.ModelForm
+
+
+class CrewForm(ModelForm):
+    """Shows what a verb refused after the form itself had been found right."""
+
+    refusal = ""
+
+    def clean(self) -> dict[str, Any] | None:
+        cleaned = super().clean()
+        if self.refusal:
+            raise forms.ValidationError(self.refusal)
+        return cleaned
+
+
+def _rule(check: Callable[..., Any], *args: Any) -> Any:
+    """Apply a rule of ours as a form rule."""
+    try:
+        return check(*args)
+    except ValueError as error:  # InvalidInputError is one
+        raise forms.ValidationError(str(error)) from error
+
+
+class NewIdMixin(forms.Form):
+    new_id = forms.CharField(
+        label="id", required=False, max_length=200, help_text="Empty for a new one."
+    )
+
+    def clean_new_id(self) -> Any:
+        return _rule(check_id, self.cleaned_data["new_id"]) if self.cleaned_data["new_id"] else ""
+
+
+class GroupForm(CrewForm):
+    class Meta:
+        model = TaskGroup
+        fields = ("name", "is_paused")
+
+
+class NewGroupForm(NewIdMixin, GroupForm):
+    pass
+
+
+class TaskForm(CrewForm):
+    """A change of a task: what is not changed is not written."""
+
+    input = StrictJSONField(required=False, help_text="JSON; empty for null.")
+    output = StrictJSONField(required=False, help_text="JSON; empty for null.")
+    parents = IdsField(required=False, help_text="Ids of the tasks this one waits for, one a line.")
+
+    class Meta:
+        model = Task
+        fields = (
+            "name",
+            "worker",
+            "workgroup",
+            "key",
+            "remaining_attempts",
+            "is_paused",
+            "is_complete",
+            "is_seed",
+            "run_after",
+            "error_delay_in_seconds",
+            "priority",
+        )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "run_after" in self.fields:
+            self.fields["run_after"].required = False
+        if "parents" in self.fields and not self.instance._state.adding:
+            edges = ParentEdge.objects.filter(child=self.instance.pk).order_by("position")
+            self.initial["parents"] = tuple(edges.values_list("parent_id", flat=True))
+
+    def clean_worker(self) -> Any:
+        return _rule(read_worker, self.cleaned_data["worker"])
+
+    def clean_name(self) -> Any:
+        return _rule(read_text, self.cleaned_data["name"], "name")
+
+    def clean_workgroup(self) -> Any:
+        return _rule(read_text, self.cleaned_data["workgroup"], "workgroup")
+
+    def clean_key(self) -> Any:
+        return _rule(read_text, self.cleaned_data["key"], "key")
+
+    def clean_remaining_attempts(self) -> Any:
+        return _rule(read_attempts, self.cleaned_data["remaining_attempts"])
+
+    def clean_error_delay_in_seconds(self) -> Any:
+        return _rule(read_error_delay, self.cleaned_data["error_delay_in_seconds"])
+
+    def changes(self) -> dict[str, Any]:
+        """What was changed, by the names that `control.edit_task` knows."""
+        changes = {name: self.cleaned_data[name] for name in self.changed_data}
+        if "parents" in changes:
+            changes["parent_ids"] = changes.pop("parents")
+        if changes.get("run_after", ...) is None:
+            del changes["run_after"]  # an emptied time means "as it was"
+        return changes
+
+
+class NewTaskForm(NewIdMixin, TaskForm):
+    class Meta:
+        model = Task
+        fields = ("group", *TaskForm.Meta.fields)
+
+    def wire(self) -> dict[str, Any]:
+        """The task in the words of the API, for `create.create_tasks`."""
+        given = self.cleaned_data
+        due = given["run_after"]
+        return {
+            "id": given["new_id"],
+            "name": given["name"],
+            "worker": given["worker"],
+            "workgroup": given["workgroup"],
+            "key": given["key"],
+            "remainingAttempts": given["remaining_attempts"],
+            "isPaused": given["is_paused"],
+            "isSeed": given["is_seed"],
+            "runAfter": due.isoformat() if due else None,
+            "errorDelayInSeconds": given["error_delay_in_seconds"],
+            "priority": given["priority"],
+            "input": given["input"],
+            "parentIds": list(given["parents"]),
+        }
+
+
+class WorkerForm(CrewForm):
+    def clean_name(self) -> Any:
+        return _rule(check_worker, self.cleaned_data["name"])
+
+
+class HoldForm(CrewForm):
+    """A workgroup comes to be by being held."""
+
+    seconds = forms.IntegerField(
+        min_value=0, max_value=366 * 86_400, initial=60, help_text="Hold it for so long from now."
+    )
+
+    def clean_name(self) -> Any:
+        return _rule(read_text, self.cleaned_data["name"], "name")

@@ -1,0 +1,250 @@
+"""Tasks in the admin."""
+
+from collections import defaultdict
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from .. import control, create
+from ..models import ParentEdge, Task, TaskGroup, Worker
+from ..progress import STATE, State
+from .attempts import AttemptInline
+from .base import NONE, CrewAdmin, link, plural
+from .forms import NewTaskForm, TaskForm
+
+LINKS = 100  # parents or children shown on a task's page
+
+_EDITED = (
+    "name",
+    "worker",
+    "workgroup",
+    "key",
+    "priority",
+    "remaining_attempts",
+    "error_delay_in_seconds",
+    "run_after",
+    "is_paused",
+    "is_seed",
+)
+_MACHINE = (
+    "attempt",
+    "leased_by",
+    "leased_at",
+    "pending_parents",
+    "follows",
+    "made_by",
+    "held_count",
+    "rescues",
+    "created_at",
+    "completed_at",
+)
+
+
+class WorkerFilter(admin.SimpleListFilter):
+    """Workers by their table: `DISTINCT worker` would read every task."""
+
+    title = "worker"
+    parameter_name = "worker"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        names = Worker.objects.order_by("name").values_list("name", flat=True)[:LINKS]
+        return [(name, name) for name in names]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Task]) -> QuerySet[Task]:
+        return queryset.filter(worker=self.value()) if self.value() else queryset
+
+
+class StateFilter(admin.SimpleListFilter):
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        return State.choices
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(state=self.value()) if self.value() else queryset
+
+
+class WithoutPayload:
+    """A list that leaves out what may be megabytes a row and is not shown."""
+
+    def get_queryset(self, *args: Any, **kwargs: Any) -> Any:
+        return super().get_queryset(*args, **kwargs).defer("input", "output", "errors")  # type: ignore[misc]
+
+
+@admin.register(Task)
+class TaskAdmin(CrewAdmin):
+    list_display = (
+        "id",
+        "name",
+        "in_group",
+        "worker",
+        "workgroup",
+        "state_in_words",
+        "attempt",
+        "remaining_attempts",
+    )
+    list_filter = (StateFilter, "is_complete", "is_paused", WorkerFilter)
+    search_fields = ("=id", "name__startswith", "=key")
+    ordering = ("-id",)
+    raw_id_fields = ("group",)
+    actions = ("pause", "resume", "retry", "reset")
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).annotate(state=STATE)
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> Any:
+        return type("TaskList", (WithoutPayload, super().get_changelist(request, **kwargs)), {})
+
+    def lookup_allowed(self, lookup: str, value: Any, request: Any = None) -> bool:
+        return lookup == "group__id__exact" or super().lookup_allowed(lookup, value, request)
+
+    # --- The form ---
+
+    def get_form(
+        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
+    ) -> Any:
+        kwargs["form"] = TaskForm if obj else NewTaskForm
+        return super().get_form(request, obj, change, **kwargs)
+
+    def get_inlines(self, request: HttpRequest, obj: Any) -> list[Any]:
+        return [AttemptInline] if obj else []
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        if obj is None:
+            return [(None, {"fields": ("new_id", "group", *_EDITED, "input", "parents")})]
+        data = ("is_complete", "input", "output", "errors_listed")
+        may_edit = self.has_change_permission(request, obj)
+        links = ("parent_links", "child_links")
+        graph = ("parents", *links) if may_edit else links
+        return [
+            (None, {"fields": ("id", "in_group", "state_in_words", *_EDITED)}),
+            ("Data", {"fields": data}),
+            ("Graph", {"fields": graph}),
+            ("Kept by Crew", {"fields": (*_MACHINE, "all_attempts")}),
+        ]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        if obj is None:
+            return ()
+        derived = ("state_in_words", "errors_listed", "parent_links", "child_links")
+        return ("id", "in_group", *derived, "all_attempts", *_MACHINE)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        if not change:
+            (obj.pk,) = create.create_tasks(obj.group_id, [form.wire()])
+        elif changes := form.changes():
+            control.edit_task(obj.group_id, obj.pk, changes)
+
+    # --- Deleting ---
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Django would follow edges and attempts; their permissions are not asked for here."""
+        count = objs.count() if isinstance(objs, QuerySet) else len(objs)
+        told = [str(task) for task in objs[:LINKS]]
+        if count > LINKS:
+            told.append(f"and {count - LINKS} more")
+        told.append("and every descendant that is left without any parent")
+        return told, {"tasks": count}, set(), []
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        control.delete_tasks(obj.group_id, [obj.pk])
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        self._each_group(request, queryset, control.delete_tasks, "Deleted, descendants included:")
+
+    # --- Actions ---
+
+    @admin.action(description="Pause selected tasks", permissions=["change"])
+    def pause(self, request: HttpRequest, queryset: QuerySet[Task]) -> None:
+        self._each_group(request, queryset, control.pause_tasks, "Paused")
+
+    @admin.action(description="Resume selected tasks", permissions=["change"])
+    def resume(self, request: HttpRequest, queryset: QuerySet[Task]) -> None:
+        self._each_group(request, queryset, control.resume_tasks, "Resumed")
+
+    @admin.action(description="Retry selected tasks", permissions=["change"])
+    def retry(self, request: HttpRequest, queryset: QuerySet[Task]) -> None:
+        self._each_group(request, queryset, control.retry_tasks, "Gave attempts back to")
+
+    @admin.action(description="Reset selected tasks", permissions=["change"])
+    def reset(self, request: HttpRequest, queryset: QuerySet[Task]) -> None:
+        self._each_group(request, queryset, control.reset_tasks, "Reset")
+
+    def _each_group(
+        self, request: HttpRequest, queryset: QuerySet[Task], verb: Any, past: str
+    ) -> None:
+        by_group: defaultdict[str, list[str]] = defaultdict(list)
+        for group_id, id_ in queryset.order_by().values_list("group_id", "id"):
+            by_group[group_id].append(id_)
+
+        def apply(item: tuple[str, list[str]]) -> int:
+            changed = verb(*item)
+            return changed if isinstance(changed, int) else len(changed)
+
+        done, total = self.each(request, sorted(by_group.items()), apply)
+        if done:
+            self.message_user(request, f"{past} {plural(total, 'task')}.", messages.SUCCESS)
+
+    # --- What is shown ---
+
+    @admin.display(description="group")
+    def in_group(self, task: Task) -> str:
+        return link(self.admin_site, TaskGroup, task.group_id)
+
+    @admin.display(description="state")
+    def state_in_words(self, task: Task) -> str:
+        return words(task)
+
+    @admin.display(description="errors")
+    def errors_listed(self, task: Task) -> str:
+        errors = ((str(error),) for error in task.errors)
+        return format_html("<ol>{}</ol>", format_html_join("", "<li>{}</li>", errors))
+
+    @admin.display(description="merged into")
+    def follows(self, task: Task) -> str:
+        return link(self.admin_site, Task, task.merged_into or "")
+
+    @admin.display(description="created by")
+    def made_by(self, task: Task) -> str:
+        return link(self.admin_site, Task, task.created_by)
+
+    @admin.display(description="parents")
+    def parent_links(self, task: Task) -> str:
+        edges = ParentEdge.objects.filter(child_id=task.pk).order_by("position")
+        return self._links(edges.values_list("parent_id", "parent__name"), task.pk)
+
+    @admin.display(description="children")
+    def child_links(self, task: Task) -> str:
+        edges = ParentEdge.objects.filter(parent_id=task.pk).order_by("child_id")
+        return self._links(edges.values_list("child_id", "child__name"), task.pk)
+
+    @admin.display(description="attempts")
+    def all_attempts(self, task: Task) -> SafeString:
+        url = reverse(f"{self.admin_site.name}:crew_attempt_changelist")
+        return format_html('<a href="{}?task__id__exact={}">all that ended</a>', url, task.pk)
+
+    def _links(self, rows: Any, pk: str) -> str:
+        found = list(rows[: LINKS + 1])
+        shown = [(link(self.admin_site, Task, id_, name),) for id_, name in found[:LINKS]]
+        more = " and more" if len(found) > LINKS else ""
+        return format_html("{}{}", format_html_join(", ", "{}", shown) or NONE, more)
+
+
+def words(task: Any) -> str:
+    """What a task is doing or waiting for; `task.state` is annotated (`progress.STATE`)."""
+    if task.merged_into:
+        return f"merged into {task.merged_into}"
+    if task.state == State.BLOCKED:
+        return f"waiting for {plural(task.pending_parents, 'parent')}"
+    if task.state == State.SCHEDULED:
+        due = timezone.localtime(task.run_after)
+        is_today = due.date() == timezone.localdate()
+        return f"scheduled {due:%H:%M}" if is_today else f"scheduled {due:%Y-%m-%d %H:%M}"
+    return str(State(task.state).label).lower()

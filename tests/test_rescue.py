@@ -1,0 +1,178 @@
+"""Leases of schedulers that died come back, and nobody else's."""
+
+from datetime import timedelta
+
+import pytest
+from django.db.models.functions import Now
+
+from tasks import heart
+from tasks.models import Attempt, SchedulerProcess, Task
+from tasks.settle import rescue
+
+from .factories import (
+    claim_all,
+    claim_ids,
+    claim_one,
+    complete,
+    make_due,
+    make_group,
+    make_task,
+    row,
+)
+
+pytestmark = pytest.mark.django_db
+
+LEASE = 30.0
+
+
+def die(me="s1", seconds=LEASE + 5):
+    """The scheduler was last heard of so long ago."""
+    SchedulerProcess.objects.filter(pk=me).update(beat_at=Now() - timedelta(seconds=seconds))
+
+
+def test_tasks_of_a_dead_scheduler_are_given_back():
+    task = make_task(id="t")
+    claim_one()
+    die()
+
+    given = rescue(lease_seconds=LEASE)
+
+    after = row(task)
+    attempt = Attempt.objects.get()
+    assert given == 1
+    assert (after["leased_by"], after["leased_at"]) == (None, None)
+    assert (after["remaining_attempts"], after["rescues"]) == (4, 1)
+    assert after["errors"] == ["abandoned: the scheduler that ran this attempt died"]
+    assert (attempt.outcome, attempt.scheduler, attempt.number) == ("abandoned", "s1", 1)
+    assert claim_ids("s2") == ["t"]
+
+
+def test_a_living_scheduler_keeps_its_tasks():
+    make_task()
+    claim_one("dead")
+    kept = make_task()
+    claim_one("alive")
+    die("dead")
+    die("alive", LEASE - 10)
+    before = row(kept)
+
+    count = heart.sweep_once()
+
+    assert count == 1
+    assert row(kept) == before
+    assert list(SchedulerProcess.objects.values_list("id", flat=True)) == ["alive"]
+
+
+def test_the_row_of_a_dead_scheduler_goes_last():
+    make_task()
+    claim_one()
+    die()
+
+    first = rescue(lease_seconds=LEASE)
+    still = SchedulerProcess.objects.count()
+    second = rescue(lease_seconds=LEASE)
+    third = rescue(lease_seconds=LEASE)
+
+    assert (first, still, second, third) == (1, 1, 0, -1)
+    assert SchedulerProcess.objects.count() == 0
+
+
+def test_a_sweep_gives_back_more_than_one_batch_of_several_schedulers():
+    group = make_group(tasks=[{"worker": "w"}] * 450)
+    claim_all("s1", slots=250)
+    claim_all("s2", slots=250)
+    die("s1")
+    die("s2")
+
+    count = heart.sweep_once()
+
+    assert count == 450
+    assert not Task.objects.claimed().exists()
+    assert Task.objects.filter(group=group, remaining_attempts=4).count() == 450
+
+
+def test_the_third_loss_in_a_row_leaves_no_attempts():
+    task = make_task(remaining_attempts=50)
+    left = []
+    for n in range(3):
+        claim_one(f"s{n}")
+        die(f"s{n}")
+        heart.sweep_once()
+        left.append(row(task)["remaining_attempts"])
+
+    assert left == [49, 48, 0]
+    assert claim_ids() == []
+
+
+def test_an_answer_between_two_losses_begins_the_count_anew():
+    task = make_task(remaining_attempts=50, rescues=2, error_delay_in_seconds=0)
+    lease = claim_one("s1")
+    complete(lease)
+
+    assert row(task)["rescues"] == 0
+
+
+def test_followers_of_a_lost_leader_are_let_go():
+    group = make_group()
+    make_task(group, id="a", key="k")
+    make_task(group, id="b", key="k")
+    lease = claim_one()
+    follower = Task.objects.get(merged_into=lease.task_id)
+    die()
+
+    heart.sweep_once()
+
+    assert row(follower)["merged_into"] is None
+    assert row(follower)["remaining_attempts"] == 5
+    make_due()
+    assert len(claim_ids("s2")) == 1
+
+
+def test_the_answer_of_the_dead_is_kept_as_late():
+    task = make_task()
+    lease = claim_one()
+    die()
+    heart.sweep_once()
+    before = row(task)
+
+    settled = complete(lease, "late")
+
+    assert settled.late == 1
+    assert row(task) == before
+    assert Attempt.objects.get().late_outcome == "completed"
+
+
+def test_children_of_a_lost_task_keep_waiting():
+    group = make_group()
+    parent = make_task(group)
+    child = make_task(group, parents=[parent])
+    claim_one()
+    die()
+
+    heart.sweep_once()
+
+    assert row(child)["pending_parents"] == 1
+
+
+def test_bury_others_leaves_only_me():
+    make_task(id="t")
+    claim_one("old")
+    SchedulerProcess.objects.create(pk="me", host="h", pid=1, slots=1)
+
+    heart.bury_others("me")
+
+    assert list(SchedulerProcess.objects.values_list("id", flat=True)) == ["me"]
+    assert claim_ids("me") == ["t"]
+
+
+@pytest.mark.parametrize("seconds", [0.5, 30.0, 86_400.0])
+def test_the_length_of_the_lease_decides(seconds):
+    make_task()
+    claim_one()
+
+    die(seconds=seconds * 0.5)
+    alive = rescue(lease_seconds=seconds)
+    die(seconds=seconds + 5)
+
+    assert alive == -1
+    assert rescue(lease_seconds=seconds) == 1

@@ -1,0 +1,370 @@
+"""The whole loop in this process, against a real worker on loopback."""
+
+import json
+import threading
+import time
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+from django.db import OperationalError
+from django.utils import timezone
+
+from tasks import scheduler as scheduling
+from tasks import settle
+from tasks.models import Attempt, SchedulerProcess, Task, Worker
+from tasks.scheduler import Scheduler
+
+from .factories import make_due, make_group, make_task, wire
+from .stub_worker import StubWorker, answer
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def worker(settings):
+    with StubWorker() as stub:
+        settings.CREW_WORKER_BASE_URL = stub.url
+        yield stub
+
+
+def run_once(**options):
+    Scheduler(once=True, **options).run()
+
+
+def run_until(scheduler, condition, seconds=20.0):
+    """Run it here, and stop it as soon as the condition, which reads no database, holds."""
+    met = []
+
+    def watch():
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and not met:
+            if condition():
+                met.append(True)
+            time.sleep(0.005)
+        scheduler.stop()
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    scheduler.run()
+    watcher.join()
+    assert met, f"not within {seconds} s"
+
+
+def called(stub):
+    return [json.loads(request.body)["taskId"] for request in stub.requests]
+
+
+def replying(reply):
+    """A behaviour that answers what `reply(payload)` gives."""
+
+    def behave(exchange):
+        payload = json.loads(exchange.request.body)
+        answer(200, json.dumps(reply(payload)).encode())(exchange)
+
+    return behave
+
+
+DIAMOND = [
+    wire(id="d", parent_ids=["b", "c"]),
+    wire(id="b", parent_ids=["a"], worker="team/b"),
+    wire(id="c", parent_ids=["a"]),
+    wire(id="a", input={"n": 12345678901234567890}),
+]
+
+
+@pytest.mark.parametrize("deliverer", ["aiohttp", "requests"])
+def test_a_diamond_runs_to_its_end(worker, settings, deliverer):
+    settings.CREW_DELIVERER = deliverer
+    worker.behaviour = replying(lambda payload: {"output": {"from": payload["taskId"]}})
+    make_group(tasks=DIAMOND)
+
+    run_once()
+
+    order = called(worker)
+    first, last = json.loads(worker.requests[0].body), json.loads(worker.requests[-1].body)
+    assert (order[0], sorted(order[1:3]), order[3:]) == ("a", ["b", "c"], ["d"])
+    assert first == {
+        "input": {"n": 12345678901234567890},
+        "worker": "worker-a",
+        "parents": [],
+        "taskId": "a",
+    }
+    assert last["parents"] == [
+        {"taskId": "b", "worker": "team/b", "input": None, "output": {"from": "b"}},
+        {"taskId": "c", "worker": "worker-a", "input": None, "output": {"from": "c"}},
+    ]
+    assert Counter(request.path for request in worker.requests) == {"/worker-a": 3, "/team/b": 1}
+    assert Task.objects.filter(is_complete=True, remaining_attempts=4).count() == 4
+    assert Attempt.objects.filter(outcome="completed", status=200).count() == 4
+    assert SchedulerProcess.objects.count() == 0
+
+
+def test_a_tree_of_continuations_runs_to_its_end(worker):
+    def tree(payload):
+        depth = (payload["input"] or {}).get("depth", 0)
+        if not depth:
+            return {"output": 1}
+        child = {"worker": "tree", "input": {"depth": depth - 1}}
+        return {"output": depth, "children": [child, child]}
+
+    worker.behaviour = replying(tree)
+    group = make_group(tasks=[wire(worker="tree", input={"depth": 4})])
+
+    run_once()
+
+    group.refresh_from_db()
+    assert group.task_count == 31
+    assert Task.objects.incomplete().count() == 0
+    assert len(called(worker)) == len(set(called(worker))) == 31
+
+
+def test_a_failing_task_uses_up_its_attempts(worker):
+    worker.behaviour = answer(500, b'{"error": "no"}')
+    task = make_task(remaining_attempts=3, error_delay_in_seconds=0)
+
+    run_once()
+
+    task.refresh_from_db()
+    assert (task.remaining_attempts, task.is_complete) == (0, False)
+    assert task.errors == ["HTTP 500: no"] * 3
+    assert len(worker.requests) == 3
+
+
+def test_a_worker_that_is_not_there_is_a_failure(settings):
+    settings.CREW_WORKER_BASE_URL = "http://127.0.0.1:9/"
+    task = make_task(remaining_attempts=1)
+
+    run_once()
+
+    task.refresh_from_db()
+    assert (task.remaining_attempts, len(task.errors)) == (0, 1)
+    assert Attempt.objects.get().status is None
+
+
+def test_a_workers_limit_is_never_exceeded(worker):
+    lock, flying, most = threading.Lock(), 0, 0
+
+    def behave(exchange):
+        nonlocal flying, most
+        with lock:
+            flying += 1
+            most = max(most, flying)
+        exchange.stopping.wait(0.02)  # the time the work takes
+        with lock:
+            flying -= 1
+        answer()(exchange)
+
+    worker.behaviour = behave
+    make_group(tasks=[wire()] * 8)
+    Worker.objects.update(max_concurrency=2)
+
+    run_once()
+
+    assert most == 2
+    assert Task.objects.filter(is_complete=True).count() == 8
+
+
+def test_never_more_calls_than_slots(worker):
+    lock, flying, most = threading.Lock(), 0, 0
+
+    def behave(exchange):
+        nonlocal flying, most
+        with lock:
+            flying += 1
+            most = max(most, flying)
+        exchange.stopping.wait(0.02)
+        with lock:
+            flying -= 1
+        answer()(exchange)
+
+    worker.behaviour = behave
+    make_group(tasks=[wire(worker=f"worker-{n % 3}") for n in range(12)])
+
+    run_once(slots=3)
+
+    assert most == 3
+    assert Task.objects.filter(is_complete=True).count() == 12
+
+
+def test_a_key_is_called_once(worker):
+    make_group(tasks=[wire(id=f"t{n}", key="k") for n in range(20)])
+
+    run_once()
+
+    assert len(worker.requests) == 1
+    assert Task.objects.filter(is_complete=True, output=1).count() == 20
+
+
+def test_too_large_parents_fail_unsent(worker, settings):
+    settings.CREW_MAX_PAYLOAD_BYTES = 1_000
+    group = make_group()
+    parent = make_task(group, is_complete=True, output="x" * 2_000)
+    child = make_task(group, parents=[parent])
+
+    run_once()
+
+    child.refresh_from_db()
+    assert worker.requests == []
+    assert "not sent" in child.errors[0]
+    assert child.remaining_attempts == 4
+
+
+# --- The throttler ---
+
+
+class Recorder:
+    """Keeps the task `back` back once, and remembers what it was asked."""
+
+    calls: list[tuple[str, str, str]] = []  # noqa: RUF012
+    held: set[str] = set()  # noqa: RUF012
+
+    def push(self, task_id, worker):
+        self.calls.append(("push", task_id, worker))
+        if task_id == "back" and task_id not in self.held:
+            self.held.add(task_id)
+            return 0.05
+        return 0.0
+
+    def pop(self, task_id, worker):
+        self.calls.append(("pop", task_id, worker))
+
+
+@pytest.fixture
+def recorder(settings):
+    settings.CREW_THROTTLER = f"{__name__}.Recorder"
+    Recorder.calls, Recorder.held = [], set()
+    return Recorder
+
+
+def test_the_throttler_is_asked_before_and_told_after_each_call(worker, recorder):
+    make_group(tasks=[wire(id="a"), wire(id="b", parent_ids=["a"], worker="worker-b")])
+
+    run_once()
+
+    assert recorder.calls == [
+        ("push", "a", "worker-a"),
+        ("pop", "a", "worker-a"),
+        ("push", "b", "worker-b"),
+        ("pop", "b", "worker-b"),
+    ]
+
+
+def test_a_task_that_is_kept_back_comes_later_and_uses_no_attempt(worker, recorder):
+    make_group(tasks=[wire(id="back"), wire(id="free")])
+
+    run_until(Scheduler(), lambda: len(worker.requests) == 2)
+
+    back = Task.objects.get(pk="back")
+    asked = [name for name, task_id, _ in recorder.calls if task_id == "back"]
+    assert called(worker) == ["free", "back"]
+    assert asked == ["push", "push", "pop"]
+    assert (back.is_complete, back.remaining_attempts, back.errors) == (True, 4, [])
+    assert Attempt.objects.filter(task="back").count() == 1
+
+
+# --- Stop and trouble ---
+
+
+def test_stop_lets_running_calls_finish_and_claims_no_more(worker):
+    stopped = threading.Event()
+
+    def behave(exchange):
+        stopped.wait(10)
+        answer()(exchange)
+
+    worker.behaviour = behave
+    make_group(tasks=[wire(id="first"), wire(id="second", parent_ids=["first"])])
+    scheduler = Scheduler()
+    stop = scheduler.stop
+
+    def stop_and_go():
+        stop()
+        stopped.set()
+
+    scheduler.stop = stop_and_go
+    run_until(scheduler, lambda: len(worker.requests) == 1)
+
+    complete = dict(Task.objects.values_list("id", "is_complete"))
+    assert complete == {"first": True, "second": False}
+    assert SchedulerProcess.objects.count() == 0
+
+
+def test_the_drain_has_a_limit(worker, settings):
+    settings.CREW_DRAIN_SECONDS = 0.2
+    worker.behaviour = lambda exchange: exchange.stopping.wait()
+    task = make_task()
+    started = time.monotonic()
+
+    run_until(Scheduler(), lambda: len(worker.requests) == 1)
+
+    task.refresh_from_db()
+    assert time.monotonic() - started < 10
+    assert task.is_complete is False
+
+
+def test_a_scheduled_task_is_not_waited_for(worker):
+    make_task(id="due")
+    make_task(id="later", run_after=timezone.now() + timedelta(days=9))
+
+    run_until(Scheduler(), lambda: len(worker.requests) == 1)
+
+    assert called(worker) == ["due"]
+
+
+def test_a_settle_that_fails_is_tried_again(worker, monkeypatch):
+    real, tries = settle.settle_each, []
+
+    def flaky(settlements):
+        tries.append(len(settlements))
+        if len(tries) < 3:
+            raise OperationalError("the database is away")
+        return real(settlements)
+
+    monkeypatch.setattr(settle, "settle_each", flaky)
+    task = make_task()
+
+    run_once()
+
+    task.refresh_from_db()
+    assert tries == [1, 1, 1]
+    assert (task.is_complete, task.remaining_attempts) == (True, 4)
+    assert len(worker.requests) == 1
+
+
+def test_an_answer_nobody_understands_fails_its_task_only(worker, monkeypatch):
+    real = scheduling.decide
+
+    def broken(came, **given):
+        if came.body == b"bad":
+            raise RuntimeError("a bug")
+        return real(came, **given)
+
+    def behave(exchange):
+        bad = json.loads(exchange.request.body)["taskId"] == "bad"
+        answer(200, b"bad" if bad else b"{}")(exchange)
+
+    monkeypatch.setattr(scheduling, "decide", broken)
+    worker.behaviour = behave
+    make_group(tasks=[wire(id="bad"), wire(id="good")])
+
+    run_once()
+
+    assert Task.objects.get(pk="good").is_complete
+    assert "a bug" in Task.objects.get(pk="bad").errors[0]
+
+
+def test_a_second_run_goes_on_where_the_first_ended(worker):
+    worker.behaviour = answer(503, b"busy", {"Retry-After": "600"})
+    task = make_task()
+    run_once()
+    task.refresh_from_db()
+    held = (task.remaining_attempts, task.held_count)
+    worker.behaviour = answer()
+    make_due()
+
+    run_once()
+
+    task.refresh_from_db()
+    assert held == (5, 1)
+    assert (task.is_complete, task.remaining_attempts) == (True, 4)
