@@ -1,0 +1,171 @@
+"""The script `crew` on machines that are not as it wants them: a copy of it, and a small PATH."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CREW = Path(__file__).resolve().parent.parent / "crew"
+# What the script runs besides Python.
+PROGRAMS = ("sh", "cat", "chmod", "cksum", "dirname", "mkdir", "readlink", "rm", "sleep")
+
+# A Python that pretends: its venv is a copy of itself, and what it installs is a line in a log.
+WORKING = f"""#!/bin/sh
+case "$*" in
+    '-m venv .venv') mkdir -p .venv/bin; cat "$0" > .venv/bin/python; chmod +x .venv/bin/python ;;
+    *'-m pip'*) echo "pip $*" >> "$PIP_LOG" ;;
+    'manage.py'*) echo "ran $*" ;;
+    *) exec {sys.executable} "$@" ;;
+esac
+"""
+BROKEN = "#!/bin/sh\necho 'pyenv: command not found' >&2\nexit 127\n"
+TOO_OLD = "#!/bin/sh\nexit 1\n"  # what the question for its version comes to
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A copy of the project's top, in a folder whose name has a space, and an empty PATH."""
+    top = tmp_path / "a place"
+    programs = tmp_path / "bin"
+    top.mkdir()
+    programs.mkdir()
+    shutil.copy(CREW, top / "crew")
+    (top / "requirements.txt").write_text("nothing\n")
+    for name in PROGRAMS:
+        (programs / name).symlink_to(shutil.which(name))
+    return top
+
+
+def test_help_names_every_command(place):
+    done = crew(place, "help")
+
+    assert done.returncode == 0
+    for command in ("demo", "test", "check", "manage", "help"):
+        assert f"\n  {command} " in done.stdout
+
+
+def test_an_unknown_command_fails_with_a_sentence(place):
+    done = crew(place, "dance")
+
+    assert done.returncode == 1
+    assert done.stderr == "crew: there is no command 'dance'; './crew help' lists them\n"
+    assert not (place / ".venv").exists()
+
+
+def test_it_works_through_a_symlink_from_anywhere(place, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(place / "crew")
+    python(place, "python3", WORKING)
+
+    done = crew(place, "manage", "check", program=link, cwd="/")
+
+    assert done.stdout == "ran manage.py check\n"
+
+
+def test_a_broken_and_a_too_old_python_are_skipped(place):
+    python(place, "python3.11", BROKEN)
+    python(place, "python3", TOO_OLD)
+    python(place, "python3.13", WORKING)
+
+    done = crew(place, "manage", "check")
+
+    assert done.returncode == 0, done.stderr
+    assert "making .venv with python3.13" in done.stderr
+
+
+def test_no_python_at_all_is_told_with_the_remedy(place):
+    python(place, "python3", TOO_OLD)
+
+    done = crew(place, "demo")
+
+    assert done.returncode == 1
+    assert "no Python 3.11 or newer found" in done.stderr
+    assert "apt install python3" in done.stderr
+
+
+def test_the_python_named_is_the_only_one_tried(place):
+    python(place, "python3", WORKING)
+
+    done = crew(place, "manage", "check", PYTHON="/no/such python")
+
+    assert done.returncode == 1
+    assert "PYTHON=/no/such python does not run" in done.stderr
+
+
+def test_a_python_without_the_venv_module_is_told_with_the_remedy(place):
+    python(place, "python3", '#!/bin/sh\ncase "$*" in *ensurepip*) exit 1 ;; esac\n')
+
+    done = crew(place, "manage", "check")
+
+    assert done.returncode == 1
+    assert "apt install python3-venv" in done.stderr
+
+
+def test_it_installs_again_only_when_the_requirements_change(place):
+    python(place, "python3", WORKING)
+
+    crew(place, "manage", "check")
+    second = crew(place, "manage", "check")
+    assert second.stderr == ""
+    assert len(installations(place)) == 1
+
+    (place / "requirements.txt").write_text("something\n")
+    crew(place, "manage", "check")
+    assert len(installations(place)) == 2
+
+
+def test_what_an_interrupted_run_left_is_made_anew(place):
+    python(place, "python3", WORKING)
+    crew(place, "manage", "check")
+    half_made = place / ".venv" / "half-made"
+    half_made.touch()
+    (place / "var" / "installing").write_text("999999999\n")
+
+    done = crew(place, "manage", "check")
+
+    assert done.stdout == "ran manage.py check\n"
+    assert not half_made.exists()
+    assert not (place / "var" / "installing").exists()
+
+
+@pytest.mark.parametrize("damage", ["python does not run", "the folder was moved"])
+def test_a_venv_that_can_not_be_used_is_made_anew(place, damage):
+    python(place, "python3", WORKING)
+    crew(place, "manage", "check")
+    (place / ".venv" / "old").touch()
+    if damage == "python does not run":
+        python(place, ".venv/bin/python", BROKEN, folder=place)
+    else:
+        place = place.rename(place.with_name("another place"))
+
+    done = crew(place, "manage", "check")
+
+    assert done.stdout == "ran manage.py check\n"
+    assert not (place / ".venv" / "old").exists()
+
+
+def python(place: Path, name: str, script: str, folder: Path | None = None) -> None:
+    program = (folder or place.parent / "bin") / name
+    program.write_text(script)
+    program.chmod(0o755)
+
+
+def installations(place: Path) -> list[str]:
+    lines = (place.parent / "pip.log").read_text().splitlines()
+    return [line for line in lines if " install " in line]
+
+
+def crew(
+    place: Path, *args: str, program: Path | None = None, cwd: str | None = None, **env: str
+) -> subprocess.CompletedProcess[str]:
+    top = place.parent
+    return subprocess.run(
+        [str(program or place / "crew"), *args],
+        cwd=cwd or place,
+        env={"PATH": str(top / "bin"), "HOME": str(top), "PIP_LOG": str(top / "pip.log"), **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
