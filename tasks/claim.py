@@ -14,7 +14,7 @@ from .jsonio import dump
 from .limits import Lane
 from .models import SchedulerProcess
 from .sql import claim as sql
-from .sql import on_postgres, run
+from .sql import on_postgres, run, steer
 
 LANES_AT_ONCE = 1_000  # lanes looked at in one claim; the next claim goes on behind them
 START = ("", "", -32_768)
@@ -65,12 +65,17 @@ def claim(
     """Lease up to `slots` due tasks to the scheduler `me`, committed when this returns.
 
     `total` is all slots of the scheduler and `busy` its attempts in flight by worker: they only
-    steer fairness (`limits.share`). Looking is not a transaction, so an idle poll writes nothing.
+    steer fairness (`limits.share`).
     """
-    due, wait, following = _look(slots, resume_after)
-    if not due:
-        return Claimed(wait=wait, resume_after=following)
+    # On SQLite a transaction takes the one write lock, which an idle poll must not.
+    looked = None if on_postgres() else _look(slots, resume_after)
+    if looked and not looked[0]:
+        return Claimed(wait=looked[1], resume_after=looked[2])
     with transaction.atomic():
+        steer()
+        due, wait, following = looked or _look(slots, resume_after)
+        if not due:
+            return Claimed(wait=wait, resume_after=following)
         rooms = _rooms(sorted({lane.worker for lane in due}))
         shares = limits.share(due, slots=slots, total=total, rooms=rooms, busy=busy)
         rows = _take(me, shares) if shares else []

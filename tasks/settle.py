@@ -18,7 +18,7 @@ from .claim import Lease, find_lost
 from .decide import MAX_ERROR, Completed, Delays, Failed, Held
 from .errors import InvalidInputError
 from .jsonio import dump
-from .sql import on_postgres, run
+from .sql import on_postgres, run, steer
 from .sql import settle as sql
 
 logger = logging.getLogger(__name__)
@@ -100,6 +100,7 @@ def rescue(*, lease_seconds: float) -> int:
 
 
 def _settle(settlements: Sequence[Settlement]) -> Settled:
+    steer()
     groups = {
         id_: bool(paused)
         for id_, paused in run(

@@ -4,13 +4,15 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from django.db import DatabaseError
+from django.db import DatabaseError, connection
 from django.utils import timezone
 
 from tasks import control
 from tasks.decide import Completed, Failed, Held
 from tasks.models import Attempt, Change, ParentEdge, Task, TaskGroup, Workgroup
 from tasks.settle import Abandoned, Returned, Settlement, rescue, settle, settle_each
+from tasks.sql import settle as sql
+from tasks.sql import steer
 
 from .factories import (
     answer,
@@ -796,3 +798,36 @@ def poison():
 
 def later(days: int = 1):
     return timezone.now() + timedelta(days=days)
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(
+    ("statement", "params"),
+    [
+        (
+            sql.OUTCOMES,
+            {
+                "rows": '[{"id": "t1", "attempt": 1, "leased_by": "s1", "outcome": "completed",'
+                ' "output": null, "error": "", "note": "", "status": 200, "wait": 0}]'
+            },
+        ),
+        (sql.FREE_CHILDREN, {"ids": '["t1"]'}),
+        (sql.DUPLICATES, {"rows": '[{"id": "t1", "outcome": "failed", "error": "e", "wait": 0}]'}),
+        (sql.DELAY_CHILDREN, {"rows": '[{"id": "t1", "wait": 5}]'}),
+    ],
+)
+def test_a_settle_never_reads_a_whole_table(statement, params):
+    group = make_group()
+    Task.objects.bulk_create(Task(group=group, id=f"t{n}") for n in range(4_000))
+    ParentEdge.objects.bulk_create(
+        ParentEdge(child_id=f"t{n}", parent_id=f"t{n - 1}", position=0) for n in range(1, 4_000)
+    )
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE crew_task")
+        cursor.execute("ANALYZE crew_parentedge")
+        steer()  # as the settle does
+        cursor.execute("EXPLAIN " + statement.postgresql, params)
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+
+    assert "Seq Scan on crew_task " not in plan
+    assert "Seq Scan on crew_parentedge" not in plan

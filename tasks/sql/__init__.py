@@ -38,6 +38,13 @@ class Statement:
     sqlite: str
 
 
+# Without `jit = off` the price put on sequential scans would start the compiler for every plan.
+_STEER = Statement(
+    postgresql="SELECT set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)",
+    sqlite="SELECT 1",
+)
+
+
 def statement(*, postgresql: str, sqlite: str) -> Statement:
     """A statement in both forms; `{now}` and `{ready}` stand for the words above."""
     return Statement(_filled(postgresql, "postgresql"), _filled(sqlite, "sqlite"))
@@ -48,6 +55,17 @@ def run(what: Statement, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(getattr(what, connection.vendor), params)
         return cursor.fetchall() if cursor.description else []
+
+
+def steer() -> None:
+    """Keep PostgreSQL's planner on the indexes, for the rest of the running transaction.
+
+    A batch is small beside the tables, but the planner does not know a JSON parameter's size, and
+    statistics lag behind a table that fills in seconds: it then reads the whole table for a
+    handful of rows. Local to the transaction, so it works behind PgBouncer.
+    """
+    if on_postgres():
+        run(_STEER, {})
 
 
 def on_postgres() -> bool:

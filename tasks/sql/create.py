@@ -88,10 +88,12 @@ GROUP_ALONE = statement(
     sqlite="SELECT id, is_paused FROM crew_taskgroup WHERE id = %(group)s",
 )
 
+# A probe for each id: with statistics of an emptied table, a join walks all ids for every task.
 KNOWN = statement(
     postgresql="""
-        SELECT t.id, t.group_id, t.is_complete FROM crew_task t
-        WHERE t.id IN (SELECT jsonb_array_elements_text(%(ids)s::jsonb))
+        SELECT t.id, t.group_id, t.is_complete
+        FROM jsonb_array_elements_text(%(ids)s::jsonb) AS k(id) CROSS JOIN LATERAL (
+            SELECT * FROM crew_task WHERE crew_task.id = k.id LIMIT 1) t
     """,
     sqlite="""
         SELECT t.id, t.group_id, t.is_complete FROM crew_task t
