@@ -177,7 +177,7 @@ def edit_task(group_id: str, id_: str, changes: Mapping[str, Any]) -> None:
     """Write these fields of a task, and what follows from them.
 
     `changes` maps names of fields a person may set, and `parent_ids`, to values that
-    `spec.read_*` gave. Raises ConflictError for anything but `is_paused` while it executes, for
+    `spec.read_*` gave; `input` and `output` are plain values, read by the strict reader. Raises ConflictError for anything but `is_paused` while it executes, for
     new parents of a complete task, and for a cycle.
     """
     _edit(group_id, id_, changes)
@@ -293,9 +293,10 @@ def _edit(group_id: str, id_: str, changes: Mapping[str, Any]) -> None:
 def _set_parents(group_id: str, task: Task, parent_ids: Sequence[str]) -> None:
     if task.is_complete:
         raise ConflictError(f"task {task.id} is complete: its parents are history")
+    parent_ids = list(dict.fromkeys(parent_ids))
     if len(parent_ids) > conf.CREW_MAX_PARENTS:
         raise InvalidInputError(f"task {task.id} has more than {conf.CREW_MAX_PARENTS} parents")
-    found = create.known(list(parent_ids))
+    found = create.known(parent_ids)
     for parent in parent_ids:
         if found.get(parent, ("", False))[0] != group_id:
             raise InvalidInputError(f"cannot find all parents for task {task.id}: {parent}")

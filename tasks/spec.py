@@ -58,8 +58,8 @@ def read_task(raw: object, *, max_input: int) -> TaskSpec:
         id=read_id(fields.get("id")),
         name=read_text(fields.get("name"), "name"),
         worker=read_worker(fields.get("worker")),
-        workgroup=read_text(fields.get("workgroup"), "workgroup"),
-        key=read_text(fields.get("key"), "key"),
+        workgroup=read_label(fields.get("workgroup"), "workgroup"),
+        key=read_label(fields.get("key"), "key"),
         remaining_attempts=read_attempts(fields.get("remainingAttempts")),
         is_paused=read_bool(fields.get("isPaused"), "isPaused"),
         is_complete=read_bool(fields.get("isComplete"), "isComplete"),
@@ -85,8 +85,8 @@ def read_child(raw: object, *, max_input: int) -> TaskSpec:
         id=read_id(fields.get("id")),
         name=read_text(fields.get("name"), "name"),
         worker=worker,
-        workgroup=read_text(fields.get("workgroup"), "workgroup"),
-        key=read_text(fields.get("key"), "key"),
+        workgroup=read_label(fields.get("workgroup"), "workgroup"),
+        key=read_label(fields.get("key"), "key"),
         # The old system reads 0 as "not given" here; a child without attempts would never run.
         remaining_attempts=read_attempts(fields.get("remainingAttempts")) or DEFAULT_ATTEMPTS,
         is_paused=read_bool(fields.get("isPaused"), "isPaused"),
@@ -109,6 +109,14 @@ def read_worker(value: object) -> str:
 
 def read_text(value: object, field: str) -> str:
     return "" if value is None else _rule(check_text, value, field)
+
+
+def read_label(value: object, field: str) -> str:
+    """A text that tasks are matched by: one of spaces only is a mistake."""
+    text = read_text(value, field)
+    if text.isspace():
+        raise InvalidInputError(f"{field} holds only spaces")
+    return text
 
 
 def read_attempts(value: object) -> int:

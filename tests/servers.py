@@ -264,18 +264,22 @@ def postgres(*, durability: bool = False) -> Iterator[Postgres | Given]:
     if given:
         yield Given(given)
         return
-    with tempfile.TemporaryDirectory(prefix="crew-postgres-") as folder:
-        with contextlib.closing(Postgres(Path(folder), durability=durability)) as server:
-            server.create()
-            yield server
+    with (
+        tempfile.TemporaryDirectory(prefix="crew-postgres-") as folder,
+        contextlib.closing(Postgres(Path(folder), durability=durability)) as server,
+    ):
+        server.create()
+        yield server
 
 
 @contextlib.contextmanager
 def redis() -> Iterator[Redis]:
-    with tempfile.TemporaryDirectory(prefix="crew-redis-") as folder:
-        with contextlib.closing(Redis(Path(folder))) as server:
-            server.start()
-            yield server
+    with (
+        tempfile.TemporaryDirectory(prefix="crew-redis-") as folder,
+        contextlib.closing(Redis(Path(folder))) as server,
+    ):
+        server.start()
+        yield server
 
 
 def find_postgres(folder: Path) -> tuple[list[str], Path]:

@@ -664,3 +664,12 @@ def test_a_name_too_long_is_refused_for_a_group():
 
     group.refresh_from_db()
     assert group.name == "before"
+
+
+def test_a_parent_named_twice_in_an_edit_is_one_edge():
+    group = make_group(tasks=[wire(id="a"), wire(id="b")])
+
+    control.edit_task(group.id, "b", {"parent_ids": ["a", "a"]})
+
+    assert list(ParentEdge.objects.values_list("child_id", "parent_id")) == [("b", "a")]
+    assert Task.objects.get(pk="b").pending_parents == 1

@@ -70,9 +70,8 @@ def test_postgres_refuses_connections_while_stopped():
 
 
 def test_postgres_wants_its_password():
-    with servers.postgres() as server:
-        with pytest.raises(psycopg.OperationalError, match="password"):
-            ask(server.url.replace(server.password, "guess"), "SELECT 1")
+    with servers.postgres() as server, pytest.raises(psycopg.OperationalError, match="password"):
+        ask(server.url.replace(server.password, "guess"), "SELECT 1")
 
 
 def test_redis_comes_up_answers_restarts_and_is_gone_afterwards():

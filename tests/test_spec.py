@@ -301,3 +301,9 @@ def test_of_the_errors_of_a_new_task_the_last_fifty_are_kept_and_cut():
     assert len(spec.errors) == 50
     assert spec.errors[0] == "10"
     assert len(spec.errors[-1]) == 4_096
+
+
+@pytest.mark.parametrize("field", ["key", "workgroup"])
+def test_a_label_of_spaces_only_is_refused(field):
+    with pytest.raises(InvalidInputError, match=field):
+        read_task({field: "  "}, max_input=100)

@@ -38,7 +38,7 @@ READY = "CREW_DEMO_READY"
 
 class Command(BaseCommand):
     help = "Start Crew with its demo workers, run a group of tasks, and stay until Ctrl-C."
-    requires_system_checks: list[str] = []  # type: ignore[assignment]  # no environment yet
+    requires_system_checks: list[str] = []  # noqa: RUF012  no environment yet
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--once", action="store_true", help="stop when the group is complete")
