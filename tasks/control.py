@@ -177,8 +177,9 @@ def edit_task(group_id: str, id_: str, changes: Mapping[str, Any]) -> None:
     """Write these fields of a task, and what follows from them.
 
     `changes` maps names of fields a person may set, and `parent_ids`, to values that
-    `spec.read_*` gave; `input` and `output` are plain values, read by the strict reader. Raises ConflictError for anything but `is_paused` while it executes, for
-    new parents of a complete task, and for a cycle.
+    `spec.read_*` gave; `input` and `output` are plain values, read by the strict reader. Raises
+    ConflictError for anything but `is_paused` while it executes, for new parents of a complete
+    task, and for a cycle.
     """
     _edit(group_id, id_, changes)
 
