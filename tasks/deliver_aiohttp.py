@@ -1,14 +1,18 @@
 """The deliverer for thousands of calls in flight: aiohttp, on an event loop in its own thread."""
 
 import asyncio
+import contextlib
 import functools
 import io
 import logging
+import socket
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import aiohttp
 import uvloop
@@ -40,6 +44,7 @@ logger = logging.getLogger("tasks.deliver")
 _KEEPALIVE_SECONDS = 15
 _DNS_SECONDS = 10
 _PIECE = 65_536
+_CLOSES_WITHIN = 1.0
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=None)
 
 
@@ -118,14 +123,27 @@ class _Calls:
         self._running: dict[asyncio.Task[Answer], _Call] = {}
         self._alarm: asyncio.TimerHandle | None = None
         self.stopping = asyncio.Event()
+        self._checked = CheckedSocket(rules.destinations, rules.destinations.base_host)
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
     async def serve(self, opened: threading.Event) -> None:
-        async with self._open_session() as self._session:
-            opened.set()
-            await self.stopping.wait()
-            self.cancel()
-            if self._running:
-                await asyncio.wait(self._running)
+        self._session = self._open_session()
+        opened.set()
+        await self.stopping.wait()
+        self.cancel()
+        if self._running:
+            await asyncio.wait(self._running)
+        # A connection with bytes unsent closes only when its peer has read them, perhaps never.
+        for sock in self._sockets:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._session.close(), _CLOSES_WITHIN)
+
+    def _make_socket(self, info: tuple[Any, ...]) -> socket.socket:
+        sock = self._checked(info)
+        self._sockets.add(sock)
+        return sock
 
     def begin(self, deliveries: Sequence[Delivery]) -> None:
         now = time.monotonic()
@@ -179,7 +197,7 @@ class _Calls:
             keepalive_timeout=_KEEPALIVE_SECONDS,
             ttl_dns_cache=_DNS_SECONDS,
             resolver=CheckedResolver(rules.destinations),
-            socket_factory=CheckedSocket(rules.destinations, rules.destinations.base_host),
+            socket_factory=self._make_socket,
             ssl=self._tls,
         )
         return aiohttp.ClientSession(

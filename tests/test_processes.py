@@ -135,13 +135,12 @@ def test_two_schedulers_one_killed_in_the_middle_complete_everything_once(tmp_pa
             tasks=[{"id": f"{part}-{i}", "worker": "noop"} for i in range(total // 2)]
         )
 
-    with sink(tmp_path) as worker:
-        with scheduler(worker.url) as first, scheduler(worker.url):
-            wait_until(lambda: completed() > total // 4, 60)
-            first.kill()
-            wait_until(lambda: completed() == total, 60)
-        calls = worker.calls()
+    with sink(tmp_path) as worker, scheduler(worker.url) as first, scheduler(worker.url):
+        wait_until(lambda: completed() > total // 4, 60)
+        first.kill()
+        wait_until(lambda: completed() == total, 60)
 
+    calls = worker.calls()  # whole only now: the sink has written its last line
     assert len(calls) == len(set(calls))
     assert {id_ for id_, _ in calls} == set(Task.objects.values_list("id", flat=True))
     assert Attempt.objects.filter(outcome="completed").count() == total
