@@ -18,18 +18,12 @@ NOW = {
 
 # `queries.READY` in SQL, for a table named or aliased `t`. PostgreSQL's planner must see the
 # index condition's own words to use it.
-READY = {
-    "postgresql": (
-        "NOT t.is_complete AND NOT t.is_paused AND t.leased_by IS NULL"
-        " AND t.remaining_attempts > 0 AND t.pending_parents = 0"
-        " AND t.merged_into IS NULL AND NOT (t.worker = '')"
-    ),
-    "sqlite": (
-        "NOT t.is_complete AND NOT t.is_paused AND t.leased_by IS NULL"
-        " AND t.remaining_attempts > 0 AND t.pending_parents = 0"
-        " AND t.merged_into IS NULL AND NOT (t.worker = '')"
-    ),
-}
+_READY = (
+    "NOT t.is_complete AND NOT t.is_paused AND t.leased_by IS NULL"
+    " AND t.remaining_attempts > 0 AND t.pending_parents = 0"
+    " AND t.merged_into IS NULL AND NOT (t.worker = '')"
+)
+READY = {"postgresql": _READY, "sqlite": _READY}
 
 
 @dataclass(frozen=True, slots=True)
