@@ -69,20 +69,20 @@ def claim(
     """
     # On SQLite a transaction takes the one write lock, which an idle poll must not.
     looked = None if on_postgres() else _look(slots, resume_after)
-    if looked and not looked[0]:
-        return Claimed(wait=looked[1], resume_after=looked[2])
+    if looked and not looked.due:
+        return Claimed(wait=looked.wait, resume_after=looked.following)
     with transaction.atomic():
         steer()
-        due, wait, following = looked or _look(slots, resume_after)
-        if not due:
-            return Claimed(wait=wait, resume_after=following)
-        rooms = _rooms(sorted({lane.worker for lane in due}))
-        shares = limits.share(due, slots=slots, total=total, rooms=rooms, busy=busy)
+        looked = looked or _look(slots, resume_after)
+        if not looked.due:
+            return Claimed(wait=looked.wait, resume_after=looked.following)
+        rooms = _rooms(looked.limited)
+        shares = limits.share(looked.due, slots=slots, total=total, rooms=rooms, busy=busy)
         rows = _take(me, shares) if shares else []
-        leases = _with_parents([_lease(me, row) for row in rows])
+        leases = _with_parents(me, rows)
         publish.tasks_changed((lease.group_id, lease.task_id) for lease in leases)
-    more = len(leases) < sum(due.values()) or following != START
-    return Claimed(tuple(leases), more, wait, following)
+    more = len(leases) < sum(looked.due.values()) or looked.following != START
+    return Claimed(tuple(leases), more, looked.wait, looked.following)
 
 
 def find_lost(*, lease_seconds: float, most: int) -> list[Lease] | None:
@@ -102,9 +102,17 @@ def find_lost(*, lease_seconds: float, most: int) -> list[Lease] | None:
     return [_lease(process, (*row, None)) for row in rows]
 
 
-def _look(
-    slots: int, resume_after: tuple[str, str, int]
-) -> tuple[dict[Lane, int], float | None, tuple[str, str, int]]:
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """How many tasks of each lane are due, and which of the lanes' workers have a limit."""
+
+    due: dict[Lane, int]
+    wait: float | None
+    following: tuple[str, str, int]
+    limited: list[str]
+
+
+def _look(slots: int, resume_after: tuple[str, str, int]) -> _Looked:
     worker, workgroup, priority = resume_after
     rows = run(
         sql.LANES,
@@ -119,11 +127,15 @@ def _look(
     due = {Lane(*row[:3]): row[3] for row in rows if row[3]}
     waits = [row[4] for row in rows if not row[3] and row[4] is not None]
     following = rows[-1][:3] if len(rows) == LANES_AT_ONCE else START
-    return due, max(0.0, min(waits)) if waits else None, following
+    all_limited = conf.CREW_WORKER_MAX_CONCURRENCY is not None
+    limited = {row[0] for row in rows if row[3] and (all_limited or row[5] is not None)}
+    return _Looked(due, max(0.0, min(waits)) if waits else None, following, sorted(limited))
 
 
 def _rooms(workers: Sequence[str]) -> dict[str, int | None]:
     """The room of each worker that has a limit, its row locked until the claim is committed."""
+    if not workers:
+        return {}
     default = conf.CREW_WORKER_MAX_CONCURRENCY
     rows = run(sql.WORKERS, {"workers": dump(workers), "default": default})
     if not rows:
@@ -193,30 +205,22 @@ def _take_keyed(me: str, picked: Sequence[tuple[str, str, str]]) -> list[tuple[A
     return leased
 
 
-def _lease(me: str, row: Sequence[Any]) -> Lease:
-    id_, attempt, group_id, worker, workgroup, key, input_json = row
-    return Lease(id_, attempt, group_id, worker, workgroup, key, me, input_json)
-
-
-def _with_parents(leases: Sequence[Lease]) -> list[Lease]:
-    """Add what the parents gave, read in the claim's own transaction."""
-    if not leases:
-        return []
-    ids = dump([lease.task_id for lease in leases])
-    sizes = dict(run(sql.PARENT_BYTES, {"ids": ids}))
-    if not sizes:
-        return list(leases)
-    fitting = [id_ for id_, size in sizes.items() if size <= conf.CREW_MAX_PAYLOAD_BYTES]
+def _with_parents(me: str, rows: Sequence[Sequence[Any]]) -> list[Lease]:
+    """The leases with what their parents gave, read in the claim's own transaction."""
+    ids = [row[0] for row in rows if row[7]]
+    sizes: dict[str, int] = {}
     parents: defaultdict[str, list[Parent]] = defaultdict(list)
-    for child, *parent in run(sql.PARENTS, {"ids": dump(fitting)}) if fitting else []:
-        parents[child].append(Parent(*parent))
-    return [
-        _joined(lease, parents.get(lease.task_id, []), sizes.get(lease.task_id, 0))
-        for lease in leases
-    ]
+    if ids:
+        params = {"ids": dump(ids), "most": conf.CREW_MAX_PAYLOAD_BYTES}
+        for child, size, *parent in run(sql.PARENTS, params):
+            sizes[child] = size
+            if parent[0] is not None:
+                parents[child].append(Parent(*parent))
+    return [_lease(me, row[:7], parents[row[0]], sizes.get(row[0], 0)) for row in rows]
 
 
-def _joined(lease: Lease, parents: Sequence[Parent], size: int) -> Lease:
+def _lease(me: str, row: Sequence[Any], parents: Sequence[Parent] = (), size: int = 0) -> Lease:
+    id_, attempt, group_id, worker, workgroup, key, input_json = row
     too_large = ""
     if size > conf.CREW_MAX_PAYLOAD_BYTES:
         too_large = (
@@ -224,14 +228,14 @@ def _joined(lease: Lease, parents: Sequence[Parent], size: int) -> Lease:
             f" CREW_MAX_PAYLOAD_BYTES ({conf.CREW_MAX_PAYLOAD_BYTES})"
         )
     return Lease(
-        lease.task_id,
-        lease.attempt,
-        lease.group_id,
-        lease.worker,
-        lease.workgroup,
-        lease.key,
-        lease.leased_by,
-        lease.input_json,
-        tuple(parents),
-        too_large,
+        id_,
+        attempt,
+        group_id,
+        worker,
+        workgroup,
+        key,
+        me,
+        input_json,
+        parents=tuple(parents),
+        too_large=too_large,
     )

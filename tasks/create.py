@@ -1,7 +1,9 @@
 """Groups and tasks come in, whole or not at all: the one door for all who make them."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -17,11 +19,28 @@ from .sql import create as sql
 from .sql import on_postgres, run
 
 
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Checked tasks that come into a group together; `paused` says that the group is.
+
+    `complete` are the parents that hold nobody up. A continuation names its maker, complete by
+    then, in `created_by`, and starts no sooner than `delay` seconds from now.
+    """
+
+    group_id: str
+    specs: Sequence[TaskSpec]
+    paused: bool
+    complete: Collection[str] = ()
+    created_by: str = ""
+    delay: float = 0.0
+
+
 def create_group(
     *,
     id: str = "",
     name: str = "",
     is_paused: bool = False,
+    created_at: datetime | None = None,
     tasks: Iterable[Mapping[str, Any] | TaskSpec] = (),
 ) -> TaskGroup:
     """Store a group and, in the same transaction, its tasks.
@@ -31,6 +50,8 @@ def create_group(
     """
     specs = read_specs(tasks)
     group = TaskGroup(id=read_id(id), name=read_text(name, "name"), is_paused=is_paused)
+    if created_at is not None:
+        group.created_at = created_at
     try:
         with transaction.atomic():
             group.save(force_insert=True)
@@ -45,15 +66,18 @@ def create_group(
     return group
 
 
-def create_tasks(group_id: str, tasks: Iterable[Mapping[str, Any] | TaskSpec]) -> list[str]:
+def create_tasks(
+    group_id: str, tasks: Iterable[Mapping[str, Any] | TaskSpec], *, most: int | None = None
+) -> list[str]:
     """Store tasks, in any order, in one transaction; return their ids in the order given.
 
     Parents may be among them or already in the group. Tasks of a paused group are created
-    paused. Raises NotFoundError (group), ConflictError (an id in use) or InvalidInputError, and
-    has stored nothing then.
+    paused. `most` tasks at once, with ten times as many parents, instead of what the settings
+    allow in one call. Raises NotFoundError (group), ConflictError (an id in use) or
+    InvalidInputError, and has stored nothing then.
     """
     specs = read_specs(tasks)
-    _check_call(specs)
+    _check_call(specs, most)
     graph.check_new(specs, max_parents=conf.CREW_MAX_PARENTS)
     ids = [spec.id for spec in specs]
     outside = graph.outside_parents(specs, set(ids))
@@ -63,10 +87,11 @@ def create_tasks(group_id: str, tasks: Iterable[Mapping[str, Any] | TaskSpec]) -
         complete = _complete_parents(group_id, specs, outside)
         try:
             with transaction.atomic():
-                insert(group_id, specs, complete=complete, paused=paused)
+                insert([Family(group_id, specs, paused, complete)])
         except IntegrityError as error:
             _refuse_known(ids)
             raise ConflictError(f"the tasks could not be stored: {error}") from error
+        publish.tasks_created(group_id, ids)
         publish.wake_schedulers()
     return ids
 
@@ -85,39 +110,31 @@ def read_specs(tasks: Iterable[Mapping[str, Any] | TaskSpec]) -> list[TaskSpec]:
     return specs
 
 
-def insert(
-    group_id: str,
-    specs: Sequence[TaskSpec],
-    *,
-    complete: set[str],
-    paused: bool,
-    created_by: str = "",
-) -> None:
-    """Write checked tasks in the running transaction.
+def insert(families: Sequence[Family]) -> None:
+    """Write checked tasks in the running transaction, all families by the same statements.
 
-    `complete` are the parents that hold nobody up. The caller holds the group's lock.
+    The caller holds the groups' locks and tells browsers. Raises InvalidInputError, with nothing
+    undone, when a group is too full for all that come into it.
     """
-    if not specs:
+    counts = Counter[str]()
+    for family in families:
+        counts[family.group_id] += len(family.specs)
+    if not counts.total():
         return
-    counted = run(
-        sql.COUNT_IN, {"group": group_id, "n": len(specs), "most": conf.CREW_MAX_GROUP_TASKS}
-    )
-    if not counted:
-        raise InvalidInputError(f"a group holds at most {conf.CREW_MAX_GROUP_TASKS} tasks")
-    complete = complete | {spec.id for spec in specs if spec.is_complete}
-    rows = ",".join(_row(spec, place, complete, created_by) for place, spec in enumerate(specs))
-    run(sql.TASKS, {"group": group_id, "paused": paused, "tasks": f"[{rows}]"})
+    _count_in(counts)
+    rows = ",".join(row for family in families for row in _rows(family))
+    run(sql.TASKS, {"tasks": f"[{rows}]"})
     edges = [
         (spec.id, parent, place)
-        for spec in specs
-        for place, parent in enumerate(_all_parents(spec, created_by))
+        for family in families
+        for spec in family.specs
+        for place, parent in enumerate(_all_parents(spec, family.created_by))
     ]
     if edges:
         run(sql.EDGES, {"edges": dump(edges)})
-    workers = sorted({spec.worker for spec in specs} - {""})
+    workers = sorted({spec.worker for family in families for spec in family.specs} - {""})
     if workers:
         run(sql.WORKERS, {"workers": dump(workers)})
-    publish.tasks_created(group_id, [spec.id for spec in specs])
 
 
 def known(ids: Sequence[str]) -> dict[str, tuple[str, bool]]:
@@ -126,17 +143,26 @@ def known(ids: Sequence[str]) -> dict[str, tuple[str, bool]]:
     return {id_: (group_id, bool(is_complete)) for id_, group_id, is_complete in rows}
 
 
+def _count_in(counts: Mapping[str, int]) -> None:
+    rows = [{"id": group_id, "n": n} for group_id, n in counts.items()]
+    most = conf.CREW_MAX_GROUP_TASKS
+    counted = run(sql.COUNT_IN, {"counts": dump(rows), "most": most})
+    if len(counted) < len(counts):
+        raise InvalidInputError(f"a group holds at most {most} tasks")
+
+
 def _all_parents(spec: TaskSpec, created_by: str) -> tuple[str, ...]:
     """A continuation's maker is its last parent (contract 2.3)."""
     return (*spec.parent_ids, created_by) if created_by else spec.parent_ids
 
 
-def _check_call(specs: Sequence[TaskSpec]) -> None:
-    if len(specs) > conf.CREW_MAX_TASKS_PER_CALL:
-        raise InvalidInputError(f"more than {conf.CREW_MAX_TASKS_PER_CALL} tasks in one call")
-    edges = sum(len(spec.parent_ids) for spec in specs)
-    if edges > conf.CREW_MAX_EDGES_PER_CALL:
-        raise InvalidInputError(f"more than {conf.CREW_MAX_EDGES_PER_CALL} parents in one call")
+def _check_call(specs: Sequence[TaskSpec], most: int | None) -> None:
+    most_tasks = most or conf.CREW_MAX_TASKS_PER_CALL
+    most_edges = 10 * most if most else conf.CREW_MAX_EDGES_PER_CALL
+    if len(specs) > most_tasks:
+        raise InvalidInputError(f"more than {most_tasks} tasks in one call")
+    if sum(len(spec.parent_ids) for spec in specs) > most_edges:
+        raise InvalidInputError(f"more than {most_edges} parents in one call")
 
 
 def _lock_group(group_id: str, *, alone: bool) -> bool:
@@ -171,11 +197,18 @@ def _complete_parents(group_id: str, specs: Sequence[TaskSpec], outside: set[str
     return {id_ for id_, (_, is_complete) in found.items() if is_complete}
 
 
-def _row(spec: TaskSpec, place: int, complete: set[str], created_by: str) -> str:
+def _rows(family: Family) -> Iterator[str]:
+    complete = {*family.complete, *(spec.id for spec in family.specs if spec.is_complete)}
+    for place, spec in enumerate(family.specs):
+        pending = sum(parent not in complete for parent in spec.parent_ids)
+        yield _row(family, spec, pending=pending, place=place)
+
+
+def _row(family: Family, spec: TaskSpec, *, pending: int, place: int) -> str:
     """The task as JSON for the statement; input and output are spliced in as they are."""
-    pending = sum(parent not in complete for parent in spec.parent_ids)
     head = json.dumps(
         {
+            "group": family.group_id,
             "id": spec.id,
             "name": spec.name,
             "worker": spec.worker,
@@ -183,7 +216,7 @@ def _row(spec: TaskSpec, place: int, complete: set[str], created_by: str) -> str
             "key": spec.key,
             "errors": spec.errors,
             "remaining_attempts": spec.remaining_attempts,
-            "is_paused": spec.is_paused,
+            "is_paused": spec.is_paused or family.paused,
             "is_complete": spec.is_complete,
             "is_seed": spec.is_seed,
             "run_after": _time(spec.run_after),
@@ -191,7 +224,8 @@ def _row(spec: TaskSpec, place: int, complete: set[str], created_by: str) -> str
             "priority": spec.priority,
             "created_at": _time(spec.created_at),
             "pending": pending,
-            "created_by": created_by,
+            "created_by": family.created_by,
+            "delay": family.delay,
             "place": place,
         }
     )

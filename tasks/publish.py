@@ -4,58 +4,78 @@ Each transaction writes one `Change` row per group it touched. Who wants to know
 """
 
 import threading
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
+from typing import Any
 
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from .conf import conf
+from .jsonio import dump
 from .models import Change
+from .sql import publish as sql
+from .sql import run
 
 CHANNEL = "crew_wake"  # the PostgreSQL channel that wakes schedulers
+CHANGES = "crew_changes"  # the one that wakes those who tell browsers
 KEPT_MINUTES = 10
 TOLD_ONE_BY_ONE = 10_000  # ids in one change; with more, who watches the group loads it anew
 
 # Set when this process committed new work: a scheduler in the same process waits on it.
 work_arrived = threading.Event()
+# While somebody watches in this process: called after each commit with the groups that were
+# touched ("" for all of them), so that browsers are told before the request is answered.
+on_committed: Callable[[set[str]], None] | None = None
 
 
-def tasks_changed(pairs: Iterable[tuple[str, str]]) -> None:
-    """Note, in the running transaction, that these (group id, task id) were updated."""
-    updated: defaultdict[str, list[str]] = defaultdict(list)
-    for group_id, task_id in pairs:
-        updated[group_id].append(task_id)
-    Change.objects.bulk_create(
-        Change(group_id=group_id, updated=ids)
-        if len(ids) <= TOLD_ONE_BY_ONE
-        else Change(group_id=group_id, group_event="reload")
-        for group_id, ids in updated.items()
-    )
+def tasks_changed(
+    pairs: Iterable[tuple[str, str]], *, created: Iterable[tuple[str, str]] = ()
+) -> None:
+    """Note, in the running transaction, that these (group id, task id) were updated or created.
+
+    One row for each group, by one statement.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    for what, touched in (("updated", pairs), ("created", created)):
+        for group_id, task_id in touched:
+            if group_id not in rows:
+                rows[group_id] = _nothing(group_id)
+            rows[group_id][what].append(task_id)
+    for group_id, row in rows.items():
+        if len(row["updated"]) + len(row["created"]) > TOLD_ONE_BY_ONE:
+            rows[group_id] = _nothing(group_id) | {"group_event": "reload"}
+    if rows:
+        run(sql.CHANGES, {"rows": dump(list(rows.values()))})
+        _tell(rows)
 
 
 def tasks_created(group_id: str, ids: list[str]) -> None:
-    if len(ids) > TOLD_ONE_BY_ONE:
+    tasks_changed((), created=((group_id, id_) for id_ in ids))
+
+
+def tasks_deleted(group_id: str, last: list[dict[str, Any]]) -> None:
+    """`last` are the tasks as they were, in the wire's words: nobody can look them up any more."""
+    if len(last) > TOLD_ONE_BY_ONE:
         group_changed(group_id, "reload")
     else:
-        Change.objects.create(group_id=group_id, created=ids)
+        Change.objects.create(group_id=group_id, deleted=last)
+        _tell([group_id])
 
 
-def tasks_deleted(group_id: str, ids: list[str]) -> None:
-    if len(ids) > TOLD_ONE_BY_ONE:
-        group_changed(group_id, "reload")
-    else:
-        Change.objects.create(group_id=group_id, deleted=ids)
+def group_changed(group_id: str, event: str, last: dict[str, Any] | None = None) -> None:
+    """`event` is "update", "delete" (no task of the group is told one by one) or "reload".
 
-
-def group_changed(group_id: str, event: str) -> None:
-    """`event` is "update", "delete" (no task of the group is told one by one) or "reload"."""
-    Change.objects.create(group_id=group_id, group_event=event)
+    `last` is the group as it was, in the wire's words, when it goes.
+    """
+    deleted = [] if last is None else [last]
+    Change.objects.create(group_id=group_id, group_event=event, deleted=deleted)
+    _tell([group_id])
 
 
 def workgroup_changed(names: Iterable[str]) -> None:
-    Change.objects.bulk_create(Change(workgroup=name) for name in names)
+    if Change.objects.bulk_create(Change(workgroup=name) for name in names):
+        _tell([""])
 
 
 def wake_schedulers() -> None:
@@ -67,6 +87,35 @@ def wake_schedulers() -> None:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_notify(%s, '')", [CHANNEL])
     transaction.on_commit(work_arrived.set)
+
+
+class _Told:
+    """What the running transaction does after its commit: once, however much it wrote."""
+
+    def __init__(self) -> None:
+        self.groups: set[str] = set()
+
+    def __call__(self) -> None:
+        if on_committed:
+            on_committed(self.groups)
+
+
+def _tell(groups: Iterable[str]) -> None:
+    """Let those who tell browsers look when the running transaction has committed."""
+    told = next((what for _, what, *_ in connection.run_on_commit if type(what) is _Told), None)
+    if told is None:
+        told = _Told()
+        if connection.vendor == "postgresql" and conf.CREW_NOTIFY:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_notify(%s, '')", [CHANGES])
+        told.groups.update(groups)
+        transaction.on_commit(told, robust=True)
+    else:
+        told.groups.update(groups)
+
+
+def _nothing(group_id: str) -> dict[str, Any]:
+    return {"group_id": group_id, "created": [], "updated": [], "group_event": ""}
 
 
 def prune() -> int:

@@ -7,7 +7,7 @@ changes nothing. Locks are taken in the order groups, keys, tasks, children, eac
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -111,35 +111,29 @@ def _settle(settlements: Sequence[Settlement]) -> Settled:
     if keyed:
         run(sql.KEY_LOCKS, {"groups": dump(keyed)})
     settlements = _refuse_children(settlements)
-    live_keys = _write_outcomes(settlements)
-    live = [s for s in settlements if (s.lease.task_id, s.lease.attempt) in live_keys]
+    written = _write_outcomes(settlements)
+    live = [s for s in settlements if (s.lease.task_id, s.lease.attempt) in written]
+    merged = _share_with_duplicates([s for s in live if s.lease.key])
+    parents = [_parent(s) for s in live if written[s.lease.task_id, s.lease.attempt]]
+    parents += [{"id": id_, "done": 1, "wait": 0.0} for id_, _, complete in merged if complete]
     updated = [(s.lease.group_id, s.lease.task_id) for s in live]
-    completed = [s.lease.task_id for s in live if isinstance(s.outcome, Completed)]
-    if keyed:
-        merged = _share_with_duplicates([s for s in live if s.lease.key])
-        updated += [(group_id, id_) for id_, group_id, _ in merged]
-        completed += [id_ for id_, _, is_complete in merged if is_complete]
-    if completed:
-        run(sql.FREE_CHILDREN, {"ids": dump(completed)})
-    _create_children(live, groups)
-    updated += _delay_children(live)
+    updated += [(group_id, id_) for id_, group_id, _ in merged]
+    updated += _tell_children(parents)
+    created = _create_children(live, groups)
     _hold_workgroups(live)
-    publish.tasks_changed(dict.fromkeys(updated))
-    if len(live) < len(settlements):
-        _record_late(
-            [s for s in settlements if (s.lease.task_id, s.lease.attempt) not in live_keys]
-        )
+    publish.tasks_changed(dict.fromkeys(updated), created=created)
+    _record_late([s for s in settlements if (s.lease.task_id, s.lease.attempt) not in written])
     return Settled(len(live), len(settlements) - len(live))
 
 
-def _write_outcomes(settlements: Sequence[Settlement]) -> set[tuple[str, int]]:
+def _write_outcomes(settlements: Sequence[Settlement]) -> dict[tuple[str, int], bool]:
+    """Give (task id, attempt) of the leases that still held, and whether the task has children."""
     rows = {"rows": "[" + ",".join(map(_row, settlements)) + "]"}
-    if on_postgres():
-        return {(id_, attempt) for id_, attempt in run(sql.OUTCOMES, rows)}
-    live = {(id_, attempt) for id_, attempt in run(sql.LIVE, rows)}
-    run(sql.HISTORY, rows)
-    run(sql.WRITE, rows)
-    return live
+    live = run(sql.OUTCOMES if on_postgres() else sql.LIVE, rows)
+    if not on_postgres():
+        run(sql.HISTORY, rows)
+        run(sql.WRITE, rows)
+    return {(id_, attempt): bool(is_parent) for id_, attempt, is_parent in live}
 
 
 def _row(settlement: Settlement) -> str:
@@ -210,29 +204,45 @@ def _share_with_duplicates(live: Sequence[Settlement]) -> list[tuple[Any, ...]]:
     return run(sql.DUPLICATES, {"rows": dump(rows)}) if rows else []
 
 
-def _create_children(live: Sequence[Settlement], paused: dict[str, bool]) -> None:
+def _parent(settlement: Settlement) -> dict[str, Any]:
+    """What the answer does to the children that the task has already."""
+    return {
+        "id": settlement.lease.task_id,
+        "done": int(isinstance(settlement.outcome, Completed)),
+        "wait": _children_delay(settlement),
+    }
+
+
+def _children_delay(settlement: Settlement) -> float:
+    return float(getattr(settlement.outcome, "delays", Delays()).children)
+
+
+def _tell_children(parents: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Free children of a parent and put them off; return those that were put off."""
+    rows = [row for row in parents if row["done"] or row["wait"]]
+    if not rows:
+        return []
+    touched = run(sql.CHILDREN, {"rows": dump(rows)})
+    return [(group_id, id_) for group_id, id_ in touched] if any(r["wait"] for r in rows) else []
+
+
+def _create_children(
+    live: Sequence[Settlement], paused: Mapping[str, bool]
+) -> list[tuple[str, str]]:
     """All children of each answer; their maker, complete by now, is their last parent."""
-    for settlement in sorted(live, key=lambda s: s.lease.group_id):
-        children = getattr(settlement.outcome, "children", ())
-        if children:
-            lease = settlement.lease
-            create.insert(
-                lease.group_id,
-                children,
-                complete=set(),
-                paused=paused[lease.group_id],
-                created_by=lease.task_id,
-            )
-
-
-def _delay_children(live: Sequence[Settlement]) -> list[tuple[str, str]]:
-    rows = [
-        {"id": s.lease.task_id, "wait": s.outcome.delays.children}
+    families = [
+        create.Family(
+            s.lease.group_id,
+            s.outcome.children,
+            paused[s.lease.group_id],
+            created_by=s.lease.task_id,
+            delay=_children_delay(s),
+        )
         for s in live
-        if isinstance(s.outcome, Completed | Failed | Held) and s.outcome.delays.children
+        if isinstance(s.outcome, Completed) and s.outcome.children
     ]
-    delayed = run(sql.DELAY_CHILDREN, {"rows": dump(rows)}) if rows else []
-    return [(group_id, id_) for id_, group_id in delayed]
+    create.insert(families)
+    return [(family.group_id, child.id) for family in families for child in family.specs]
 
 
 def _hold_workgroups(live: Sequence[Settlement]) -> None:
@@ -250,6 +260,8 @@ def _hold_workgroups(live: Sequence[Settlement]) -> None:
 
 
 def _record_late(late: Sequence[Settlement]) -> None:
+    if not late:
+        return
     rows = [
         {
             "id": s.lease.task_id,

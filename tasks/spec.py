@@ -181,6 +181,11 @@ def read_errors(value: object) -> tuple[str, ...]:
     return tuple(safe_text(error) for error in _strings(value, "errors")[-MAX_ERRORS:])
 
 
+def read_ids(value: object) -> tuple[str, ...]:
+    """Ids of tasks that are there already, each once."""
+    return tuple(dict.fromkeys(_strings(value, "ids")))
+
+
 def read_parent_ids(value: object) -> tuple[str, ...]:
     """Each parent once, in the order given."""
     return tuple(dict.fromkeys(_strings(value, "parentIds")))

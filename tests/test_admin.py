@@ -10,7 +10,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from tasks import control, create
+from tasks import control, create, fleet
 from tasks.admin import tasks as task_admin
 from tasks.models import (
     Attempt,
@@ -121,7 +121,7 @@ def told(response: Any) -> str:
 def test_every_list_can_be_shown_and_searched(admin: Client, model: str) -> None:
     make_graph()
     attempts("a", 2)
-    control.hold_workgroup("wg", seconds=5)
+    fleet.hold_workgroup("wg", seconds=5)
     SchedulerProcess.objects.create(pk="s1", host="h", pid=1, slots=1)
 
     assert admin.get(url(model, "changelist")).status_code == 200

@@ -9,7 +9,7 @@ from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from tasks import claim as claiming
-from tasks import control
+from tasks import fleet
 from tasks.claim import START
 from tasks.models import Change, SchedulerProcess, Task, Worker, Workgroup
 from tasks.models.queries import READY
@@ -285,7 +285,7 @@ def test_a_worker_that_holds_half_gets_half_of_what_is_free():
 def test_a_held_workgroup_is_skipped_and_its_wait_reported():
     for _ in range(2):
         make_task(workgroup="w")  # each in its own group
-    control.hold_workgroup("w", seconds=600)
+    fleet.hold_workgroup("w", seconds=600)
     make_task(workgroup="w", worker="worker-b", priority=10)
 
     held = claim()
@@ -296,7 +296,7 @@ def test_a_held_workgroup_is_skipped_and_its_wait_reported():
 
 def test_a_hold_that_ended_holds_nobody():
     make_task(workgroup="w")
-    control.hold_workgroup("w", seconds=600)
+    fleet.hold_workgroup("w", seconds=600)
 
     Workgroup.objects.update(held_until=ago(seconds=1))
 
@@ -308,7 +308,7 @@ def test_a_hold_leaves_other_workgroups_alone():
     make_task(id="out", workgroup="v")
     make_task(id="none")
 
-    control.hold_workgroup("w", seconds=600)
+    fleet.hold_workgroup("w", seconds=600)
 
     assert sorted(claim_ids()) == ["none", "out"]
 

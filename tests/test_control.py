@@ -6,7 +6,7 @@ import pytest
 from django.db.models import Count, F, Q
 from django.utils import timezone
 
-from tasks import control, create
+from tasks import control, create, fleet
 from tasks.errors import ConflictError, InvalidInputError, NotFoundError
 from tasks.models import Attempt, Change, ParentEdge, Task, TaskGroup, Worker, Workgroup
 
@@ -143,7 +143,7 @@ def test_a_reset_with_seeds_keeps_only_them():
     assert (gone, group.task_count) == (2, 2)
     assert pending() == {"seed": 0, "second": 1}
     assert set(ParentEdge.objects.values_list("child_id", "parent_id")) == {("second", "seed")}
-    deleted = {id_ for change in Change.objects.all() for id_ in change.deleted}
+    deleted = {task["id"] for change in Change.objects.all() for task in change.deleted}
     updated = {id_ for change in Change.objects.all() for id_ in change.updated}
     assert (deleted, updated) == ({"plain", "made"}, {"seed", "second"})
     assert claim_ids() == ["seed"]
@@ -280,7 +280,7 @@ def test_delete_cascades_to_descendants_left_without_a_parent():
     assert group.task_count == 2
     assert pending()["both"] == 1
     assert set(ParentEdge.objects.values_list("child_id", "parent_id")) == {("both", "keeper")}
-    assert {id_ for change in Change.objects.all() for id_ in change.deleted} == set(gone)
+    assert {task["id"] for change in Change.objects.all() for task in change.deleted} == set(gone)
 
 
 def test_delete_can_detach_the_children():
@@ -579,10 +579,10 @@ def test_a_child_of_a_complete_parent_starts_at_once():
 def test_an_operator_holds_and_opens_a_workgroup():
     make_task(id="t", workgroup="w")
 
-    control.hold_workgroup("w", seconds=600)
+    fleet.hold_workgroup("w", seconds=600)
     held = claim_ids()
     until = Workgroup.objects.get().held_until
-    control.hold_workgroup("w", seconds=0)
+    fleet.hold_workgroup("w", seconds=0)
 
     assert held == []
     assert from_now(until) == pytest.approx(600, abs=10)
@@ -594,7 +594,7 @@ def test_no_workgroup_is_not_a_workgroup_that_can_be_held():
     make_task(id="t")
 
     with pytest.raises(InvalidInputError, match="workgroup"):
-        control.hold_workgroup("", seconds=600)
+        fleet.hold_workgroup("", seconds=600)
 
     assert claim_ids() == ["t"]
 
@@ -650,7 +650,7 @@ def test_a_task_is_not_saved_whole():
 @pytest.mark.parametrize(("name", "seconds"), [("", 1), ("x" * 201, 1), ("x", -1), ("x", 1e12)])
 def test_a_hold_that_can_not_be_is_refused(name, seconds):
     with pytest.raises(InvalidInputError):
-        control.hold_workgroup(name, seconds=seconds)
+        fleet.hold_workgroup(name, seconds=seconds)
 
     assert not Workgroup.objects.exists()
 

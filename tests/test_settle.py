@@ -811,9 +811,8 @@ def later(days: int = 1):
                 ' "output": null, "error": "", "note": "", "status": 200, "wait": 0}]'
             },
         ),
-        (sql.FREE_CHILDREN, {"ids": '["t1"]'}),
+        (sql.CHILDREN, {"rows": '[{"id": "t1", "done": 1, "wait": 5}]'}),
         (sql.DUPLICATES, {"rows": '[{"id": "t1", "outcome": "failed", "error": "e", "wait": 0}]'}),
-        (sql.DELAY_CHILDREN, {"rows": '[{"id": "t1", "wait": 5}]'}),
     ],
 )
 def test_a_settle_never_reads_a_whole_table(statement, params):

@@ -6,7 +6,7 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from .. import control, publish
+from .. import fleet
 from ..models import SchedulerProcess, Worker, Workgroup
 from .base import CrewAdmin, ReadOnlyAdmin, plural
 from .forms import HoldForm, WorkerForm
@@ -26,12 +26,7 @@ class WorkerAdmin(CrewAdmin):
         return ("name",) if obj else ()
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Only the limit: the claim may hold the row, and reads nothing else of it."""
-        if not change:
-            obj.save(force_insert=True)
-        else:
-            Worker.objects.filter(pk=obj.pk).update(max_concurrency=obj.max_concurrency)
-        publish.wake_schedulers()
+        fleet.limit_worker(obj.name, obj.max_concurrency)
 
 
 @admin.register(Workgroup)
@@ -59,7 +54,7 @@ class WorkgroupAdmin(CrewAdmin):
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         if not change:
-            control.hold_workgroup(obj.name, seconds=form.cleaned_data["seconds"])
+            fleet.hold_workgroup(obj.name, seconds=form.cleaned_data["seconds"])
 
     @admin.action(description=f"Hold for {HOLD_SECONDS} s", permissions=["change"])
     def hold(self, request: HttpRequest, queryset: QuerySet[Workgroup]) -> None:
@@ -74,7 +69,7 @@ class WorkgroupAdmin(CrewAdmin):
     ) -> None:
         names = list(queryset.values_list("name", flat=True))
         for name in names:
-            control.hold_workgroup(name, seconds=seconds)
+            fleet.hold_workgroup(name, seconds=seconds)
         text = f"{past} {plural(len(names), 'workgroup')}."
         self.message_user(request, text, messages.SUCCESS)
 

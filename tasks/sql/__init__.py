@@ -16,6 +16,12 @@ NOW = {
     "sqlite": "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')",
 }
 
+# So many seconds from now: `AFTER[vendor].format("a.wait")`.
+AFTER = {
+    "postgresql": "statement_timestamp() + make_interval(secs => {})",
+    "sqlite": "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', '+' || {} || ' seconds')",
+}
+
 # `queries.READY` in SQL, for a table named or aliased `t`. PostgreSQL's planner must see the
 # index condition's own words to use it.
 _READY = (
@@ -34,7 +40,11 @@ class Statement:
 
 # Without `jit = off` the price put on sequential scans would start the compiler for every plan.
 _STEER = Statement(
-    postgresql="SELECT set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)",
+    postgresql="""
+        SELECT set_config('enable_seqscan', 'off', true),
+               set_config('enable_hashjoin', 'off', true),
+               set_config('enable_mergejoin', 'off', true), set_config('jit', 'off', true)
+    """,
     sqlite="SELECT 1",
 )
 
@@ -52,11 +62,12 @@ def run(what: Statement, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:
 
 
 def steer() -> None:
-    """Keep PostgreSQL's planner on the indexes, for the rest of the running transaction.
+    """Have PostgreSQL probe an index for each row of a batch, in the running transaction.
 
     A batch is small beside the tables, but the planner does not know a JSON parameter's size, and
-    statistics lag behind a table that fills in seconds: it then reads the whole table for a
-    handful of rows. Local to the transaction, so it works behind PgBouncer.
+    statistics lag behind a table that fills in seconds: it then reads, or hashes, the whole table
+    for a handful of rows. So no statement of ours joins one batch to another: without a hash that
+    is a loop in a loop. Local to the transaction, so it works behind PgBouncer.
     """
     if on_postgres():
         run(_STEER, {})

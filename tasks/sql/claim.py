@@ -4,7 +4,8 @@ from . import statement
 
 # The lanes that have due tasks, by a loose walk over the index crew_task_ready: one probe for a
 # lane, whatever waits in it. `due` counts to `most` and no further; a held workgroup has none
-# due. `wait` is the seconds until the lane's first task is due.
+# due. `wait` is the seconds until the lane's first task is due, `max_concurrency` what its
+# worker's row says, to see whether WORKERS must be asked.
 LANES = statement(
     postgresql="""
         WITH RECURSIVE lane AS (
@@ -36,9 +37,11 @@ LANES = statement(
                 WHERE t.worker = walked.worker AND t.workgroup = walked.workgroup
                   AND t.priority = walked.priority AND {ready}
                 ORDER BY t.run_after LIMIT 1
-            )) - {now})::float
+            )) - {now})::float,
+            worker.max_concurrency
         FROM walked LEFT JOIN crew_workgroup hold
           ON hold.name = walked.workgroup AND hold.held_until > {now}
+        LEFT JOIN crew_worker worker ON worker.name = walked.worker
     """,
     sqlite="""
         WITH RECURSIVE lane AS (
@@ -78,9 +81,11 @@ LANES = statement(
                 WHERE t.worker = lane.worker AND t.workgroup = lane.workgroup
                   AND t.priority = lane.priority AND {ready}
                 ORDER BY t.run_after LIMIT 1
-            ))) - julianday({now})) * 86400.0
+            ))) - julianday({now})) * 86400.0,
+            worker.max_concurrency
         FROM lane LEFT JOIN crew_workgroup hold
           ON hold.name = lane.workgroup AND hold.held_until > {now}
+        LEFT JOIN crew_worker worker ON worker.name = lane.worker
     """,
 )
 
@@ -116,35 +121,38 @@ IN_FLIGHT = statement(
     """,
 )
 
+# Whether the task has parents. Not EXISTS: for that the planner may read every edge into a hash.
+_IS_CHILD = "(SELECT 1 FROM crew_parentedge e WHERE e.child_id = {} LIMIT 1) IS NOT NULL"
+
 # Take up to `n` due tasks of each lane. Tasks without a key are leased; those with one come back
 # unleased (attempt NULL), locked, for KEYED to decide. MATERIALIZED keeps the planner from
 # running the picking twice, which takes more than was asked for. The hold is read here once
 # more: nothing of a workgroup goes out after its hold was committed.
 CLAIM = statement(
-    postgresql="""
+    postgresql=f"""
         WITH lane AS (
             SELECT l.* FROM jsonb_to_recordset(%(lanes)s::jsonb)
                 AS l(worker text, workgroup text, priority int, n int)
             WHERE NOT EXISTS (SELECT FROM crew_workgroup h
-                              WHERE h.name = l.workgroup AND h.held_until > {now})
+                              WHERE h.name = l.workgroup AND h.held_until > {{now}})
         ), picked AS MATERIALIZED (
             SELECT taken.* FROM lane CROSS JOIN LATERAL (
                 SELECT t.id, t.key, t.group_id FROM crew_task t
                 WHERE t.worker = lane.worker AND t.workgroup = lane.workgroup
-                  AND t.priority = lane.priority AND t.run_after <= {now} AND {ready}
+                  AND t.priority = lane.priority AND t.run_after <= {{now}} AND {{ready}}
                 ORDER BY t.run_after LIMIT lane.n
                 FOR NO KEY UPDATE SKIP LOCKED
             ) taken
         ), leased AS (
             UPDATE crew_task t
-            SET attempt = t.attempt + 1, leased_by = %(me)s, leased_at = {now}
+            SET attempt = t.attempt + 1, leased_by = %(me)s, leased_at = {{now}}
             FROM picked WHERE t.id = picked.id AND picked.key = ''
             RETURNING t.id, t.attempt, t.group_id, t.worker, t.workgroup, t.key,
-                      t.input::text AS input
+                      t.input::text AS input, {_IS_CHILD.format("t.id")} AS is_child
         )
-        SELECT id, attempt, group_id, worker, workgroup, key, input FROM leased
+        SELECT * FROM leased
         UNION ALL
-        SELECT id, NULL, group_id, NULL, NULL, key, NULL FROM picked WHERE key <> ''
+        SELECT id, NULL, group_id, NULL, NULL, key, NULL, NULL FROM picked WHERE key <> ''
     """,
     sqlite="",  # SQLite has no UPDATE inside WITH: PICK and LEASE do it, alone in the database
 )
@@ -162,15 +170,18 @@ PICK = statement(
 )
 
 LEASE = statement(
-    postgresql="""
-        UPDATE crew_task t SET attempt = t.attempt + 1, leased_by = %(me)s, leased_at = {now}
-        WHERE t.id IN (SELECT jsonb_array_elements_text(%(ids)s::jsonb)) AND {ready}
-        RETURNING t.id, t.attempt, t.group_id, t.worker, t.workgroup, t.key, t.input::text
+    postgresql=f"""
+        UPDATE crew_task t SET attempt = t.attempt + 1, leased_by = %(me)s, leased_at = {{now}}
+        FROM jsonb_array_elements_text(%(ids)s::jsonb) AS one(id)
+        WHERE t.id = one.id AND {{ready}}
+        RETURNING t.id, t.attempt, t.group_id, t.worker, t.workgroup, t.key, t.input::text,
+                  {_IS_CHILD.format("t.id")}
     """,
-    sqlite="""
-        UPDATE crew_task AS t SET attempt = attempt + 1, leased_by = %(me)s, leased_at = {now}
-        WHERE t.id IN (SELECT value FROM json_each(%(ids)s)) AND {ready}
-        RETURNING id, attempt, group_id, worker, workgroup, key, input
+    sqlite=f"""
+        UPDATE crew_task AS t SET attempt = attempt + 1, leased_by = %(me)s, leased_at = {{now}}
+        WHERE t.id IN (SELECT value FROM json_each(%(ids)s)) AND {{ready}}
+        RETURNING id, attempt, group_id, worker, workgroup, key, input,
+                  {_IS_CHILD.format("id")}
     """,
 )
 
@@ -237,37 +248,39 @@ FOLLOW = statement(
     """,
 )
 
-# How many bytes the parents of each task bring, before they are loaded.
-PARENT_BYTES = statement(
-    postgresql="""
-        SELECT e.child_id,
-               sum(coalesce(octet_length(p.input::text), 4)
-                   + coalesce(octet_length(p.output::text), 4) + 100)
-        FROM crew_parentedge e JOIN crew_task p ON p.id = e.parent_id
-        WHERE e.child_id IN (SELECT jsonb_array_elements_text(%(ids)s::jsonb))
-        GROUP BY e.child_id
-    """,
-    sqlite="""
-        SELECT e.child_id, sum(coalesce(length(CAST(p.input AS BLOB)), 4)
-                               + coalesce(length(CAST(p.output AS BLOB)), 4) + 100)
-        FROM crew_parentedge e JOIN crew_task p ON p.id = e.parent_id
-        WHERE e.child_id IN (SELECT value FROM json_each(%(ids)s))
-        GROUP BY e.child_id
-    """,
-)
-
+# What the parents of each task bring, in their order, and how many bytes it is; of those that
+# bring more than `most` only that. A subquery for each task: the planner may then not read all
+# the edges there are.
 PARENTS = statement(
     postgresql="""
-        SELECT e.child_id, p.id, p.worker, p.input::text, p.output::text
-        FROM crew_parentedge e JOIN crew_task p ON p.id = e.parent_id
-        WHERE e.child_id IN (SELECT jsonb_array_elements_text(%(ids)s::jsonb))
-        ORDER BY e.child_id, e.position
+        WITH child AS MATERIALIZED (
+            SELECT c.id, (
+                SELECT sum(coalesce(octet_length(p.input::text), 4)
+                           + coalesce(octet_length(p.output::text), 4) + 100)
+                FROM crew_parentedge e JOIN crew_task p ON p.id = e.parent_id
+                WHERE e.child_id = c.id) AS size
+            FROM jsonb_array_elements_text(%(ids)s::jsonb) AS c(id)
+        )
+        SELECT child.id, child.size, p.id, p.worker, p.input::text, p.output::text
+        FROM child
+        LEFT JOIN crew_parentedge e ON e.child_id = child.id AND child.size <= %(most)s
+        LEFT JOIN crew_task p ON p.id = e.parent_id
+        WHERE child.size IS NOT NULL ORDER BY child.id, e.position
     """,
     sqlite="""
-        SELECT e.child_id, p.id, p.worker, p.input, p.output
-        FROM crew_parentedge e JOIN crew_task p ON p.id = e.parent_id
-        WHERE e.child_id IN (SELECT value FROM json_each(%(ids)s))
-        ORDER BY e.child_id, e.position
+        WITH child AS MATERIALIZED (
+            SELECT c.value AS id, (
+                SELECT sum(coalesce(length(CAST(p.input AS BLOB)), 4)
+                           + coalesce(length(CAST(p.output AS BLOB)), 4) + 100)
+                FROM crew_parentedge e JOIN crew_task p ON p.id = e.parent_id
+                WHERE e.child_id = c.value) AS size
+            FROM json_each(%(ids)s) c
+        )
+        SELECT child.id, child.size, p.id, p.worker, p.input, p.output
+        FROM child
+        LEFT JOIN crew_parentedge e ON e.child_id = child.id AND child.size <= %(most)s
+        LEFT JOIN crew_task p ON p.id = e.parent_id
+        WHERE child.size IS NOT NULL ORDER BY child.id, e.position
     """,
 )
 

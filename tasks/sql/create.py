@@ -1,6 +1,6 @@
 """Statements of the create."""
 
-from . import statement
+from . import AFTER, statement
 
 _COLUMNS = """id, group_id, name, worker, workgroup, key, input, output, errors,
     remaining_attempts, is_paused, is_complete, is_seed, run_after, error_delay_in_seconds,
@@ -8,27 +8,34 @@ _COLUMNS = """id, group_id, name, worker, workgroup, key, input, output, errors,
     attempt, held_count, rescues"""
 
 # All tasks of one call. Those without a createdAt get the time of now, a microsecond apart, in
-# the order in which they were given.
+# the order in which they were given. With a `delay` none starts before it has passed.
 TASKS = statement(
     postgresql=f"""
         INSERT INTO crew_task ({_COLUMNS})
-        SELECT n.id, %(group)s, n.name, n.worker, n.workgroup, n.key, n.input, n.output,
-            n.errors, n.remaining_attempts, n.is_paused OR %(paused)s, n.is_complete, n.is_seed,
-            coalesce(n.run_after, {{now}}) , n.error_delay, n.priority,
+        SELECT n.id, n."group", n.name, n.worker, n.workgroup, n.key, n.input, n.output,
+            n.errors, n.remaining_attempts, n.is_paused, n.is_complete, n.is_seed,
+            CASE WHEN n.delay > 0
+                 THEN greatest(n.run_after, {AFTER["postgresql"].format("n.delay")})
+                 ELSE coalesce(n.run_after, {{now}}) END,
+            n.error_delay, n.priority,
             coalesce(n.created_at, {{now}} + n.place * interval '1 microsecond'),
             CASE WHEN n.is_complete THEN {{now}} END, n.pending, n.created_by, 0, 0, 0
         FROM jsonb_to_recordset(%(tasks)s::jsonb) AS n(
-            id text, name text, worker text, workgroup text, key text, input jsonb,
+            id text, "group" text, name text, worker text, workgroup text, key text, input jsonb,
             output jsonb, errors jsonb, remaining_attempts int, is_paused bool,
             is_complete bool, is_seed bool, run_after timestamptz, error_delay int,
-            priority int, created_at timestamptz, pending int, created_by text, place int)
+            priority int, created_at timestamptz, pending int, created_by text, delay float,
+            place int)
     """,
     sqlite=f"""
         INSERT INTO crew_task ({_COLUMNS})
-        SELECT v ->> 'id', %(group)s, v ->> 'name', v ->> 'worker', v ->> 'workgroup',
+        SELECT v ->> 'id', v ->> 'group', v ->> 'name', v ->> 'worker', v ->> 'workgroup',
             v ->> 'key', nullif(v -> 'input', 'null'), nullif(v -> 'output', 'null'),
-            v -> 'errors', v ->> 'remaining_attempts', v ->> 'is_paused' OR %(paused)s,
-            v ->> 'is_complete', v ->> 'is_seed', coalesce(v ->> 'run_after', {{now}}),
+            v -> 'errors', v ->> 'remaining_attempts', v ->> 'is_paused',
+            v ->> 'is_complete', v ->> 'is_seed', CASE WHEN v ->> 'delay' > 0
+                 THEN max(coalesce(v ->> 'run_after', ''),
+                          {AFTER["sqlite"].format("(v ->> 'delay')")})
+                 ELSE coalesce(v ->> 'run_after', {{now}}) END,
             v ->> 'error_delay', v ->> 'priority',
             coalesce(v ->> 'created_at',
                 strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now',
@@ -64,15 +71,22 @@ WORKERS = statement(
     """,
 )
 
-# Count the new tasks into the group, if it has room; no row means it has not.
+# Count the new tasks into their groups, in id order; only the groups with room come back.
 COUNT_IN = statement(
     postgresql="""
-        UPDATE crew_taskgroup SET task_count = task_count + %(n)s
-        WHERE id = %(group)s AND task_count + %(n)s <= %(most)s RETURNING task_count
+        WITH locked AS MATERIALIZED (
+            SELECT g.id, c.n FROM jsonb_to_recordset(%(counts)s::jsonb) AS c(id text, n int)
+            JOIN crew_taskgroup g ON g.id = c.id ORDER BY g.id FOR NO KEY UPDATE OF g
+        )
+        UPDATE crew_taskgroup g SET task_count = g.task_count + locked.n
+        FROM locked WHERE g.id = locked.id AND g.task_count + locked.n <= %(most)s
+        RETURNING g.id
     """,
     sqlite="""
-        UPDATE crew_taskgroup SET task_count = task_count + %(n)s
-        WHERE id = %(group)s AND task_count + %(n)s <= %(most)s RETURNING task_count
+        UPDATE crew_taskgroup AS g SET task_count = g.task_count + (c.value ->> 'n')
+        FROM json_each(%(counts)s) c
+        WHERE g.id = c.value ->> 'id' AND g.task_count + (c.value ->> 'n') <= %(most)s
+        RETURNING id
     """,
 )
 

@@ -1,0 +1,41 @@
+"""What people may do to workers and workgroups, which all groups share. Beside `control`."""
+
+from datetime import timedelta
+
+from django.db import transaction
+from django.db.models.functions import Now
+
+from . import publish
+from .decide import MAX_DELAY
+from .errors import InvalidInputError
+from .models import Worker, Workgroup
+from .spec import read_text, read_worker
+
+
+def limit_worker(name: str, max_concurrency: int | None) -> None:
+    """Let the worker have so many attempts in flight, over all schedulers; None = the default.
+
+    Raises InvalidInputError for a name that can not be.
+    """
+    if not read_worker(name):
+        raise InvalidInputError("a worker has a name")
+    with transaction.atomic():
+        Worker.objects.update_or_create(name=name, defaults={"max_concurrency": max_concurrency})
+        publish.wake_schedulers()
+
+
+def hold_workgroup(name: str, *, seconds: float) -> None:
+    """Claim no task of the workgroup for `seconds` from now; 0 opens it at once.
+
+    Raises InvalidInputError for a name that can not be, and for more than 366 days.
+    """
+    if not read_text(name, "workgroup") or not 0 <= seconds <= MAX_DELAY:
+        raise InvalidInputError("a workgroup with a name is held for 0 seconds to 366 days")
+    if not name:
+        raise InvalidInputError("tasks without a workgroup cannot be held together")
+    with transaction.atomic():
+        Workgroup.objects.bulk_create([Workgroup(name=name)], ignore_conflicts=True)
+        until = Now() + timedelta(seconds=seconds)
+        Workgroup.objects.filter(pk=name).update(held_until=until, held_by="")
+        publish.workgroup_changed([name])
+        publish.wake_schedulers()
