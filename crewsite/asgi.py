@@ -1,11 +1,12 @@
-"""The ASGI entry point that daphne serves."""
+"""The ASGI entry point: HTTP and the live streams, for `manage.py crewweb` or any ASGI server."""
 
 import os
 
-from channels.routing import ProtocolTypeRouter
+from channels.routing import ProtocolTypeRouter, URLRouter
 from django.conf import settings
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from django.core.asgi import get_asgi_application
+from django.urls import re_path
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "crewsite.settings")
 
@@ -14,4 +15,11 @@ if settings.DEBUG:
     # As runserver does; in production the web server in front serves STATIC_ROOT.
     http = ASGIStaticFilesHandler(http)
 
-application = ProtocolTypeRouter({"http": http})
+# Not before the apps are ready.
+from tasks import consumers  # noqa: E402
+from tasks.routing import websocket_urlpatterns  # noqa: E402
+from tasks.serving.middleware import BodyLimit  # noqa: E402
+
+sockets = URLRouter([*websocket_urlpatterns(), re_path("", consumers.unknown)])
+
+application = ProtocolTypeRouter({"http": BodyLimit(http), "websocket": sockets})

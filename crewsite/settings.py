@@ -6,14 +6,20 @@ What an embedding project needs to set is listed in `tasks/conf.py`; a wrong val
 
 import os
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 from environs import Env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
+# Under pytest, or in a process that a test started.
+TESTING = "pytest" in sys.modules or "PYTEST_VERSION" in os.environ
+
 env = Env()
-env.read_env(str(BASE_DIR / ".env"), recurse=False)
+if not TESTING:
+    # What someone set for their own site must not change what the tests see.
+    env.read_env(str(BASE_DIR / ".env"), recurse=False)
 
 # A development start (`DEBUG=1`) needs nothing else; a production start must name its own key.
 DEBUG = env.bool("DEBUG", False)
@@ -21,8 +27,9 @@ SECRET_KEY = env.str("SECRET_KEY", "insecure-development-key" if DEBUG else "")
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", [])
 
-# Where the web server of `./crew demo` listens, and where the demo workers are found.
-HOST = env.str("HOST", "0.0.0.0")  # noqa: S104  the old Crew's default; a container needs it
+# Where the web server listens, and where the demo workers are found. Everywhere is the old Crew's
+# default, and what a container needs; a development server is for its own machine.
+HOST = env.str("HOST", "127.0.0.1" if DEBUG else "0.0.0.0")  # noqa: S104
 PORT = env.int("PORT", 8090)
 
 INSTALLED_APPS = [
@@ -34,18 +41,27 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "channels",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "corsheaders",
+    "axes",
     "tasks",
     "crewsite",
 ]
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    # Before all that may answer by itself, so that such answers carry its headers too.
+    "crewsite.cors.CrewCorsMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    # Last: it puts its own answer in place of a refused login's.
+    "axes.middleware.AxesMiddleware",
 ]
 
 ROOT_URLCONF = "crewsite.urls"
@@ -100,6 +116,10 @@ else:
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
     CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",
+    "django.contrib.auth.backends.ModelBackend",
+]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in (
@@ -111,6 +131,18 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 LOGIN_URL = "admin:login"
 
+# Who guesses passwords is locked out, at /login and at the admin's login alike; see lockout.py.
+AXES_HANDLER = "crewsite.lockout.Handler"
+AXES_FAILURE_LIMIT = 5
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_RESET_ON_SUCCESS = True
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # or the lock could be kept up for ever
+AXES_LOCKOUT_CALLABLE = "crewsite.lockout.locked_out"
+AXES_CLIENT_IP_CALLABLE = "tasks.api.auth.client_address"
+AXES_DISABLE_ACCESS_LOG = True  # our own log says who logged in; a row each would pile up
+AXES_VERBOSE = False
+
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
@@ -120,14 +152,53 @@ STATICFILES_DIRS = [BASE_DIR / "static"]
 
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
-# Behind TLS set SECURE_COOKIES=1: the cookies then never travel in the clear.
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.bool("SECURE_COOKIES", False)
+# TLS=1 says that people reach the site by https: then nothing of it travels in the clear.
+TLS = env.bool("TLS", False)
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = TLS
+if TLS:
+    # The prefix makes browsers refuse such a cookie from a neighbour in the domain.
+    SESSION_COOKIE_NAME = "__Host-sessionid"
+    CSRF_COOKIE_NAME = "__Host-csrftoken"
+    SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", 365 * 86_400)
+    SECURE_REDIRECT_EXEMPT = [r"(^|/)healthz$"]  # probes come without TLS
+# Whether other hosts of the domain speak TLS is not ours to promise.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
+SECURE_REFERRER_POLICY = "same-origin"
+
+# Other sites' pages that may call the API from a browser, with a token; "*" = any. Cookies never
+# go with such a call.
+_origins: list[str] = env.list("CORS_ORIGINS", [])
+CORS_ALLOW_ALL_ORIGINS = "*" in _origins
+CORS_ALLOWED_ORIGINS = [origin for origin in _origins if origin != "*"]
+CORS_URLS_REGEX = r"^/(?:api/v1/|(?:login|logout|authcheck|healthz)$)"
+CORS_EXPOSE_HEADERS = ["ETag", "Idempotency-Replayed", "Retry-After"]
+
+# Our views set everything themselves; a host project may have its own ideas.
+REST_FRAMEWORK = {"DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema"}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Crew",
+    "DESCRIPTION": "Graphs of tasks, each done by a webhook.",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    # The schema has a test of its own; `check --deploy` is about the deployment.
+    "ENABLE_DJANGO_DEPLOY_CHECK": False,
+}
 
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "formatters": {
+        "line": {
+            "()": "tasks.redact.Formatter",
+            "format": "%(asctime)s %(levelname)s %(name)s: %(message)s",
+        }
+    },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "loggers": {"axes": {"level": "ERROR"}},  # our own log tells of logins
     "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", "INFO").upper()},
 }
 
@@ -145,6 +216,15 @@ CREW_SIGNING_SECRETS: list[str] = env.list("CREW_SIGNING_SECRETS", [])
 CREW_AUTH_USERNAME = env.str("CREW_AUTH_USERNAME", "")
 CREW_AUTH_PASSWORD = env.str("CREW_AUTH_PASSWORD", "")
 CREW_AUTH_TOKEN = env.str("CREW_AUTH_TOKEN", "")
+if env.bool("CREW_NO_AUTH", False):
+    CREW_AUTHENTICATION: list[str] = []
+CREW_LOGIN = env.str("CREW_LOGIN", "")
+CREW_LOGIN_HOURS = env.float("CREW_LOGIN_HOURS", 12.0)
+CREW_TRUSTED_PROXIES = env.int("CREW_TRUSTED_PROXIES", 0)
+if CREW_TRUSTED_PROXIES > 0:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+CREW_STREAM_ORIGINS: list[str] = env.list("CREW_STREAM_ORIGINS", ["*"])
+CREW_MAX_STREAMS = env.int("CREW_MAX_STREAMS", 10)
 CREW_DELIVERER = env.str("CREW_DELIVERER", "aiohttp")
 CREW_THROTTLER = env.str("CREW_THROTTLER", "")
 CREW_SLOTS = env.int("CREW_SLOTS", 500)
@@ -162,8 +242,13 @@ CREW_MAX_TASKS_PER_CALL = env.int("CREW_MAX_TASKS_PER_CALL", 10_000)
 CREW_MAX_EDGES_PER_CALL = env.int("CREW_MAX_EDGES_PER_CALL", 100_000)
 CREW_MAX_PARENTS = env.int("CREW_MAX_PARENTS", 10_000)
 CREW_MAX_GROUP_TASKS = env.int("CREW_MAX_GROUP_TASKS", 1_000_000)
+CREW_MAX_BODY_BYTES = env.int("CREW_MAX_BODY_BYTES", 2 * 1024 * 1024)
+CREW_MAX_BULK_BYTES = env.int("CREW_MAX_BULK_BYTES", 16 * 1024 * 1024)
+CREW_MAX_NDJSON_BYTES = env.int("CREW_MAX_NDJSON_BYTES", 256 * 1024 * 1024)
+CREW_MAX_NDJSON_TASKS = env.int("CREW_MAX_NDJSON_TASKS", 100_000)
+CREW_MAX_PAGE = env.int("CREW_MAX_PAGE", 500)
+CREW_MAX_PAGE_ALL = env.int("CREW_MAX_PAGE_ALL", 5_000)
 
-TESTING = "pytest" in sys.modules
-if TESTING:
+if TESTING and DEBUG:
     PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "crewsite.settings")

@@ -4,21 +4,30 @@ from django.conf import settings
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
-from django.views.decorators.http import require_safe
 from django.views.generic import RedirectView
-
-
-@require_safe
-def healthz(request: HttpRequest) -> HttpResponse:
-    """Says that this process serves requests; touches no database."""
-    return HttpResponse("Healthy!", content_type="text/plain; charset=utf-8")
-
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/", admin.site.urls),
-    path("healthz", healthz, name="healthz"),
+    path("", include("tasks.urls")),
 ]
 if settings.DEBUG:
     # Anyone may call the demo workers, and each call may wait a minute: not for production.
     urlpatterns.append(path("demo/", include("workers_demo.urls")))
+
+
+def _plain(words: str, status: int) -> HttpResponse:
+    return HttpResponse(words, content_type="text/plain; charset=UTF-8", status=status)
+
+
+def handler400(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _plain("400 bad request", 400)
+
+
+def handler404(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """The old Crew's words (contract 1.1)."""
+    return _plain("404 page not found", 404)
+
+
+def handler500(request: HttpRequest) -> HttpResponse:
+    return _plain("500 internal error", 500)

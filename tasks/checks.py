@@ -1,6 +1,7 @@
 """System checks: each wrong setting is named when anything starts, with a hint how to mend it."""
 
 import ipaddress
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -8,6 +9,7 @@ from urllib.parse import urlsplit
 from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from .conf import DEFAULTS, conf
@@ -23,13 +25,22 @@ POSITIVE = (
     *(name for name in DEFAULTS if name.startswith("CREW_MAX_")),
 )
 DEFAULT_LOGINS = {"admin", "crew", "dae4082985ef202439d16f9b25a8823e"}
+LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+
+_TOKEN = re.compile(r"[!-+\--~]{16,}")  # visible ASCII without the comma, which joins two headers
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
 
 @register(Tags.security)
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """All checks of CREW_* settings: crew.E001 to crew.E010."""
+    """All checks of CREW_* settings: crew.E001 to crew.E016, crew.W002."""
     return [
         *_default_credentials(),
+        *_fixed_token(),
+        *_authentication(),
+        *_login(),
+        *_stream_origins(),
+        *_trusted_proxies(),
         *_secret_key(),
         *_worker_base(),
         *_authorization(),
@@ -67,11 +78,90 @@ def _error(number: int, text: str, hint: str) -> Error:
 
 def _default_credentials() -> Iterator[CheckMessage]:
     given = {conf_value(name) for name in ("CREW_AUTH_PASSWORD", "CREW_AUTH_TOKEN")}
-    if not settings.DEBUG and given & DEFAULT_LOGINS:
+    host = getattr(settings, "HOST", "127.0.0.1")
+    if given & DEFAULT_LOGINS and not (settings.DEBUG and host in LOOPBACK):
         yield _error(
             1,
             "CREW_AUTH_PASSWORD or CREW_AUTH_TOKEN is the well-known default of the old Crew.",
-            "Choose your own; nothing is guessed more often.",
+            "Choose your own; nothing is guessed more often. Only with DEBUG=1 and HOST=127.0.0.1 "
+            "they are let pass.",
+        )
+
+
+def _fixed_token() -> Iterator[CheckMessage]:
+    token = conf.CREW_AUTH_TOKEN
+    if token in DEFAULT_LOGINS:
+        return
+    if token and not (isinstance(token, str) and _TOKEN.fullmatch(token)):
+        yield _error(
+            15,
+            "CREW_AUTH_TOKEN is not a token: at least 16 characters, ASCII without spaces and "
+            "commas.",
+            "python -c 'import secrets; print(secrets.token_urlsafe(32))' makes one.",
+        )
+
+
+def _authentication() -> Iterator[CheckMessage]:
+    paths = conf.CREW_AUTHENTICATION
+    if not isinstance(paths, list | tuple):
+        yield _error(11, "CREW_AUTHENTICATION must be a list.", "See conf.py.")
+        return
+    if not paths and not settings.DEBUG:
+        yield Warning(
+            "CREW_AUTHENTICATION is empty: whoever reaches this server may do everything.",
+            hint="Unset CREW_NO_AUTH, unless something in front of the server lets nobody else in.",
+            id="crew.W002",
+        )
+    for path in paths:
+        yield from _tried(
+            11,
+            "CREW_AUTHENTICATION",
+            lambda path=path: _authenticator(path),  # type: ignore[misc]
+            "dotted paths of classes of Django REST framework's authentication",
+        )
+
+
+def _authenticator(path: str) -> None:
+    # As in the settings' default: "api." begins a path of this very package.
+    found = import_string(f"{__package__}.{path}" if path.startswith("api.") else path)
+    if not hasattr(found, "authenticate"):
+        raise TypeError(f"{path} has no authenticate()")
+
+
+def _login() -> Iterator[CheckMessage]:
+    if conf.CREW_LOGIN:
+        yield from _tried(
+            12,
+            "CREW_LOGIN",
+            lambda: import_string(conf.CREW_LOGIN).__call__,
+            "the dotted path of a callable (request, username, password) that gives a token",
+        )
+    hours = conf.CREW_LOGIN_HOURS
+    if not _is_number(hours) or not 0 < hours <= 12:
+        yield _error(
+            13,
+            f"CREW_LOGIN_HOURS must be above 0 and at most 12, not {hours!r}.",
+            "Programs take an API token, which can live longer: manage.py crewtoken makes one.",
+        )
+
+
+def _stream_origins() -> Iterator[CheckMessage]:
+    for origin in conf.CREW_STREAM_ORIGINS:
+        if origin != "*" and not (isinstance(origin, str) and _ORIGIN.fullmatch(origin)):
+            yield _error(
+                14,
+                f"CREW_STREAM_ORIGINS holds {origin!r}, which is not an origin.",
+                'Each is scheme://host or scheme://host:port, with nothing behind it, or "*".',
+            )
+
+
+def _trusted_proxies() -> Iterator[CheckMessage]:
+    hops = conf.CREW_TRUSTED_PROXIES
+    if not isinstance(hops, int) or isinstance(hops, bool) or not 0 <= hops <= 10:
+        yield _error(
+            16,
+            f"CREW_TRUSTED_PROXIES must be a whole number from 0 to 10, not {hops!r}.",
+            "It counts the proxies in front of us that each add to X-Forwarded-For.",
         )
 
 
@@ -80,7 +170,10 @@ def conf_value(name: str) -> str:
 
 
 def _secret_key() -> Iterator[CheckMessage]:
-    key = settings.SECRET_KEY
+    try:
+        key = settings.SECRET_KEY
+    except ImproperlyConfigured:  # what Django says of an empty one
+        key = ""
     if not settings.DEBUG and (len(key) < 32 or key.startswith("insecure")):
         yield _error(
             2,
@@ -114,7 +207,7 @@ def _authorization() -> Iterator[CheckMessage]:
 def _numbers() -> Iterator[CheckMessage]:
     for name in POSITIVE:
         value = getattr(conf, name)
-        if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
+        if not _is_number(value) or value <= 0:
             yield _error(5, f"{name} must be a number above 0, not {value!r}.", "See conf.py.")
     if isinstance(conf.CREW_DRAIN_SECONDS, int | float) and conf.CREW_DRAIN_SECONDS < 0:
         yield _error(5, "CREW_DRAIN_SECONDS must not be negative.", "0 drops running calls.")
@@ -171,6 +264,10 @@ def _ca_file() -> Iterator[CheckMessage]:
             lambda: tls_context(conf.CREW_WORKER_CA_FILE),
             "a PEM file with the authority of the workers' certificates",
         )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _tried(number: int, name: str, use: Callable[[], object], hint: str) -> Iterator[CheckMessage]:

@@ -36,6 +36,38 @@ DEFAULTS: dict[str, Any] = {
     "CREW_DELIVERY_TIMEOUT_SECONDS": 300.0,
     # int | None: attempts in flight of a worker whose row names no limit; None = no limit.
     "CREW_WORKER_MAX_CONCURRENCY": None,
+    # str: the operator's account, made or updated when a server starts; "" = none is made.
+    "CREW_AUTH_USERNAME": "",
+    "CREW_AUTH_PASSWORD": "",
+    # str: a fixed token that may do everything, as the old Crew had one; "" = none.
+    "CREW_AUTH_TOKEN": "",
+    # list[str]: dotted paths of DRF authentication classes, asked in this order. An embedder's
+    # own class lets in whom it names, for everything, unless it sets an `Access` as the auth.
+    # An empty list: no authentication at all, and no /login.
+    "CREW_AUTHENTICATION": [
+        "api.auth.TokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    # str: dotted path of `login(request, username, password) -> token or None`; "" = ours.
+    "CREW_LOGIN": "",
+    # float, hours: how long a token of /login lives; 12 at most, as it may stand in a URL.
+    "CREW_LOGIN_HOURS": 12.0,
+    # int: proxies in front of us that each add to X-Forwarded-For; 0 = the header is ignored.
+    "CREW_TRUSTED_PROXIES": 0,
+    # int, bytes: the longest body of a request; of a bulk create; of one as NDJSON.
+    "CREW_MAX_BODY_BYTES": 2 * 1024 * 1024,
+    "CREW_MAX_BULK_BYTES": 16 * 1024 * 1024,
+    "CREW_MAX_NDJSON_BYTES": 256 * 1024 * 1024,
+    # int: tasks in one NDJSON create.
+    "CREW_MAX_NDJSON_TASKS": 100_000,
+    # int: rows on one page, and rows given for the old `pageSize=0`, which asks for all.
+    "CREW_MAX_PAGE": 500,
+    "CREW_MAX_PAGE_ALL": 5_000,
+    # list[str]: origins (scheme://host:port) whose pages may open a live stream with a token;
+    # "*" = any, as the token is the key. A session's cookie only counts for our own origin.
+    "CREW_STREAM_ORIGINS": ["*"],
+    # int: live streams at once of one caller in one process.
+    "CREW_MAX_STREAMS": 10,
     # bool: wake schedulers by NOTIFY on PostgreSQL; they poll every second in any case.
     "CREW_NOTIFY": True,
     # int, bytes: the longest answer read from a worker, decoded.

@@ -1,8 +1,9 @@
-"""What a group, task, parent edge, attempt, worker, workgroup, scheduler and change are.
+"""What a group, task, parent edge, attempt, worker, workgroup, scheduler, change and token are.
 
 Facts only: fields, constraints, indexes and reads. States are derived (`queries.py`).
 """
 
+from .access import RepeatableCall, Token
 from .fleet import Change, SchedulerProcess, Worker, Workgroup
 from .group import TaskGroup
 from .task import Attempt, Outcome, ParentEdge, Task
@@ -12,9 +13,11 @@ __all__ = [
     "Change",
     "Outcome",
     "ParentEdge",
+    "RepeatableCall",
     "SchedulerProcess",
     "Task",
     "TaskGroup",
+    "Token",
     "Worker",
     "Workgroup",
 ]

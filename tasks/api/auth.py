@@ -1,0 +1,66 @@
+"""Who calls: by a token in the `Authorization` header, as old clients send it (contract 1.2)."""
+
+import ipaddress
+from typing import Any
+
+from django.contrib.auth.models import AnonymousUser
+from django.http import HttpRequest
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
+
+from .. import access
+from ..conf import conf
+
+UNKNOWN_ADDRESS = "0.0.0.0"  # noqa: S104  nothing listens on it
+
+
+class TokenAuthentication(BaseAuthentication):  # type: ignore[misc]
+    """`Authorization: Bearer TOKEN`, in that very case, or the token alone.
+
+    No token at all leaves it to the next class; one that opens nothing is refused. Neither the
+    query nor a cookie is looked at.
+    """
+
+    def authenticate(self, request: Request) -> tuple[Any, access.Access] | None:
+        secret = sent_token(request.META.get("HTTP_AUTHORIZATION", ""))
+        if not secret:
+            return None
+        found = access.of_secret(secret)
+        if found is None:
+            raise AuthenticationFailed
+        return found.user or AnonymousUser(), found
+
+    def authenticate_header(self, request: Request) -> str:
+        return "Bearer"
+
+
+def sent_token(header: str) -> str:
+    """The token of an `Authorization` header; "" for one that holds none.
+
+    The old UI sends the bare word "Bearer" when it has no token. Basic credentials are for a
+    proxy in front of us, which browsers then send with everything.
+    """
+    header = header.strip(" \t")
+    if header == "Bearer" or header.startswith("Basic "):
+        return ""
+    return header.removeprefix("Bearer ")
+
+
+def client_address(request: HttpRequest) -> str:
+    """The address of the client, as the outermost of CREW_TRUSTED_PROXIES proxies saw it.
+
+    What stands further left in `X-Forwarded-For` was written by the client itself.
+    """
+    hops = conf.CREW_TRUSTED_PROXIES
+    header = request.META.get("HTTP_X_FORWARDED_FOR", "")
+    forwarded = header.split(",") if header else []
+    given = request.META.get("REMOTE_ADDR", "")
+    if 0 < hops <= len(forwarded):
+        given = forwarded[-hops].strip()
+    try:
+        address = ipaddress.ip_address(given)
+    except ValueError:
+        return UNKNOWN_ADDRESS
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address)
