@@ -1,0 +1,74 @@
+"""The forms of an answer: JSON with a newline at its end, plain text, problem details."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.http import HttpResponse
+from rest_framework.parsers import BaseParser
+from rest_framework.renderers import BaseRenderer
+
+from ..jsonio import dump
+
+JSON = "application/json; charset=UTF-8"
+TEXT = "text/plain; charset=UTF-8"
+PROBLEM = "application/problem+json"
+
+TITLES = {
+    400: "Bad request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not found",
+    409: "Conflict",
+    412: "Precondition failed",
+    413: "Too large",
+    415: "Unsupported media type",
+    422: "Key used for another call",
+    429: "Too many requests",
+    500: "Internal error",
+    503: "Try again",
+}
+
+
+class JSONRenderer(BaseRenderer):  # type: ignore[misc]
+    """Names the media type for the schema and renders what a view returns as `Response`."""
+
+    media_type = "application/json"
+    format = "json"
+    charset = "UTF-8"
+
+    def render(self, data: Any, *args: Any, **kwargs: Any) -> bytes:
+        return f"{dump(data)}\n".encode()
+
+
+class NoParser(BaseParser):  # type: ignore[misc]
+    """Names the media type for the schema; bodies are read by `body.py`.
+
+    The framework looks for a CSRF token in every body: that must neither read nor refuse it.
+    """
+
+    media_type = "application/json"
+
+    def parse(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        return {}
+
+
+def json_answer(
+    data: Any, status: int = 200, headers: Mapping[str, str] | None = None
+) -> HttpResponse:
+    return HttpResponse(f"{dump(data)}\n", content_type=JSON, status=status, headers=headers)
+
+
+def json_text(text: str) -> HttpResponse:
+    """What is JSON text already."""
+    return HttpResponse(f"{text}\n", content_type=JSON)
+
+
+def text(words: str, status: int = 200) -> HttpResponse:
+    return HttpResponse(words, content_type=TEXT, status=status)
+
+
+def problem(detail: str, status: int) -> HttpResponse:
+    """Problem details (RFC 9457); the type is about:blank as the status says it all."""
+    title = TITLES.get(status, "Error")
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    return HttpResponse(f"{dump(body)}\n", content_type=PROBLEM, status=status)

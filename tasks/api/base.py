@@ -1,0 +1,248 @@
+"""What every route has in common: who calls, the strict body, the answer, the errors.
+
+The crew v1 routes answer errors as plain text, as the old system did (contract 1.1); the routes
+that are ours as `application/problem+json` (RFC 9457). Nothing here depends on the host project's
+`REST_FRAMEWORK` settings.
+"""
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from django.core.exceptions import BadRequest, SuspiciousOperation
+from django.db import OperationalError
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, UnreadablePostError
+from django.utils.cache import patch_vary_headers
+from django.utils.module_loading import import_string
+from drf_spectacular.openapi import AutoSchema
+from rest_framework.authentication import BaseAuthentication, SessionAuthentication
+from rest_framework.exceptions import (
+    APIException,
+    AuthenticationFailed,
+    MethodNotAllowed,
+    NotAuthenticated,
+    PermissionDenied,
+    UnsupportedMediaType,
+)
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.request import Request
+from rest_framework.views import APIView, set_rollback
+
+from .. import access
+from ..access import Access
+from ..conf import conf
+from ..errors import ConflictError, CrewError, InvalidInputError, NotFoundError
+from ..models import TaskGroup
+from . import query
+from .answers import JSONRenderer, NoParser, json_answer, problem, text
+from .body import Body
+
+log = logging.getLogger("crew.api")
+
+STATUSES: dict[type[CrewError], int] = {
+    InvalidInputError: 400,
+    NotFoundError: 404,
+    ConflictError: 409,
+}
+LONGEST_ERROR = 600  # characters
+
+
+class Negotiation(BaseContentNegotiation):  # type: ignore[misc]
+    """JSON, whatever the client says it takes: the old Crew never looked (contract 1.1)."""
+
+    def select_parser(self, request: Request, parsers: Sequence[Any]) -> Any:
+        return parsers[0]
+
+    def select_renderer(
+        self, request: Request, renderers: Sequence[Any], format_suffix: str | None = None
+    ) -> tuple[Any, str]:
+        return renderers[0], renderers[0].media_type
+
+
+class TokenSchema(AutoSchema):
+    """Describes a route; all but the open ones take a token with a scope."""
+
+    def get_description(self) -> str:
+        scope = self.view.needs.get(self.method)
+        words = super().get_description()
+        return f"{words}\n\nNeeds scope `{scope}`." if scope else words
+
+    def get_auth(self) -> list[dict[str, list[str]]]:
+        return [] if self.view.is_open else [{"token": []}]
+
+
+class CrewView(APIView):  # type: ignore[misc]
+    """A route of the API.
+
+    `needs` names the scope that each method asks for; a method that is not in it is not allowed.
+    `is_v1` says that errors are told as the old Crew told them, and that unknown parameters and
+    the Content-Type are ignored; of ours, `takes` names the parameters and `reads` the types.
+    `max_body` names the setting that limits the body.
+    """
+
+    needs: Mapping[str, str] = {}
+    is_v1 = True
+    is_open = False
+    max_body = "CREW_MAX_BODY_BYTES"
+    max_nodes = 100_000
+    takes: Collection[str] = ()
+    # A body without a type is no form: browsers name one for every form they send.
+    reads: Collection[str] = ("application/json", "")
+    sent: Body | None = None
+
+    schema: Any = TokenSchema()
+    content_negotiation_class = Negotiation
+    renderer_classes = (JSONRenderer,)
+    parser_classes = (NoParser,)
+    throttle_classes: Sequence[Any] = ()
+    permission_classes: Sequence[Any] = ()
+    versioning_class = None
+    http_method_names = ("get", "post", "put", "delete")
+
+    # --- Who calls -------------------------------------------------------------------------
+
+    def get_authenticators(self) -> list[BaseAuthentication]:
+        if self.is_open:
+            return []
+        return [_imported(path)() for path in conf.CREW_AUTHENTICATION]
+
+    def check_permissions(self, request: Request) -> None:
+        if self.is_open:
+            return
+        self.access = self._access(request)
+        scope = self.needs[request.method]
+        if not self.access.may(scope):
+            raise PermissionDenied(f"needs scope {scope}")
+
+    def _access(self, request: Request) -> Access:
+        if not conf.CREW_AUTHENTICATION:
+            return access.everything("anyone")
+        authenticator = request.successful_authenticator
+        if authenticator is None:
+            raise NotAuthenticated
+        if isinstance(request.auth, Access):
+            return request.auth
+        if isinstance(authenticator, SessionAuthentication):
+            return access.of_user(request.user)
+        return access.everything(f"user:{getattr(request.user, 'pk', '')}", request.user)
+
+    def needs_all_groups(self) -> None:
+        """Refuse a caller who sees some groups only: what all groups share is not theirs."""
+        if self.access.group_ids is not None:
+            raise PermissionDenied("this token is for some groups only")
+
+    # --- What is asked ---------------------------------------------------------------------
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        if request.method not in self.allowed_methods:
+            raise MethodNotAllowed(request.method)
+        super().initial(request, *args, **kwargs)
+        if any("\0" in str(part) for part in kwargs.values()):
+            raise NotFoundError("404 page not found")  # PostgreSQL could not even look for it
+        if not self.is_v1:
+            query.only(request, self.takes)
+            kind = request._request.content_type or ""
+            if request.method != "GET" and kind not in self.reads:
+                raise UnsupportedMediaType(kind[:100])
+
+    @property
+    def allowed_methods(self) -> list[str]:
+        return list(self.needs)
+
+    def fields(
+        self,
+        request: Request,
+        *,
+        may_be_empty: bool = False,
+        known: Collection[str] | None = None,
+    ) -> dict[str, Any]:
+        """The body's object; with `known`, one that has no other fields.
+
+        Raises InvalidInputError for anything else, TooLargeError (413).
+        """
+        self.sent = Body(request, getattr(conf, self.max_body))
+        value = self.sent.json(self.max_nodes, empty={} if may_be_empty else None)
+        if not isinstance(value, dict):
+            raise InvalidInputError("the body must be a JSON object")
+        unknown = sorted(set(value) - set(known)) if known is not None else []
+        if unknown:
+            raise InvalidInputError(f"unknown field {unknown[0][:60]}")
+        return value
+
+    def look_in(self, gid: str) -> None:
+        """Raise NotFoundError if the caller may not see the group, be it there or not."""
+        if not self.access.sees(gid):
+            raise NotFoundError("task group not found")
+
+    def group(self, gid: str) -> TaskGroup:
+        """The group, if there is one that the caller may see. Raises NotFoundError."""
+        self.look_in(gid)
+        row = TaskGroup.objects.filter(pk=gid).first()
+        if row is None:
+            raise NotFoundError("task group not found")
+        return row
+
+    # --- What is answered ------------------------------------------------------------------
+
+    @property
+    def default_response_headers(self) -> dict[str, str]:
+        return {}
+
+    def finalize_response(
+        self, request: HttpRequest, response: HttpResponseBase, *args: Any, **kwargs: Any
+    ) -> HttpResponseBase:
+        response = super().finalize_response(request, response, *args, **kwargs)
+        response.headers.setdefault("Cache-Control", "no-store")
+        response.headers.setdefault("X-Content-Type-Options", "nosniff")
+        patch_vary_headers(response, ("Authorization", "Cookie"))
+        return response
+
+    def handle_exception(self, exc: Exception) -> HttpResponseBase:
+        """Every error in words, as the route tells them; a bug of ours too."""
+        set_rollback()  # of a host project's ATOMIC_REQUESTS
+        match exc:
+            case CrewError():
+                status = next(STATUSES[kind] for kind in STATUSES if isinstance(exc, kind))
+                return self.error(getattr(exc, "status", status), str(exc))
+            case APIException():
+                return self._framework_error(exc)
+            case SuspiciousOperation() | BadRequest():
+                return self.error(400, "the request can not be read")
+            case UnreadablePostError():
+                return self.error(400, "the body ended before it was complete")
+            case OperationalError():
+                log.warning("The database gave up: %s", exc)
+                return self.error(503, "the database is busy, try again", {"Retry-After": "1"})
+        log.exception("An error of ours at %s %s", self.request.method, self.request.path)
+        return self.error(500, "internal error")
+
+    def _framework_error(self, exc: APIException) -> HttpResponse:
+        headers = {}
+        if isinstance(exc, NotAuthenticated | AuthenticationFailed):
+            challenge = self.get_authenticate_header(self.request)
+            headers = {"WWW-Authenticate": challenge} if challenge else {}
+            return json_answer({"message": "Unauthorized"}, status=401, headers=headers)
+        if isinstance(exc, MethodNotAllowed):
+            headers = {"Allow": ", ".join(self.allowed_methods)}
+            return json_answer({"message": "Method Not Allowed"}, status=405, headers=headers)
+        wait = getattr(exc, "wait", None)
+        if wait is not None:
+            headers["Retry-After"] = str(int(wait) + 1)
+        return self.error(exc.status_code, str(exc.detail), headers)
+
+    def error(
+        self, status: int, detail: str, headers: Mapping[str, str] | None = None
+    ) -> HttpResponse:
+        if len(detail) > LONGEST_ERROR:
+            detail = f"{detail[: LONGEST_ERROR - 3]}..."
+        answer = text(detail, status) if self.is_v1 else problem(detail, status)
+        for name, value in (headers or {}).items():
+            answer[name] = value
+        return answer
+
+
+def _imported(path: str) -> Any:
+    """A class by its dotted path; "api." begins a path of this very package."""
+    if path.startswith("api."):
+        path = f"{__name__.rpartition('.api.')[0]}.{path}"
+    return import_string(path)

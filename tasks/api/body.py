@@ -1,0 +1,83 @@
+"""A request's body, read once and strictly: JSON whatever the Content-Type says."""
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+from rest_framework.exceptions import UnsupportedMediaType
+from rest_framework.request import Request
+
+from ..errors import InvalidInputError
+from ..jsonio import JSONError, read
+
+UTF_8 = {"utf-8", "utf8", "us-ascii"}
+
+
+class TooLargeError(InvalidInputError):
+    """The body is over its limit (413)."""
+
+    status = 413
+
+
+class Body:
+    """The body of one request. `digest` tells it apart from others once it has been read."""
+
+    def __init__(self, request: Request, max_bytes: int) -> None:
+        _check_coding(request)
+        self._stream = request._request
+        self._max_bytes = max_bytes
+        self._seen = hashlib.sha256()
+
+    @property
+    def digest(self) -> str:
+        return self._seen.hexdigest()
+
+    def json(self, max_nodes: int = 100_000, *, empty: Any = None) -> Any:
+        """The value it holds. Raises InvalidInputError, and TooLargeError over the limit.
+
+        `empty`, if given, stands for a body without a byte.
+        """
+        data = self._stream.read(self._max_bytes + 1)
+        if len(data) > self._max_bytes:
+            raise self._too_large()
+        self._seen.update(data)
+        if not data and empty is not None:
+            return empty
+        return parse(data, max_nodes=max_nodes)
+
+    def lines(self, max_line: int) -> Iterator[tuple[int, bytes]]:
+        """Its lines that are not blank, with their numbers, one by one.
+
+        Raises TooLargeError over the limit of the body, InvalidInputError over that of a line.
+        """
+        number, left = 0, self._max_bytes
+        while line := self._stream.readline(min(left, max_line) + 1):
+            number += 1
+            left -= len(line)
+            if left < 0:
+                raise self._too_large()
+            if len(line) > max_line:
+                raise InvalidInputError(f"line {number}: longer than {max_line} bytes")
+            self._seen.update(line)
+            if not line.isspace():
+                yield number, line
+
+    def _too_large(self) -> TooLargeError:
+        return TooLargeError(f"request body larger than {self._max_bytes} bytes")
+
+
+def parse(data: bytes, *, max_nodes: int = 100_000) -> Any:
+    """What has been read within its limit, as a value. Raises InvalidInputError."""
+    try:
+        return read(data, max_bytes=len(data), max_nodes=max_nodes).value
+    except JSONError as error:
+        raise InvalidInputError(f"not readable as JSON: {error}") from error
+
+
+def _check_coding(request: Request) -> None:
+    """Refuse a body that is compressed or in another charset than UTF-8."""
+    if request.META.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
+        raise UnsupportedMediaType("", detail="compressed bodies are not read")
+    charset = (request._request.content_params or {}).get("charset", "utf-8")
+    if charset.lower() not in UTF_8:
+        raise UnsupportedMediaType("", detail=f"charset {charset[:40]} is not read, only UTF-8")

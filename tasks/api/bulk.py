@@ -1,0 +1,153 @@
+"""Many tasks in one call: a whole graph created, and verbs on all tasks that a filter names."""
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from django.http import HttpResponse
+from rest_framework.request import Request
+
+from .. import control, create, find
+from ..access import OPERATE, WRITE
+from ..conf import conf
+from ..errors import InvalidInputError
+from ..find import TaskFilter
+from ..spec import TaskSpec, read_attempts, read_ids, read_task
+from . import query
+from .answers import json_answer
+from .base import CrewView
+from .body import Body, parse
+from .repeat import once
+
+NDJSON = {"application/x-ndjson", "application/jsonl"}
+# 10,000 tasks of 20 fields and their payloads; the bytes are limited as well.
+MAX_NODES = 2_000_000
+
+
+class BulkCreate(CrewView):
+    """Many tasks, in any order, with edges among them: all are stored, or none.
+
+    As JSON, `{"tasks": [...]}`; or as NDJSON, one task a line, many more of them.
+    """
+
+    needs = {"POST": WRITE}
+    is_v1 = False
+    takes = ("dryRun",)
+    reads = {*CrewView.reads, *NDJSON}
+
+    def post(self, request: Request, gid: str) -> HttpResponse:
+        self.look_in(gid)
+        most = None
+        if request._request.content_type in NDJSON:
+            self.sent = Body(request, conf.CREW_MAX_NDJSON_BYTES)
+            most = conf.CREW_MAX_NDJSON_TASKS
+            specs = list(_read_lines(self.sent, most))
+        else:
+            self.sent = Body(request, conf.CREW_MAX_BULK_BYTES)
+            specs = create.read_specs(_listed(self.sent.json(MAX_NODES)))
+        return once(self, request, lambda: self._create(request, gid, specs, most))
+
+    def _create(
+        self, request: Request, gid: str, specs: list[TaskSpec], most: int | None
+    ) -> dict[str, Any]:
+        with query.dry_run(request):
+            ids = create.create_tasks(gid, specs, most=most)
+        dry = {"dryRun": True} if query.sure(request, "dryRun") else {}
+        return {"count": len(ids), "ids": ids} | dry
+
+
+class BulkVerb(CrewView):
+    """A verb on those tasks of a group that the query's filter, or the body's `ids`, name.
+
+    With `?dryRun=1` they are only counted. The look and the verb are one transaction.
+    """
+
+    needs = {"POST": OPERATE}
+    is_v1 = False
+    takes: Collection[str] = (*query.FILTERS, "all", "dryRun")
+    known: tuple[str, ...] = ("ids",)
+
+    def post(self, request: Request, gid: str) -> HttpResponse:
+        self.look_in(gid)
+        sent = self.fields(request, may_be_empty=True, known=self.known)
+        which = _named(request, sent)
+        with control.alone(gid):
+            ids = find.ids(gid, which)
+            if which.ids is not None and len(ids) < len(which.ids):
+                raise InvalidInputError("some of the ids are not in the group, or do not match")
+            count = len(ids) if query.sure(request, "dryRun") else self.apply(gid, ids, sent)
+        return json_answer({"count": count})
+
+    def apply(self, gid: str, ids: list[str], sent: dict[str, Any]) -> int:
+        """Do it; return how many tasks it touched."""
+        raise NotImplementedError
+
+
+class PauseTasks(BulkVerb):
+    """Start no attempt of these tasks; running ones finish."""
+
+    def apply(self, gid: str, ids: list[str], sent: dict[str, Any]) -> int:
+        return control.pause_tasks(gid, ids)
+
+
+class ResumeTasks(BulkVerb):
+    """Take the pause from these tasks."""
+
+    def apply(self, gid: str, ids: list[str], sent: dict[str, Any]) -> int:
+        return control.resume_tasks(gid, ids)
+
+
+class RetryTasks(BulkVerb):
+    """Give those that are not complete their attempts back."""
+
+    known = ("ids", "remainingAttempts")
+
+    def apply(self, gid: str, ids: list[str], sent: dict[str, Any]) -> int:
+        attempts = read_attempts(sent.get("remainingAttempts"))
+        return control.retry_tasks(gid, ids, remaining_attempts=attempts)
+
+
+class ResetTasks(BulkVerb):
+    """Make these tasks as if they had never run; 409 if one of them executes."""
+
+    known = ("ids", "remainingAttempts")
+
+    def apply(self, gid: str, ids: list[str], sent: dict[str, Any]) -> int:
+        attempts = read_attempts(sent.get("remainingAttempts"))
+        return control.reset_tasks(gid, ids, remaining_attempts=attempts)
+
+
+class DeleteTasks(BulkVerb):
+    """Delete these tasks, and the descendants that are left without any parent."""
+
+    needs = {"POST": WRITE}
+    takes = (*BulkVerb.takes, "children")
+
+    def apply(self, gid: str, ids: list[str], sent: dict[str, Any]) -> int:
+        return len(control.delete_tasks(gid, ids, children=query.children(self.request)))
+
+
+def _named(request: Request, sent: dict[str, Any]) -> TaskFilter:
+    """Raises InvalidInputError when nothing says which tasks: a slip must not mean "all"."""
+    ids = read_ids(sent["ids"]) if "ids" in sent else None
+    which = query.task_filter(request, ids=ids, strict=True)
+    if which.is_empty and not query.sure(request, "all"):
+        raise InvalidInputError("name the tasks by a filter or by ids, or say all=1")
+    return which
+
+
+def _listed(value: Any) -> list[Any]:
+    if isinstance(value, dict) and value.keys() == {"tasks"}:
+        value = value["tasks"]
+    if not isinstance(value, list):
+        raise InvalidInputError('the body must be {"tasks": [...]}')
+    return value
+
+
+def _read_lines(body: Body, most: int) -> Iterator[TaskSpec]:
+    for place, (number, line) in enumerate(body.lines(conf.CREW_MAX_BODY_BYTES)):
+        if place == most:
+            raise InvalidInputError(f"more than {most} tasks in one call")
+        try:
+            yield read_task(parse(line), max_input=conf.CREW_MAX_INPUT_BYTES)
+        except InvalidInputError as error:
+            raise InvalidInputError(f"line {number}: {error}") from error

@@ -1,0 +1,124 @@
+"""The routes of workers and workgroups, which all groups share."""
+
+from typing import Any
+
+from django.db.models import Count
+from django.db.models.functions import Now
+from django.http import HttpResponse
+from rest_framework.request import Request
+
+from .. import fleet, wire
+from ..access import OPERATE, READ
+from ..conf import conf
+from ..errors import InvalidInputError, NotFoundError
+from ..models import Task, Worker, Workgroup
+from . import query
+from .answers import json_answer
+from .base import CrewView
+
+MAX_CONCURRENCY = 1_000_000
+
+
+class Workers(CrewView):
+    """Workers by name, with their limit and the attempts they have in flight."""
+
+    needs = {"GET": READ}
+    is_v1 = False
+    takes = query.PAGING
+
+    def get(self, request: Request) -> HttpResponse:
+        self.needs_all_groups()
+        at, rows = query.page(request, strict=True), Worker.objects.order_by("name")
+        page = list(rows[at.start : at.start + at.size])
+        return json_answer({"count": rows.count(), "workers": _workers(page)})
+
+
+class WorkerLimit(CrewView):
+    """Set how many attempts a worker may have in flight; null for the default."""
+
+    needs = {"PUT": OPERATE}
+    is_v1 = False
+
+    def put(self, request: Request, name: str) -> HttpResponse:
+        self.needs_all_groups()
+        sent = self.fields(request, known=("maxConcurrency",))
+        if not sent:
+            raise InvalidInputError("maxConcurrency is missing")
+        limit = sent["maxConcurrency"]
+        if limit is not None and (type(limit) is not int or not 0 <= limit <= MAX_CONCURRENCY):
+            raise InvalidInputError(
+                f"maxConcurrency must be null or a whole number up to {MAX_CONCURRENCY}"
+            )
+        fleet.limit_worker(name, limit)
+        return json_answer(_workers([Worker.objects.get(pk=name)])[0])
+
+
+class Workgroups(CrewView):
+    """Workgroups that were ever held, those held longest from now first."""
+
+    needs = {"GET": READ}
+    is_v1 = False
+    takes = query.PAGING
+
+    def get(self, request: Request) -> HttpResponse:
+        self.needs_all_groups()
+        at = query.page(request, strict=True)
+        rows = Workgroup.objects.order_by("-held_until", "name")
+        page = rows[at.start : at.start + at.size]
+        held = set(Workgroup.objects.filter(held_until__gt=Now()).values_list("name", flat=True))
+        shown = [_workgroup(row, row.name in held) for row in page]
+        return json_answer({"count": rows.count(), "workgroups": shown})
+
+
+class HoldWorkgroup(CrewView):
+    """Claim no task of the workgroup for so many seconds from now, in any group."""
+
+    needs = {"POST": OPERATE}
+    is_v1 = False
+
+    def post(self, request: Request, name: str) -> HttpResponse:
+        self.needs_all_groups()
+        seconds = self.fields(request, known=("seconds",)).get("seconds")
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+            raise InvalidInputError("seconds must be a number")
+        fleet.hold_workgroup(name, seconds=seconds)
+        return json_answer(_workgroup(Workgroup.objects.get(pk=name), seconds > 0))
+
+
+class OpenWorkgroup(CrewView):
+    """End a hold now."""
+
+    needs = {"POST": OPERATE}
+    is_v1 = False
+
+    def post(self, request: Request, name: str) -> HttpResponse:
+        self.needs_all_groups()
+        if not Workgroup.objects.filter(pk=name).exists():
+            raise NotFoundError("workgroup not found")
+        fleet.hold_workgroup(name, seconds=0)
+        return json_answer(_workgroup(Workgroup.objects.get(pk=name), False))
+
+
+def _workers(rows: list[Worker]) -> list[wire.Json]:
+    leased = Task.objects.filter(worker__in=[row.name for row in rows], leased_by__isnull=False)
+    flying: dict[str, Any] = dict(leased.values_list("worker").annotate(n=Count("*")))
+    return [
+        {
+            "name": row.name,
+            "maxConcurrency": row.max_concurrency,
+            "limit": conf.CREW_WORKER_MAX_CONCURRENCY
+            if row.max_concurrency is None
+            else row.max_concurrency,
+            "inFlight": flying.get(row.name, 0),
+        }
+        for row in rows
+    ]
+
+
+def _workgroup(row: Workgroup, is_held: bool) -> wire.Json:
+    return {
+        "name": row.name,
+        "isHeld": is_held,
+        "heldUntil": wire.time(row.held_until),
+        "heldBy": row.held_by,
+    }

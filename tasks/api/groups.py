@@ -1,0 +1,166 @@
+"""The routes of task groups (contract 1.3), and ours: cancel."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.http import HttpResponse, HttpResponseBase
+from rest_framework.request import Request
+
+from .. import control, create, find, wire
+from ..access import OPERATE, READ, WRITE
+from ..errors import InvalidInputError, NotFoundError
+from ..models import TaskGroup
+from ..progress import progress
+from ..spec import DEFAULT_ATTEMPTS, read_attempts, read_bool, read_id, read_text, read_time
+from . import query
+from .answers import json_answer
+from .base import CrewView
+from .body import TooLargeError
+from .repeat import conditional, once
+
+# A group may come with its whole graph.
+MAX_NODES = 2_000_000
+COUNTED = (
+    "executing",
+    "following",
+    "ready",
+    "scheduled",
+    "blocked",
+    "paused",
+    "failed",
+    "unassigned",
+)
+
+
+class Groups(CrewView):
+    needs = {"GET": READ, "POST": WRITE}
+    max_body = "CREW_MAX_BULK_BYTES"
+    max_nodes = MAX_NODES
+
+    def get(self, request: Request) -> HttpResponse:
+        """Groups, newest first."""
+        rows = self.access.only(TaskGroup.objects.all(), "pk")
+        count, page = find.groups(rows, query.search(request), query.page(request))
+        return json_answer({"count": count, "taskGroups": [wire.group(row) for row in page]})
+
+    def post(self, request: Request) -> HttpResponse:
+        """Create a group and, with `tasks`, its whole graph: all of it or nothing."""
+        self.needs_all_groups()
+        fields = self.fields(request)
+        return once(self, request, lambda: self._create(request, fields))
+
+    def _create(self, request: Request, fields: dict[str, Any]) -> Any:
+        tasks = fields.get("tasks")
+        if tasks is not None and not isinstance(tasks, list):
+            raise InvalidInputError("tasks must be a list")
+        with query.dry_run(request):
+            group = create.create_group(
+                id=read_id(fields.get("id")),
+                name=read_text(fields.get("name"), "name"),
+                is_paused=read_bool(fields.get("isPaused"), "isPaused"),
+                created_at=read_time(fields.get("createdAt"), "createdAt"),
+                tasks=tasks or (),
+            )
+            return wire.group(group)
+
+
+class Group(CrewView):
+    needs = {"GET": READ, "PUT": WRITE, "DELETE": WRITE}
+
+    def get(self, request: Request, gid: str) -> HttpResponseBase:
+        """One group. Conditional: send the `ETag` back as `If-None-Match`."""
+        return conditional(request, json_answer(wire.group(self.group(gid))))
+
+    def put(self, request: Request, gid: str) -> HttpResponse:
+        """Rename the group; whatever else is sent is ignored, and so is a name that is no text."""
+        self.look_in(gid)
+        name = self.fields(request).get("name")
+        if isinstance(name, str):
+            control.rename_group(gid, name=name)
+        return json_answer(wire.group(self.group(gid)))
+
+    def delete(self, request: Request, gid: str) -> HttpResponse:
+        """Delete the group with all its tasks."""
+        self.look_in(gid)
+        control.delete_group(gid)
+        return json_answer({"deleted": True, "id": gid})
+
+
+class GroupProgress(CrewView):
+    needs = {"GET": READ}
+
+    def get(self, request: Request, gid: str) -> HttpResponse:
+        """How much of the group is complete, 0 to 1; 0 for a group that is not there."""
+        try:
+            self.look_in(gid)
+            now = progress(gid)
+        except NotFoundError:
+            return json_answer({"completedPercent": 0})
+        fraction = now.complete / now.total if now.total else 0
+        told = {"completedPercent": fraction, "total": now.total, "complete": now.complete}
+        return json_answer(told | {name: getattr(now, name) for name in COUNTED})
+
+
+class GroupVerb(CrewView):
+    """POST …/reset, retry, pause, resume and cancel."""
+
+    needs = {"POST": OPERATE}
+    verb: Callable[..., int]
+    takes_attempts = False
+    tells_count = False
+
+    def post(self, request: Request, gid: str) -> HttpResponse:
+        self.look_in(gid)
+        options = {}
+        if self.takes_attempts:
+            options["remaining_attempts"] = attempts(self, request)
+        count = type(self).verb(gid, **options)
+        return json_answer({"success": True} | ({"count": count} if self.tells_count else {}))
+
+
+def attempts(view: CrewView, request: Request) -> int:
+    """`remainingAttempts` of a reset or retry; 5 without, or with a body that is no object.
+
+    Raises InvalidInputError for a number that can not be: it was meant.
+    """
+    try:
+        sent = view.fields(request, may_be_empty=True)
+    except TooLargeError:
+        raise
+    except InvalidInputError:
+        return DEFAULT_ATTEMPTS
+    return read_attempts(sent.get("remainingAttempts"))
+
+
+class ResetGroup(GroupVerb):
+    """Make the group as if it had never run; only seeds are kept, if it has any."""
+
+    verb = staticmethod(control.reset_group)
+    takes_attempts = True
+
+
+class RetryGroup(GroupVerb):
+    """Give every incomplete task its attempts back."""
+
+    verb = staticmethod(control.retry_group)
+    takes_attempts = True
+
+
+class PauseGroup(GroupVerb):
+    """Start nothing of the group any more; running attempts finish."""
+
+    verb = staticmethod(control.pause_group)
+
+
+class ResumeGroup(GroupVerb):
+    """Take the pause from the group and from every task in it."""
+
+    verb = staticmethod(control.resume_group)
+
+
+class CancelGroup(GroupVerb):
+    """Stop the group for good: running attempts are given up, nothing is tried again."""
+
+    verb = staticmethod(control.cancel_group)
+    is_v1 = False
+    tells_count = True

@@ -1,0 +1,124 @@
+"""What a query string asks for. The old names are read leniently, as the old Crew read them."""
+
+import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+from django.db import transaction
+from rest_framework.request import Request
+
+from ..conf import conf
+from ..errors import InvalidInputError
+from ..find import Page, TaskFilter
+from ..find import page as page_of
+from ..names import check_text
+
+# Longer numbers are none to the old Crew either.
+WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
+PAGING = ("page", "pageSize")
+FILTERS = ("search", "skipCompleted", "state", "worker", "workgroup", "key")
+MOST_PAGES = 10**9
+# Go's words.
+TRUE = {"1", "t", "T", "TRUE", "true", "True"}
+FALSE = {"0", "f", "F", "FALSE", "false", "False"}
+
+
+def page(request: Request, *, strict: bool = False) -> Page:
+    """`page` and `pageSize`; what is not a whole number counts as not given (contract 1.3).
+
+    `strict`, for routes that are ours: raises InvalidInputError for anything but a page that
+    can be.
+    """
+    number, size = _number(request, "page", 1), _number(request, "pageSize", 20)
+    if strict and not (
+        _is_within(request, "page", MOST_PAGES)
+        and _is_within(request, "pageSize", conf.CREW_MAX_PAGE)
+    ):
+        raise InvalidInputError(f"page counts from 1, pageSize goes up to {conf.CREW_MAX_PAGE}")
+    return page_of(number, size, most=conf.CREW_MAX_PAGE, most_at_once=conf.CREW_MAX_PAGE_ALL)
+
+
+def search(request: Request) -> str:
+    return _given(request, "search") or ""
+
+
+def task_filter(
+    request: Request, *, ids: tuple[str, ...] | None = None, strict: bool = False
+) -> TaskFilter:
+    """The tasks that the query names. Raises InvalidInputError for an unknown state.
+
+    `strict`: also for a `skipCompleted` that is neither true nor false.
+    """
+    states = _given(request, "state")
+    skip = sure if strict else flag
+    return TaskFilter(
+        search=search(request),
+        skip_completed=skip(request, "skipCompleted"),
+        states=() if states is None else tuple(part.strip() for part in states.split(",")),
+        worker=_given(request, "worker"),
+        workgroup=_given(request, "workgroup"),
+        key=_given(request, "key"),
+        ids=ids,
+    )
+
+
+def flag(request: Request, name: str) -> bool:
+    """Go's words for true; everything else is false (contract 1.4)."""
+    return request.query_params.get(name) in TRUE
+
+
+def sure(request: Request, name: str) -> bool:
+    """A flag of ours, where a slip must not mean "no". Raises InvalidInputError."""
+    value = request.query_params.get(name)
+    if value is not None and value not in TRUE | FALSE:
+        raise InvalidInputError(f"{name} must be true or false")
+    return value in TRUE
+
+
+@contextmanager
+def dry_run(request: Request) -> Iterator[None]:
+    """With `?dryRun=1` everything is done and checked, and then taken back."""
+    if not sure(request, "dryRun"):
+        yield
+        return
+    with transaction.atomic():
+        yield
+        transaction.set_rollback(True)
+
+
+def children(request: Request) -> str:
+    """What becomes of the children of deleted tasks."""
+    value = request.query_params.get("children", "cascade")
+    if value not in ("cascade", "detach", "refuse"):
+        raise InvalidInputError("children must be cascade, detach or refuse")
+    return str(value)
+
+
+def only(request: Request, names: Collection[str]) -> None:
+    """Raise InvalidInputError for a parameter that is unknown or comes twice: it may be a slip."""
+    for name, values in request.query_params.lists():
+        if name not in names:
+            known = ", ".join(names) or "none"
+            raise InvalidInputError(f"unknown parameter {name[:60]}; known here: {known}")
+        if len(values) > 1:
+            raise InvalidInputError(f"{name} comes twice")
+
+
+def _is_within(request: Request, name: str, most: int) -> bool:
+    value = request.query_params.get(name)
+    return value is None or (WHOLE.fullmatch(value) is not None and 0 < int(value) <= most)
+
+
+def _number(request: Request, name: str, default: int) -> int:
+    value = request.query_params.get(name, "")
+    return int(value) if WHOLE.fullmatch(value) else default
+
+
+def _given(request: Request, name: str) -> str | None:
+    value = request.query_params.get(name)
+    if value is None:
+        return None
+    try:
+        return check_text(value, name)
+    except ValueError as error:
+        raise InvalidInputError(str(error)) from error

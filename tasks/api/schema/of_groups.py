@@ -1,0 +1,144 @@
+"""Groups, workers and workgroups, described."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rest_framework.views import APIView
+
+from .. import fleet, groups, shapes
+from .words import (
+    BODY,
+    DRY_RUN,
+    EXAMPLE_GROUP,
+    IF_NONE_MATCH,
+    JSON,
+    NEW_TASKS,
+    NOT_MODIFIED,
+    ONCE,
+    OUR_PAGE,
+    OURS,
+    PAGE,
+    SEARCH,
+    answers,
+    operation,
+)
+
+
+def _group_verb(name: str, summary: str, *, takes_attempts: bool = False) -> dict[str, Any]:
+    options: dict[str, Any] = {"tags": ["groups"]}
+    if takes_attempts:
+        options |= {"request": {JSON: shapes.Attempts}, "body": {"remainingAttempts": 5}}
+    statuses = (404, *BODY) if takes_attempts else (404,)
+    told = answers(shapes.Success, *statuses, example={"success": True})
+    return {"post": operation(f"{name}_group", summary, told, **options)}
+
+
+DESCRIBED: Mapping[type[APIView], Mapping[str, Any]] = {
+    groups.Groups: {
+        "get": operation(
+            "list_groups",
+            "List groups",
+            answers(shapes.GroupList, 400, example={"count": 1, "taskGroups": [EXAMPLE_GROUP]}),
+            tags=["groups"],
+            parameters=[*PAGE, SEARCH],
+        ),
+        "post": operation(
+            "create_group",
+            "Create a group, with its tasks",
+            answers(shapes.Group, 409, 422, *BODY, example=EXAMPLE_GROUP),
+            tags=["groups"],
+            request={JSON: shapes.NewGroup},
+            body={"name": "Nightly import", "tasks": NEW_TASKS},
+            parameters=[DRY_RUN, ONCE],
+        ),
+    },
+    groups.Group: {
+        "get": operation(
+            "get_group",
+            "One group",
+            answers(shapes.Group, 404, example=EXAMPLE_GROUP, extra=NOT_MODIFIED),
+            tags=["groups"],
+            parameters=[IF_NONE_MATCH],
+        ),
+        "put": operation(
+            "rename_group",
+            "Rename a group",
+            answers(shapes.Group, 404, *BODY, example=EXAMPLE_GROUP),
+            tags=["groups"],
+            request={JSON: shapes.GroupName},
+            body={"name": "Nightly import"},
+        ),
+        "delete": operation(
+            "delete_group",
+            "Delete a group and its tasks",
+            answers(shapes.Deleted, 404, example={"deleted": True, "id": EXAMPLE_GROUP["id"]}),
+            tags=["groups"],
+        ),
+    },
+    groups.GroupProgress: {
+        "get": operation(
+            "group_progress",
+            "How far a group is",
+            answers(shapes.Progress, example={"completedPercent": 0.5, "total": 2, "complete": 1}),
+            tags=["groups"],
+        )
+    },
+    groups.ResetGroup: _group_verb("reset", "Reset a group", takes_attempts=True),
+    groups.RetryGroup: _group_verb("retry", "Retry a group", takes_attempts=True),
+    groups.PauseGroup: _group_verb("pause", "Pause a group"),
+    groups.ResumeGroup: _group_verb("resume", "Resume a group"),
+    groups.CancelGroup: {
+        "post": operation(
+            "cancel_group",
+            "Cancel a group",
+            answers(shapes.SuccessCount, 404, example={"success": True, "count": 2}, **OURS),
+            tags=["groups"],
+        )
+    },
+    fleet.Workers: {
+        "get": operation(
+            "list_workers",
+            "List workers",
+            answers(shapes.WorkerList, 400, **OURS),
+            tags=["fleet"],
+            parameters=OUR_PAGE,
+        )
+    },
+    fleet.WorkerLimit: {
+        "put": operation(
+            "limit_worker",
+            "Limit a worker",
+            answers(shapes.Worker, *BODY, **OURS),
+            tags=["fleet"],
+            request={JSON: shapes.WorkerLimit},
+            body={"maxConcurrency": 10},
+        )
+    },
+    fleet.Workgroups: {
+        "get": operation(
+            "list_workgroups",
+            "List workgroups",
+            answers(shapes.WorkgroupList, 400, **OURS),
+            tags=["fleet"],
+            parameters=OUR_PAGE,
+        )
+    },
+    fleet.HoldWorkgroup: {
+        "post": operation(
+            "hold_workgroup",
+            "Hold a workgroup",
+            answers(shapes.Workgroup, *BODY, **OURS),
+            tags=["fleet"],
+            request={JSON: shapes.Hold},
+            body={"seconds": 30},
+        )
+    },
+    fleet.OpenWorkgroup: {
+        "post": operation(
+            "open_workgroup",
+            "Open a workgroup",
+            answers(shapes.Workgroup, 400, 404, **OURS),
+            tags=["fleet"],
+        )
+    },
+}

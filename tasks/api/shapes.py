@@ -1,0 +1,263 @@
+"""The shapes of the API, for its OpenAPI description: what comes in and what goes out.
+
+Bodies are read by `spec.py` and `body.py`, which are faster and stricter; these say to people and
+generators what those take.
+"""
+
+from rest_framework import serializers as s
+
+from ..names import MAX_LENGTH
+from ..progress import State
+from ..spec import DEFAULT_ATTEMPTS, DEFAULT_ERROR_DELAY, MAX_ATTEMPTS, MAX_ERROR_DELAY
+
+ID_RULE = r"^[A-Za-z0-9][A-Za-z0-9._:-]*$"
+TIME_HELP = "RFC 3339. Answers are UTC with three fraction digits; year 1 means none."
+
+
+def text(**options: object) -> s.CharField:
+    return s.CharField(
+        **{"max_length": MAX_LENGTH, "allow_blank": True, "required": False} | options
+    )
+
+
+def number(low: int, high: int, default: int, help_text: str) -> s.IntegerField:
+    return s.IntegerField(
+        min_value=low, max_value=high, default=default, required=False, help_text=help_text
+    )
+
+
+def payload(help_text: str) -> s.JSONField:
+    return s.JSONField(required=False, help_text=f"Any JSON. {help_text}")
+
+
+class TaskFields(s.Serializer):  # type: ignore[misc]
+    """What a client may set at any time."""
+
+    name = text()
+    worker = text(help_text="Appended to the base URL of the workers; without one it never runs.")
+    workgroup = text(help_text="Tasks of one workgroup, in all groups, are held together.")
+    key = text(help_text="Of tasks of a group with one key, one runs and settles the others.")
+    remainingAttempts = number(
+        0, MAX_ATTEMPTS, DEFAULT_ATTEMPTS, "How often it may still be tried."
+    )
+    isPaused = s.BooleanField(required=False, default=False)
+    isComplete = s.BooleanField(required=False, default=False)
+    isSeed = s.BooleanField(required=False, help_text="Kept by a reset of the group.")
+    runAfter = s.DateTimeField(required=False, help_text=TIME_HELP)
+    errorDelayInSeconds = number(
+        0, MAX_ERROR_DELAY, DEFAULT_ERROR_DELAY, "The wait after a failed attempt."
+    )
+    input = payload("Sent to the worker.")
+    output = payload("What the worker answered.")
+    parentIds = s.ListField(
+        child=s.CharField(max_length=MAX_LENGTH),
+        required=False,
+        help_text="Tasks of the same group that must be complete first. Never a cycle.",
+    )
+    priority = number(-10, 10, 0, "Higher runs first among tasks that are due.")
+
+
+class NewTask(TaskFields):
+    """A task to be created. Unknown fields are ignored."""
+
+    id = text(help_text="A new id is made for an empty one.", allow_blank=True)
+    errors = s.ListField(child=s.CharField(), required=False)
+    createdAt = s.DateTimeField(required=False, help_text=TIME_HELP)
+
+
+class Task(s.Serializer):  # type: ignore[misc]
+    """A task as it is."""
+
+    id = s.CharField()
+    taskGroupId = s.CharField()
+    name = s.CharField(allow_blank=True)
+    worker = s.CharField(allow_blank=True)
+    workgroup = s.CharField(allow_blank=True)
+    key = s.CharField(allow_blank=True)
+    remainingAttempts = s.IntegerField()
+    isPaused = s.BooleanField()
+    isComplete = s.BooleanField()
+    runAfter = s.DateTimeField(help_text=TIME_HELP)
+    isSeed = s.BooleanField()
+    errorDelayInSeconds = s.IntegerField()
+    input = s.JSONField()
+    output = s.JSONField()
+    errors = s.ListField(child=s.CharField(allow_blank=True))
+    createdAt = s.DateTimeField(help_text=TIME_HELP)
+    parentIds = s.ListField(child=s.CharField())
+    busyExecuting = s.BooleanField(help_text="An attempt runs, or one of its duplicates does.")
+    priority = s.IntegerField()
+
+
+class TaskList(s.Serializer):  # type: ignore[misc]
+    count = s.IntegerField(help_text="How many there are, on all pages.")
+    tasks = Task(many=True)
+
+
+class NewGroup(s.Serializer):  # type: ignore[misc]
+    """A group to be created, with its whole graph if `tasks` are given."""
+
+    id = text(help_text="A new id is made for an empty one.")
+    name = text()
+    isPaused = s.BooleanField(required=False, default=False)
+    createdAt = s.DateTimeField(required=False, help_text=TIME_HELP)
+    tasks = NewTask(many=True, required=False)
+
+
+class GroupName(s.Serializer):  # type: ignore[misc]
+    name = text()
+
+
+class Group(s.Serializer):  # type: ignore[misc]
+    id = s.CharField()
+    name = s.CharField(allow_blank=True)
+    createdAt = s.DateTimeField(help_text=TIME_HELP)
+    isPaused = s.BooleanField()
+
+
+class GroupList(s.Serializer):  # type: ignore[misc]
+    count = s.IntegerField(help_text="How many there are, on all pages.")
+    taskGroups = Group(many=True)
+
+
+class Progress(s.Serializer):  # type: ignore[misc]
+    """`completedPercent` is a fraction, 0 to 1, as the old Crew gave it. The counts are ours."""
+
+    completedPercent = s.FloatField(min_value=0, max_value=1)
+    total = s.IntegerField(required=False)
+    complete = s.IntegerField(required=False)
+    executing = s.IntegerField(required=False)
+    following = s.IntegerField(required=False)
+    ready = s.IntegerField(required=False)
+    scheduled = s.IntegerField(required=False)
+    blocked = s.IntegerField(required=False)
+    paused = s.IntegerField(required=False)
+    failed = s.IntegerField(required=False)
+    unassigned = s.IntegerField(required=False)
+
+
+class Attempts(s.Serializer):  # type: ignore[misc]
+    remainingAttempts = number(0, MAX_ATTEMPTS, DEFAULT_ATTEMPTS, "What each task gets.")
+
+
+class Success(s.Serializer):  # type: ignore[misc]
+    success = s.BooleanField()
+
+
+class SuccessCount(Success):
+    count = s.IntegerField()
+
+
+class Deleted(s.Serializer):  # type: ignore[misc]
+    deleted = s.BooleanField()
+    id = s.CharField()
+
+
+class NewTasks(s.Serializer):  # type: ignore[misc]
+    tasks = NewTask(many=True)
+
+
+class CreatedTasks(s.Serializer):  # type: ignore[misc]
+    count = s.IntegerField()
+    ids = s.ListField(child=s.CharField())
+    dryRun = s.BooleanField(required=False)
+
+
+class SomeTasks(s.Serializer):  # type: ignore[misc]
+    """Which tasks, if the query does not say it by a filter."""
+
+    ids = s.ListField(child=s.CharField(), required=False)
+    remainingAttempts = number(0, MAX_ATTEMPTS, DEFAULT_ATTEMPTS, "For retry and reset.")
+
+
+class Count(s.Serializer):  # type: ignore[misc]
+    count = s.IntegerField()
+
+
+class LateAnswer(s.Serializer):  # type: ignore[misc]
+    """An answer that came when another attempt had begun: kept, never applied."""
+
+    at = s.DateTimeField()
+    outcome = s.CharField(allow_blank=True)
+    status = s.IntegerField(allow_null=True)
+    error = s.CharField(allow_blank=True)
+
+
+class Attempt(s.Serializer):  # type: ignore[misc]
+    taskId = s.CharField()
+    number = s.IntegerField()
+    worker = s.CharField(allow_blank=True)
+    outcome = s.CharField(help_text="completed, failed, held, abandoned or cancelled")
+    status = s.IntegerField(allow_null=True, help_text="HTTP status; null if none came.")
+    error = s.CharField(allow_blank=True)
+    note = s.CharField(allow_blank=True, help_text="What was mended or ignored in the answer.")
+    startedAt = s.DateTimeField()
+    finishedAt = s.DateTimeField()
+    late = LateAnswer(allow_null=True)
+
+
+class AttemptList(s.Serializer):  # type: ignore[misc]
+    attempts = Attempt(many=True)
+    count = s.IntegerField()
+
+
+class Worker(s.Serializer):  # type: ignore[misc]
+    name = s.CharField()
+    maxConcurrency = s.IntegerField(allow_null=True, help_text="As set; null for the default.")
+    limit = s.IntegerField(allow_null=True, help_text="What counts; null for no limit.")
+    inFlight = s.IntegerField()
+
+
+class WorkerList(s.Serializer):  # type: ignore[misc]
+    count = s.IntegerField()
+    workers = Worker(many=True)
+
+
+class WorkerLimit(s.Serializer):  # type: ignore[misc]
+    maxConcurrency = s.IntegerField(min_value=0, max_value=1_000_000, allow_null=True)
+
+
+class Workgroup(s.Serializer):  # type: ignore[misc]
+    name = s.CharField()
+    isHeld = s.BooleanField()
+    heldUntil = s.DateTimeField(help_text=TIME_HELP)
+    heldBy = s.CharField(allow_blank=True, help_text="The task that asked for it; empty: a person.")
+
+
+class WorkgroupList(s.Serializer):  # type: ignore[misc]
+    count = s.IntegerField()
+    workgroups = Workgroup(many=True)
+
+
+class Hold(s.Serializer):  # type: ignore[misc]
+    seconds = s.FloatField(min_value=0, max_value=31_622_400)
+
+
+class Credentials(s.Serializer):  # type: ignore[misc]
+    username = s.CharField()
+    password = s.CharField()
+
+
+class LoginToken(s.Serializer):  # type: ignore[misc]
+    token = s.CharField()
+
+
+class Ticket(s.Serializer):  # type: ignore[misc]
+    ticket = s.CharField()
+    expiresInSeconds = s.IntegerField()
+
+
+class Message(s.Serializer):  # type: ignore[misc]
+    message = s.CharField()
+
+
+class Problem(s.Serializer):  # type: ignore[misc]
+    """Problem details (RFC 9457)."""
+
+    type = s.CharField()
+    title = s.CharField()
+    status = s.IntegerField()
+    detail = s.CharField()
+
+
+STATES = [state.value for state in State]

@@ -1,0 +1,225 @@
+"""The routes of tasks (contract 1.4), and ours that look at one task."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.http import HttpResponse, HttpResponseBase
+from rest_framework.request import Request
+
+from .. import control, create, find, wire
+from ..access import OPERATE, READ, WRITE
+from ..conf import conf
+from ..errors import NotFoundError
+from ..models import ParentEdge, Task
+from ..spec import (
+    read_attempts,
+    read_bool,
+    read_error_delay,
+    read_errors,
+    read_int,
+    read_json,
+    read_label,
+    read_parent_ids,
+    read_task,
+    read_text,
+    read_time,
+    read_worker,
+)
+from . import query
+from .answers import json_answer
+from .base import CrewView
+from .groups import attempts
+from .repeat import conditional, once
+
+LEAVE = object()
+
+
+def _unless(
+    nothing: tuple[object, ...], read: Callable[..., Any], *args: Any
+) -> Callable[..., Any]:
+    """Read a value, unless it is one of `nothing`: null and emptied fields leave all as it is."""
+    return lambda value: LEAVE if value in nothing else read(value, *args)
+
+
+def _payload(name: str) -> Callable[[object], object]:
+    def check(value: object) -> object:
+        read_json(value, name, limit=conf.CREW_MAX_INPUT_BYTES)
+        return value
+
+    return check
+
+
+def _priority(value: object) -> int:
+    return read_int(value, "priority", default=0, low=-10, high=10)
+
+
+# What a PUT may change: the wire's word, the field, and how its value is read (contract part 3).
+EDITABLE: dict[str, tuple[str, Callable[..., Any]]] = {
+    "name": ("name", _unless((None,), read_text, "name")),
+    "worker": ("worker", _unless((None,), read_worker)),
+    "workgroup": ("workgroup", _unless((None,), read_label, "workgroup")),
+    "key": ("key", _unless((None,), read_label, "key")),
+    "isSeed": ("is_seed", _unless((None,), read_bool, "isSeed")),
+    "isPaused": ("is_paused", _unless((None,), read_bool, "isPaused")),
+    "isComplete": ("is_complete", _unless((None,), read_bool, "isComplete")),
+    "remainingAttempts": ("remaining_attempts", _unless((None, ""), read_attempts)),
+    "errorDelayInSeconds": ("error_delay_in_seconds", _unless((None, ""), read_error_delay)),
+    "priority": ("priority", _unless((None, ""), _priority)),
+    "runAfter": ("run_after", lambda value: read_time(value, "runAfter")),
+    "input": ("input", _payload("input")),
+    "output": ("output", _payload("output")),
+    "errors": ("errors", lambda value: list(read_errors(value))),
+    "parentIds": ("parent_ids", read_parent_ids),
+}
+
+
+class Tasks(CrewView):
+    needs = {"GET": READ, "POST": WRITE}
+
+    def get(self, request: Request, gid: str) -> HttpResponse:
+        """Tasks of the group, oldest first; none for a group that is not there."""
+        try:
+            group = self.group(gid)
+        except NotFoundError:
+            return json_answer({"count": 0, "tasks": []})
+        count, page = find.tasks(group, query.task_filter(request), query.page(request))
+        return json_answer({"count": count, "tasks": wire.tasks(page)})
+
+    def post(self, request: Request, gid: str) -> HttpResponse:
+        """Create a task. Its parents must be in the group already."""
+        self.look_in(gid)
+        fields = self.fields(request)
+        return once(self, request, lambda: self._create(request, gid, fields))
+
+    def _create(self, request: Request, gid: str, fields: dict[str, Any]) -> wire.Json:
+        with query.dry_run(request):
+            spec = read_task(fields, max_input=conf.CREW_MAX_INPUT_BYTES)
+            (id_,) = create.create_tasks(gid, [spec])
+            return wire.task(Task.objects.get(pk=id_))
+
+
+class OneTask(CrewView):
+    """What the routes of one task share: it must be in the group of the path, if that names one."""
+
+    def task(self, tid: str, gid: str | None = None) -> Task:
+        """The task, if the caller may see it. Raises NotFoundError."""
+        row: Task | None = Task.objects.filter(pk=tid).first()
+        if row is None or not self.access.sees(row.group_id) or gid not in (None, row.group_id):
+            raise NotFoundError("task not found")
+        return row
+
+    def shown(self, tid: str, gid: str | None = None) -> HttpResponse:
+        return json_answer(wire.task(self.task(tid, gid)))
+
+
+class TaskDetail(OneTask):
+    needs = {"GET": READ, "PUT": WRITE, "DELETE": WRITE}
+
+    def get(self, request: Request, gid: str, tid: str) -> HttpResponseBase:
+        """One task. Conditional: send the `ETag` back as `If-None-Match`."""
+        return conditional(request, self.shown(tid, gid))
+
+    def put(self, request: Request, gid: str, tid: str) -> HttpResponse:
+        """Change what the body names; 409 for more than `isPaused` while the task executes."""
+        self.look_in(gid)
+        changes = read_changes(self.fields(request))
+        if changes:
+            control.edit_task(gid, tid, changes)
+        return self.shown(tid, gid)
+
+    def delete(self, request: Request, gid: str, tid: str) -> HttpResponse:
+        """Delete the task, and the descendants that it leaves without any parent."""
+        self.look_in(gid)
+        control.delete_tasks(gid, [tid], children=query.children(request))
+        return json_answer({"deleted": True, "id": tid})
+
+
+class TaskById(OneTask):
+    needs = {"GET": READ}
+
+    def get(self, request: Request, tid: str) -> HttpResponseBase:
+        """One task, whatever its group. Conditional, as with its group."""
+        return conditional(request, self.shown(tid))
+
+
+class TaskVerb(OneTask):
+    """POST …/reset and …/retry; the answer is the task as it is then."""
+
+    needs = {"POST": OPERATE}
+    verb: Callable[..., int]
+
+    def post(self, request: Request, gid: str, tid: str) -> HttpResponse:
+        self.look_in(gid)
+        type(self).verb(gid, [tid], remaining_attempts=attempts(self, request))
+        return self.shown(tid, gid)
+
+
+class ResetTask(TaskVerb):
+    """Make the task as if it had never run; 409 while it executes."""
+
+    verb = staticmethod(control.reset_tasks)
+
+
+class RetryTask(TaskVerb):
+    """Give the task its attempts back; a complete one stays as it is."""
+
+    verb = staticmethod(control.retry_tasks)
+
+
+class TaskAttempts(OneTask):
+    needs = {"GET": READ}
+    is_v1 = False
+    takes = query.PAGING
+
+    def get(self, request: Request, tid: str) -> HttpResponse:
+        """Every attempt of the task that ended, the newest first."""
+        rows = self.task(tid).attempts.order_by("-number")
+        at = query.page(request, strict=True)
+        page = rows[at.start : at.start + at.size]
+        return json_answer({"attempts": [wire.attempt(row) for row in page], "count": rows.count()})
+
+
+class Relatives(OneTask):
+    """The tasks at the other end of a task's edges, oldest first."""
+
+    needs = {"GET": READ}
+    is_v1 = False
+    takes = query.PAGING
+    near: str
+    far: str
+
+    def get(self, request: Request, tid: str) -> HttpResponse:
+        row = self.task(tid)
+        edges = ParentEdge.objects.filter(**{self.near: row.pk})
+        count, page = edges.count(), query.page(request, strict=True)
+        at = edges.order_by("position", self.far)[page.start : page.start + page.size]
+        ids = list(at.values_list(self.far, flat=True))
+        found = {task.pk: task for task in Task.objects.filter(pk__in=ids)}
+        shown = wire.tasks([found[id_] for id_ in ids if id_ in found])
+        return json_answer({"count": count, "tasks": shown})
+
+
+class Children(Relatives):
+    """The tasks that wait, or waited, for this one."""
+
+    near, far = "parent_id", "child_id"
+
+
+class Parents(Relatives):
+    """The tasks that this one waits, or waited, for, in the order they were named."""
+
+    near, far = "child_id", "parent_id"
+
+
+def read_changes(sent: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a PUT by their model names; unknown ones are ignored.
+
+    Raises InvalidInputError naming the first that can not be.
+    """
+    changes = {}
+    for word, (field, read) in EDITABLE.items():
+        if word in sent:
+            value = read(sent[word])
+            if value is not LEAVE:
+                changes[field] = value
+    return changes

@@ -1,0 +1,139 @@
+"""Groups and tasks as people look for them: filters and pages, all in the database."""
+
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from django.db.models import Model, Q, QuerySet
+from django.db.models.functions import Now
+
+from .errors import InvalidInputError
+from .models import Task, TaskGroup
+from .progress import State
+
+Row = TypeVar("Row", bound=Model)
+
+MAX_SEARCH = 200  # characters
+
+_WAITING = Q(is_complete=False, leased_by=None, merged_into=None)
+_ABLE = _WAITING & Q(remaining_attempts__gt=0)
+_RUNNABLE = _ABLE & Q(is_paused=False)
+_FREE = _RUNNABLE & Q(pending_parents=0) & ~Q(worker="")
+# The states of `progress.STATE` as conditions, so that an index can serve them.
+IN_STATE: dict[str, Q] = {
+    State.COMPLETE: Q(is_complete=True),
+    State.EXECUTING: Q(is_complete=False, leased_by__isnull=False),
+    State.FOLLOWING: Q(is_complete=False, leased_by=None, merged_into__isnull=False),
+    State.FAILED: _WAITING & Q(remaining_attempts=0),
+    State.PAUSED: _ABLE & Q(is_paused=True),
+    State.BLOCKED: _RUNNABLE & Q(pending_parents__gt=0),
+    State.UNASSIGNED: _RUNNABLE & Q(pending_parents=0, worker=""),
+    State.SCHEDULED: _FREE & Q(run_after__gt=Now()),
+    State.READY: _FREE & Q(run_after__lte=Now()),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFilter:
+    """Which tasks of a group; the empty filter means all of them.
+
+    `search` is part of a name, whatever its case. `states` are words of `progress.State`.
+    """
+
+    search: str = ""
+    skip_completed: bool = False
+    states: tuple[str, ...] = ()
+    worker: str | None = None
+    workgroup: str | None = None
+    key: str | None = None
+    ids: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.states) - set(IN_STATE))
+        if unknown:
+            known = ", ".join(IN_STATE)
+            raise InvalidInputError(f"state is one of {known}; not {', '.join(unknown)}")
+        _check_search(self.search)
+
+    @property
+    def is_empty(self) -> bool:
+        return self == TaskFilter()
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Rows `start` to `start + size` of a list; `size` None means none at all."""
+
+    start: int
+    size: int
+
+
+def page(number: int, size: int, *, most: int, most_at_once: int) -> Page:
+    """The page of the old API (contract 1.3): 1 is the first, size 0 is all, on page 1 only.
+
+    Nonsense gives an empty page. `most` caps a page's size, `most_at_once` the size of "all".
+    """
+    if size == 0:
+        return Page(0, most_at_once if number == 1 else 0)
+    if number < 1 or size < 0:
+        return Page(0, 0)
+    size = min(size, most)
+    return Page((number - 1) * size, size)
+
+
+def groups(rows: QuerySet[TaskGroup], search: str, at: Page) -> tuple[int, list[TaskGroup]]:
+    """Groups whose name contains `search`, newest first: how many, and this page of them."""
+    _check_search(search)
+    if search:
+        rows = rows.filter(name__icontains=search)
+    return rows.count(), _cut(rows.order_by("-created_at", "-id"), at)
+
+
+def tasks(group: TaskGroup, which: TaskFilter, at: Page) -> tuple[int, list[Task]]:
+    """Tasks of the group, oldest first: how many there are, and this page of them."""
+    rows = matching(group.pk, which)
+    count = group.task_count if which.is_empty else rows.count()
+    return count, _cut(rows.order_by("created_at", "id"), at)
+
+
+def matching(group_id: str, which: TaskFilter) -> QuerySet[Task]:
+    rows = Task.objects.filter(group_id=group_id)
+    if which.search:
+        rows = rows.filter(name__icontains=which.search)
+    if which.skip_completed:
+        rows = rows.filter(is_complete=False)
+    if which.states:
+        condition = Q()
+        for state in which.states:
+            condition |= IN_STATE[state]
+        rows = rows.filter(condition)
+    for field in ("worker", "workgroup", "key"):
+        value = getattr(which, field)
+        if value is not None:
+            rows = rows.filter(**{field: value})
+    return rows if which.ids is None else rows.filter(pk__in=which.ids)
+
+
+def ids(group_id: str, which: TaskFilter) -> list[str]:
+    """The ids of all matching tasks, in id order."""
+    if which.ids is None:
+        return list(matching(group_id, which).order_by("id").values_list("id", flat=True))
+    found: list[str] = []
+    # SQLite takes 32,766 parameters at most.
+    for at in range(0, len(which.ids), 10_000):
+        some = replace(which, ids=which.ids[at : at + 10_000])
+        found += matching(group_id, some).values_list("id", flat=True)
+    return sorted(found)
+
+
+def _cut(rows: QuerySet[Row], at: Page) -> list[Row]:
+    # A start past what the databases count to would be an error of theirs.
+    if at.size == 0 or at.start > 2**62:
+        return []
+    return list(rows[at.start : at.start + at.size])
+
+
+def _check_search(search: str) -> None:
+    if len(search) > MAX_SEARCH:
+        raise InvalidInputError(f"search is longer than {MAX_SEARCH} characters")
+    if "\0" in search:
+        raise InvalidInputError("search holds a NUL")

@@ -1,0 +1,55 @@
+"""The API, for any prefix: `path("crew/", include("tasks.urls"))`.
+
+Reversible as `crew:NAME`. No path ends in a slash (contract 1.1).
+"""
+
+from django.urls import URLPattern, path, re_path
+
+from .api import bulk, docs, fleet, groups, login, tasks, unknown
+
+app_name = "crew"
+
+GROUPS = "api/v1/task_groups"
+GROUP = "api/v1/task_group/<str:gid>"
+TASKS = f"{GROUP}/tasks"
+TASK = f"{GROUP}/task/<str:tid>"
+ONE = "api/v1/task/<str:tid>"
+
+urlpatterns: list[URLPattern] = [
+    path("healthz", unknown.Healthz.as_view(), name="healthz"),
+    path("login", login.Login.as_view(), name="login"),
+    path("logout", login.Logout.as_view(), name="logout"),
+    path("authcheck", login.AuthCheck.as_view(), name="authcheck"),
+    path("api/v1/stream_ticket", login.StreamTicket.as_view(), name="stream-ticket"),
+    path(GROUPS, groups.Groups.as_view(), name="groups"),
+    path(GROUP, groups.Group.as_view(), name="group"),
+    path(f"{GROUP}/progress", groups.GroupProgress.as_view(), name="group-progress"),
+    path(f"{GROUP}/reset", groups.ResetGroup.as_view(), name="group-reset"),
+    path(f"{GROUP}/retry", groups.RetryGroup.as_view(), name="group-retry"),
+    path(f"{GROUP}/pause", groups.PauseGroup.as_view(), name="group-pause"),
+    path(f"{GROUP}/resume", groups.ResumeGroup.as_view(), name="group-resume"),
+    path(f"{GROUP}/cancel", groups.CancelGroup.as_view(), name="group-cancel"),
+    path(f"{GROUP}/stream/<str:token>", unknown.NotWebsocket.as_view(), name="group-stream"),
+    path(TASKS, tasks.Tasks.as_view(), name="tasks"),
+    path(f"{TASKS}/bulk", bulk.BulkCreate.as_view(), name="tasks-bulk"),
+    path(f"{TASKS}/pause", bulk.PauseTasks.as_view(), name="tasks-pause"),
+    path(f"{TASKS}/resume", bulk.ResumeTasks.as_view(), name="tasks-resume"),
+    path(f"{TASKS}/retry", bulk.RetryTasks.as_view(), name="tasks-retry"),
+    path(f"{TASKS}/reset", bulk.ResetTasks.as_view(), name="tasks-reset"),
+    path(f"{TASKS}/delete", bulk.DeleteTasks.as_view(), name="tasks-delete"),
+    path(TASK, tasks.TaskDetail.as_view(), name="task"),
+    path(f"{TASK}/reset", tasks.ResetTask.as_view(), name="task-reset"),
+    path(f"{TASK}/retry", tasks.RetryTask.as_view(), name="task-retry"),
+    path(ONE, tasks.TaskById.as_view(), name="task-by-id"),
+    path(f"{ONE}/attempts", tasks.TaskAttempts.as_view(), name="task-attempts"),
+    path(f"{ONE}/children", tasks.Children.as_view(), name="task-children"),
+    path(f"{ONE}/parents", tasks.Parents.as_view(), name="task-parents"),
+    path("api/v1/workers", fleet.Workers.as_view(), name="workers"),
+    path("api/v1/worker/<path:name>", fleet.WorkerLimit.as_view(), name="worker"),
+    path("api/v1/workgroups", fleet.Workgroups.as_view(), name="workgroups"),
+    path("api/v1/workgroup/<path:name>/hold", fleet.HoldWorkgroup.as_view(), name="workgroup-hold"),
+    path("api/v1/workgroup/<path:name>/open", fleet.OpenWorkgroup.as_view(), name="workgroup-open"),
+    path("api/v1/openapi.json", docs.OpenAPI.as_view(routes=lambda: urlpatterns), name="openapi"),
+    path("api/v1/docs", docs.SwaggerUI.as_view(), name="docs"),
+    re_path(r"^api/", unknown.Unknown.as_view(), name="unknown"),
+]
