@@ -1,0 +1,42 @@
+"""A typed client of Crew's HTTP API, on `requests`; it needs no Django."""
+
+from .crew import Crew
+from .errors import (
+    Conflict,
+    CrewError,
+    Forbidden,
+    GroupStuck,
+    InvalidInput,
+    NotFound,
+    RateLimited,
+    ServerError,
+    TooLarge,
+    Unauthorized,
+    Unreachable,
+    WaitTimeout,
+)
+from .values import Attempt, Created, Group, Task, TaskFields, Which, Worker, Workgroup
+
+__all__ = [
+    "Attempt",
+    "Conflict",
+    "Created",
+    "Crew",
+    "CrewError",
+    "Forbidden",
+    "Group",
+    "GroupStuck",
+    "InvalidInput",
+    "NotFound",
+    "RateLimited",
+    "ServerError",
+    "Task",
+    "TaskFields",
+    "TooLarge",
+    "Unauthorized",
+    "Unreachable",
+    "WaitTimeout",
+    "Which",
+    "Worker",
+    "Workgroup",
+]

@@ -1,0 +1,64 @@
+"""What came back, or why nothing did, in words. Pure."""
+
+from typing import Any
+
+import requests
+from urllib3.exceptions import MaxRetryError, NewConnectionError
+
+from .errors import ServerError
+
+MOST_TEXT = 500  # characters of a server's text in an error
+
+
+def decoded(response: requests.Response) -> Any:
+    try:
+        return response.json()
+    except requests.JSONDecodeError:
+        request = response.request
+        raise ServerError(
+            f"{request.method} {request.path_url} was answered with {response.status_code}, but"
+            " not with JSON: is this a Crew server?",
+            status=response.status_code,
+            method=request.method or "",
+            path=request.path_url,
+        ) from None
+
+
+def seconds(retry_after: str | None) -> float | None:
+    """Retry-After in seconds; one that names a date is not read."""
+    text = (retry_after or "").strip()
+    return float(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
+def words_of(response: requests.Response) -> str:
+    """What the server says: of problem details the detail, of a page nothing."""
+    kind = response.headers.get("Content-Type", "")
+    if 300 <= response.status_code < 400:
+        return "redirects are not followed; correct base_url"
+    if "json" in kind:
+        try:
+            told = response.json()
+        except requests.JSONDecodeError:
+            told = None
+        if isinstance(told, dict):
+            words = told.get("detail") or told.get("message") or told.get("error")
+            return str(words or told)[:MOST_TEXT]
+    text = "" if "html" in kind else response.text.strip()
+    return text[:MOST_TEXT] or response.reason or "no reason given"
+
+
+def was_never_sent(error: requests.RequestException) -> bool:
+    if isinstance(error, requests.ConnectTimeout):
+        return True
+    inner = error.args[0] if error.args else None
+    return isinstance(inner, MaxRetryError) and isinstance(inner.reason, NewConnectionError)
+
+
+def cause_of(error: BaseException) -> str:
+    """The innermost words: requests and urllib3 put addresses and class names around them."""
+    if isinstance(error, requests.Timeout):
+        return "it took too long"
+    root: BaseException = error
+    while inner := root.__cause__ or root.__context__:
+        root = inner
+    return (getattr(root, "strerror", None) or str(root) or type(root).__name__)[:MOST_TEXT]

@@ -1,0 +1,146 @@
+"""The calls on tasks, one by one and many at once."""
+
+import itertools
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from typing import IO, Any, Unpack
+
+from ..jsonio import dump
+from .groups import PAGE, Groups
+from .values import Attempt, Created, Group, Task, TaskFields, Which, id_of, to_json, to_query
+
+# A bulk create above these goes out as NDJSON from a temporary file, not from memory.
+MANY_TASKS = 1_000
+MANY_BYTES = 1024 * 1024
+
+
+class Tasks(Groups):
+    # --- Creating ----------------------------------------------------------------------------
+
+    def create_task(
+        self,
+        group: Group | str,
+        *,
+        idempotency_key: str | None = None,
+        **fields: Unpack[TaskFields],
+    ) -> Task:
+        """Create a task; its parents must be there. Raises Conflict if its id is taken."""
+        body = dump(to_json(fields)).encode()
+        parts = ("task_group", id_of(group), "tasks")
+        return Task.of(self._create(*parts, body=body, key=idempotency_key))
+
+    def create_tasks(
+        self,
+        group: Group | str,
+        tasks: Iterable[Mapping[str, Any]],
+        *,
+        dry_run: bool = False,
+        idempotency_key: str | None = None,
+    ) -> Created:
+        """Create many tasks in one call, in any order: all are stored, or none.
+
+        `tasks` is gone through once; 100,000 at most, never all in memory: many are written to a
+        temporary file, which is also what is sent again after a broken connection. `dry_run`
+        only checks them. See `create_group` for their fields.
+        """
+        lines = (dump(to_json(task)).encode() for task in tasks)
+        head, size = [], 0
+        for line in lines:
+            head.append(line)
+            size += len(line)
+            if len(head) > MANY_TASKS or size > MANY_BYTES:
+                break
+        else:
+            body = b'{"tasks":[' + b",".join(head) + b"]}"
+            return self._bulk_create(group, body, "application/json", dry_run, idempotency_key)
+        with tempfile.TemporaryFile() as file:
+            file.writelines(line + b"\n" for line in itertools.chain(head, lines))
+            file.flush()
+            return self._bulk_create(group, file, "application/x-ndjson", dry_run, idempotency_key)
+
+    def _bulk_create(
+        self,
+        group: Group | str,
+        body: bytes | IO[bytes],
+        content_type: str,
+        dry_run: bool,
+        key: str | None,
+    ) -> Created:
+        made = self._create(
+            "task_group",
+            id_of(group),
+            "tasks",
+            "bulk",
+            body=body,
+            key=key,
+            query={"dryRun": "1"} if dry_run else {},
+            content_type=content_type,
+        )
+        return Created(made["count"], tuple(made["ids"]))
+
+    # --- Reading -----------------------------------------------------------------------------
+
+    def task(self, task: Task | str) -> Task:
+        return Task.of(self._get("task", id_of(task)))
+
+    def tasks(
+        self, group: Group | str, *, page_size: int = PAGE, **which: Unpack[Which]
+    ) -> Iterator[Task]:
+        """The tasks of a group that match, oldest first, read page by page.
+
+        One that changes its state meanwhile may shift the pages: another may be missed.
+        """
+        parts = ("task_group", id_of(group), "tasks")
+        return map(Task.of, self._pages("tasks", parts, to_query(which), page_size))
+
+    def count_tasks(self, group: Group | str, **which: Unpack[Which]) -> int:
+        """How many tasks of a group match; 0 for an unknown group."""
+        parts = ("task_group", id_of(group), "tasks")
+        return int(self._get(*parts, **to_query(which), page=1, pageSize=1)["count"])
+
+    def attempts(self, task: Task | str) -> Iterator[Attempt]:
+        """The attempts at a task that ended, the newest first."""
+        rows = self._pages("attempts", ("task", id_of(task), "attempts"), {}, PAGE)
+        return map(Attempt.of, rows)
+
+    def children(self, task: Task | str) -> Iterator[Task]:
+        """The tasks that wait, or waited, for this one."""
+        return map(Task.of, self._pages("tasks", ("task", id_of(task), "children"), {}, PAGE))
+
+    def parents(self, task: Task | str) -> Iterator[Task]:
+        """The tasks that this one waits, or waited, for."""
+        return map(Task.of, self._pages("tasks", ("task", id_of(task), "parents"), {}, PAGE))
+
+    # --- One task ----------------------------------------------------------------------------
+
+    def edit_task(self, group: Group | str, task: Task | str, **fields: Unpack[TaskFields]) -> Task:
+        """Change the fields given. Raises Conflict for more than `is_paused` while it executes."""
+        parts = ("task_group", id_of(group), "task", id_of(task))
+        return Task.of(self._put(*parts, body=to_json(fields)))
+
+    def delete_task(
+        self, group: Group | str, task: Task | str, *, children: str = "cascade"
+    ) -> None:
+        """Delete a task. `children`: "cascade" takes descendants left without any parent along,
+        "detach" cuts them off, "refuse" raises Conflict if there are any.
+        """
+        parts = ("task_group", id_of(group), "task", id_of(task))
+        self._delete(*parts, query={"children": children})
+
+    def reset_task(
+        self, group: Group | str, task: Task | str, *, remaining_attempts: int = 5
+    ) -> Task:
+        """Make a task as if it had never run. Raises Conflict while it executes."""
+        return self._task_verb(group, task, "reset", remaining_attempts)
+
+    def retry_task(
+        self, group: Group | str, task: Task | str, *, remaining_attempts: int = 5
+    ) -> Task:
+        """Give a task its attempts back; a complete one stays as it is."""
+        return self._task_verb(group, task, "retry", remaining_attempts)
+
+    def _task_verb(
+        self, group: Group | str, task: Task | str, verb: str, remaining_attempts: int
+    ) -> Task:
+        parts = ("task_group", id_of(group), "task", id_of(task), verb)
+        return Task.of(self._post(*parts, body={"remainingAttempts": remaining_attempts}))

@@ -1,0 +1,244 @@
+"""One call of the API: sent, repeated where that is safe, and its errors told in words."""
+
+import random
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import IO, Any, Self
+from urllib.parse import quote, urlsplit
+
+import requests
+from requests.auth import AuthBase
+
+from ..jsonio import dump
+from .answers import cause_of, decoded, seconds, was_never_sent, words_of
+from .errors import (
+    CrewError,
+    InvalidInput,
+    NotFound,
+    RateLimited,
+    ServerError,
+    Unreachable,
+    kind_of,
+)
+
+REPEATED = {429, 502, 503, 504}
+REPEATABLE = {"GET", "HEAD", "PUT", "DELETE"}
+FIRST_WAIT = 0.2  # seconds; doubled for each further try
+MOST_WAIT = 30.0  # seconds; asked to wait longer, a call fails instead
+FILE_WAIT = 300.0  # seconds an answer may take when a large body was sent
+
+_HEADERS = {"Accept": "application/json", "Content-Type": "application/json"}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """`patience` is the least of seconds to wait for an answer, if more than usual."""
+
+    method: str
+    path: str
+    query: Mapping[str, Any] = field(default_factory=dict)
+    body: bytes | IO[bytes] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    is_key_sent: bool = False
+    patience: float = 0.0
+
+    @property
+    def is_repeatable(self) -> bool:
+        return self.is_key_sent or self.method in REPEATABLE
+
+
+class Transport:
+    """What every call shares. Not for several threads at once: they need a `Crew` each."""
+
+    def __init__(
+        self,
+        base_url: str,
+        token: str | None = None,
+        timeout: tuple[float, float] = (5, 30),
+        session: requests.Session | None = None,
+        retries: int = 3,
+    ) -> None:
+        """`base_url` is where Crew is mounted, the prefix included. `timeout`: seconds to
+        connect, and between two bytes of an answer. `retries`: how often a call may be repeated.
+        A `session` given is used as it is and not closed. Raises ValueError for an unusable URL
+        or token.
+        """
+        self._base = _checked_base(base_url)
+        self._timeout = timeout
+        self._retries = retries
+        self._session = session or requests.Session()
+        self._owns_session = session is None
+        self._sleep = time.sleep
+        self._clock = time.monotonic
+        self.token = token
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._base!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: object, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._owns_session:
+            self._session.close()
+
+    @property
+    def token(self) -> str | None:
+        return self._auth.token
+
+    @token.setter
+    def token(self, token: str | None) -> None:
+        if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
+            raise ValueError("the token holds what no header can carry")
+        self._auth = _Auth(token)
+
+    # --- The kinds of calls ------------------------------------------------------------------
+
+    def _get(self, *parts: str, **query: Any) -> Any:
+        return decoded(self._send(Call("GET", _path(*parts), query)))
+
+    def _put(self, *parts: str, body: Mapping[str, Any]) -> Any:
+        return decoded(self._send(Call("PUT", _path(*parts), body=dump(body).encode())))
+
+    def _post(
+        self, *parts: str, body: Mapping[str, Any] | None = None, query: Mapping[str, Any] = {}
+    ) -> Any:
+        """A verb. Repeated only if it never reached the server."""
+        return decoded(self._send(Call("POST", _path(*parts), query, dump(body or {}).encode())))
+
+    def _create(
+        self,
+        *parts: str,
+        body: bytes | IO[bytes],
+        key: str | None,
+        query: Mapping[str, Any] = {},
+        content_type: str = "application/json",
+    ) -> Any:
+        """A POST that creates: its Idempotency-Key makes it safe to repeat.
+
+        A body from a file is a large one: the server may take minutes over it.
+        """
+        headers = {"Content-Type": content_type, "Idempotency-Key": key or str(uuid.uuid4())}
+        patience = 0.0 if isinstance(body, bytes) else FILE_WAIT
+        call = Call("POST", _path(*parts), query, body, headers, True, patience)
+        return decoded(self._send(call))
+
+    def _delete(self, *parts: str, query: Mapping[str, Any] = {}) -> None:
+        try:
+            self._send(Call("DELETE", _path(*parts), query))
+        except NotFound as error:
+            if error.tries == 1:
+                raise
+            # An earlier try has deleted it, and its answer was lost.
+
+    # --- The call ----------------------------------------------------------------------------
+
+    def _send(self, call: Call) -> requests.Response:
+        """The answer, which is a success. Raises CrewError."""
+        tries = 0
+        while True:
+            tries += 1
+            result = self._try(call)
+            if isinstance(result, requests.Response):
+                return result
+            result.tries = tries
+            wait = _wait(result, tries)
+            if tries > self._retries or wait > MOST_WAIT or not _again(result, call.is_repeatable):
+                raise result
+            self._sleep(wait)
+
+    def _try(self, call: Call) -> requests.Response | CrewError:
+        if call.body is not None and not isinstance(call.body, bytes):
+            call.body.seek(0)
+        connect, read = self._timeout
+        try:
+            response = self._session.request(
+                call.method,
+                self._base + call.path,
+                params=dict(call.query),
+                data=call.body,
+                headers=_HEADERS | dict(call.headers),
+                auth=self._auth,
+                timeout=(connect, max(read, call.patience)),
+                allow_redirects=False,
+            )
+        except requests.RequestException as error:
+            return self._unreachable(call, error)
+        return response if response.status_code < 300 else self._refused(call, response)
+
+    def _unreachable(self, call: Call, error: requests.RequestException) -> Unreachable:
+        why = self._redacted(cause_of(error))
+        result = Unreachable(
+            f"{call.method} {call.path} got no answer from {self._base}: {why}",
+            method=call.method,
+            path=call.path,
+            text=why,
+        )
+        result.never_sent = was_never_sent(error)
+        return result
+
+    def _refused(self, call: Call, response: requests.Response) -> CrewError:
+        status, text = response.status_code, self._redacted(words_of(response))
+        error = kind_of(status)(
+            f"{call.method} {call.path} was answered with {status}: {text}",
+            status=status,
+            method=call.method,
+            path=call.path,
+            text=text,
+        )
+        if isinstance(error, RateLimited | ServerError):
+            error.retry_after = seconds(response.headers.get("Retry-After"))
+        return error
+
+    def _redacted(self, text: str) -> str:
+        return text.replace(self.token, "***") if self.token else text
+
+
+class _Auth(AuthBase):
+    """Given even without a token: or requests would send what it finds in ~/.netrc."""
+
+    def __init__(self, token: str | None) -> None:
+        self.token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self.token is not None:
+            request.headers["Authorization"] = f"Bearer {self.token}"
+        return request
+
+
+def _checked_base(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("base_url must be http(s)://host[:port]/[path]")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError("base_url must hold no user name, no password, no query and no fragment")
+    return url.rstrip("/")
+
+
+def _path(*parts: str) -> str:
+    """A path of the API, each part quoted as one segment. InvalidInput for one that can be none."""
+    if unusable := [part for part in parts if part in ("", ".", "..")]:
+        raise InvalidInput(f"{unusable[0]!r} can not be an id or a name")
+    return "/api/v1/" + "/".join(quote(part, safe="") for part in parts)
+
+
+def _again(error: CrewError, is_repeatable: bool) -> bool:
+    if isinstance(error, Unreachable):
+        return is_repeatable or error.never_sent
+    return is_repeatable and error.status in REPEATED
+
+
+def _wait(error: CrewError, tries: int) -> float:
+    """Seconds until the next try: what the server asks for, or a growing, random time."""
+    asked: float | None = getattr(error, "retry_after", None)
+    if asked is not None:
+        return asked
+    return FIRST_WAIT * float(2 ** (tries - 1)) * random.uniform(0.5, 1.5)  # noqa: S311

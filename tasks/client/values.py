@@ -1,0 +1,257 @@
+"""What the API shows, as values; and a task to be created, as the API takes it. Pure."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Self, TypedDict
+
+from ..spec import read_time
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A graph of tasks. `raw` is the JSON object as received."""
+
+    id: str
+    name: str = ""
+    created_at: datetime | None = None
+    is_paused: bool = False
+    raw: Json = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, raw: Json) -> Self:
+        return cls(
+            id=raw["id"],
+            name=raw.get("name", ""),
+            created_at=_time(raw, "createdAt"),
+            is_paused=raw.get("isPaused", False),
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One call to a worker. `run_after` is None for "at once"; times know their zone."""
+
+    id: str
+    task_group_id: str = ""
+    name: str = ""
+    worker: str = ""
+    workgroup: str = ""
+    key: str = ""
+    remaining_attempts: int = 0
+    is_paused: bool = False
+    is_complete: bool = False
+    is_seed: bool = False
+    busy_executing: bool = False
+    run_after: datetime | None = None
+    error_delay_in_seconds: int = 0
+    priority: int = 0
+    input: Any = None
+    output: Any = None
+    errors: tuple[str, ...] = ()
+    parent_ids: tuple[str, ...] = ()
+    created_at: datetime | None = None
+    raw: Json = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, raw: Json) -> Self:
+        return cls(
+            id=raw["id"],
+            task_group_id=raw.get("taskGroupId", ""),
+            name=raw.get("name", ""),
+            worker=raw.get("worker", ""),
+            workgroup=raw.get("workgroup", ""),
+            key=raw.get("key", ""),
+            remaining_attempts=raw.get("remainingAttempts", 0),
+            is_paused=raw.get("isPaused", False),
+            is_complete=raw.get("isComplete", False),
+            is_seed=raw.get("isSeed", False),
+            busy_executing=raw.get("busyExecuting", False),
+            run_after=_time(raw, "runAfter"),
+            error_delay_in_seconds=raw.get("errorDelayInSeconds", 0),
+            priority=raw.get("priority", 0),
+            input=raw.get("input"),
+            output=raw.get("output"),
+            errors=tuple(raw.get("errors") or ()),
+            parent_ids=tuple(raw.get("parentIds") or ()),
+            created_at=_time(raw, "createdAt"),
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An attempt that ended. `outcome` is completed, failed, held, abandoned or cancelled.
+
+    `status` is the HTTP status, None if there was none. `late` is what came after the lease was
+    lost, as JSON, or None.
+    """
+
+    task_id: str
+    number: int
+    worker: str = ""
+    outcome: str = ""
+    status: int | None = None
+    error: str = ""
+    note: str = ""
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    late: Json | None = None
+    raw: Json = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, raw: Json) -> Self:
+        return cls(
+            task_id=raw["taskId"],
+            number=raw["number"],
+            worker=raw.get("worker", ""),
+            outcome=raw.get("outcome", ""),
+            status=raw.get("status"),
+            error=raw.get("error", ""),
+            note=raw.get("note", ""),
+            started_at=_time(raw, "startedAt"),
+            finished_at=_time(raw, "finishedAt"),
+            late=raw.get("late"),
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """`max_concurrency` is its own limit, None for the default; `limit` the one in force."""
+
+    name: str
+    max_concurrency: int | None = None
+    limit: int | None = None
+    in_flight: int = 0
+    raw: Json = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, raw: Json) -> Self:
+        return cls(
+            name=raw["name"],
+            max_concurrency=raw.get("maxConcurrency"),
+            limit=raw.get("limit"),
+            in_flight=raw.get("inFlight", 0),
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Workgroup:
+    """Tasks that share one external limit. `held_until` may lie in the past."""
+
+    name: str
+    is_held: bool = False
+    held_until: datetime | None = None
+    raw: Json = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, raw: Json) -> Self:
+        return cls(
+            name=raw["name"],
+            is_held=raw.get("isHeld", False),
+            held_until=_time(raw, "heldUntil"),
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """The tasks that a bulk call created, or would create, in the order given."""
+
+    count: int
+    ids: tuple[str, ...] = ()
+
+
+class TaskFields(TypedDict, total=False):
+    """What a task can be given. `parent_ids`, ids or tasks, may lie in the same call."""
+
+    id: str
+    name: str
+    worker: str
+    workgroup: str
+    key: str
+    remaining_attempts: int
+    is_paused: bool
+    is_complete: bool
+    is_seed: bool
+    run_after: datetime | str | None
+    error_delay_in_seconds: int
+    priority: int
+    input: Any
+    output: Any
+    parent_ids: "Iterable[Task | str]"
+
+
+class Which(TypedDict, total=False):
+    """Which tasks of a group: those that match everything given.
+
+    `state`: one or more of complete, executing, ready, scheduled, blocked, paused and failed.
+    `search` is part of a name.
+    """
+
+    search: str
+    skip_completed: bool
+    state: str | Iterable[str]
+    worker: str
+    workgroup: str
+    key: str
+
+
+def to_json(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A task in the API's words; camelCase names pass as they are.
+
+    Raises TypeError for a name that no task has, ValueError for a time without a zone.
+    """
+    unknown = fields.keys() - _WIRE.keys() - set(_WIRE.values())
+    if unknown:
+        raise TypeError(f"a task has no {', '.join(sorted(unknown))}")
+    body = {_WIRE.get(name, name): _plain(value) for name, value in fields.items()}
+    if "parentIds" in body:
+        body["parentIds"] = [id_of(parent) for parent in body["parentIds"]]
+    return body
+
+
+def to_query(which: Which) -> dict[str, str]:
+    query: dict[str, str] = {}
+    for name in ("search", "worker", "workgroup", "key"):
+        if name in which:
+            query[name] = which[name]
+    if which.get("skip_completed"):
+        query["skipCompleted"] = "true"
+    state = which.get("state")
+    if state:
+        query["state"] = state if isinstance(state, str) else ",".join(state)
+    return query
+
+
+def id_of(thing: Any) -> str:
+    """The id of a group or task, or the id itself."""
+    return thing if isinstance(thing, str) else str(thing.id)
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.title() for word in rest)
+
+
+_WIRE = {name: _camel(name) for name in TaskFields.__annotations__} | {
+    "errors": "errors",
+    "created_at": "createdAt",
+}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ValueError("a time must know its time zone")
+        return value.isoformat()
+    return value
+
+
+def _time(raw: Json, name: str) -> datetime | None:
+    return read_time(raw.get(name), name)

@@ -1,0 +1,66 @@
+"""What tells a thread that another process may have committed something.
+
+Only hints: whoever waits here looks for itself, and looks again when nothing came.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from django.db import DatabaseError, connection
+
+from .conf import conf
+
+LOOK = 1.0  # seconds until a look without any hint
+BLIND_LOOK = 0.25  # where no hint can come
+PEEK = 0.02  # seconds between two looks at SQLite's data_version
+
+Wait = Callable[[threading.Event], object]
+
+
+@contextmanager
+def listen(channel: str) -> Iterator[Wait]:
+    """Give a function that returns when there may be something new, or its event is set.
+
+    It uses this thread's connection. Nothing that is committed from now on is slept through.
+    """
+    connection.ensure_connection()
+    if connection.vendor == "sqlite":
+        yield _Peek()
+    elif not conf.CREW_NOTIFY:
+        yield lambda stop: stop.wait(BLIND_LOOK)
+    else:
+        with connection.cursor() as cursor:
+            cursor.execute(f"LISTEN {channel}")
+        yield _wait_for_notify
+        with suppress(DatabaseError), connection.cursor() as cursor:
+            cursor.execute(f"UNLISTEN {channel}")
+
+
+class _Peek:
+    """Waits until another connection has committed to the SQLite file since the last time."""
+
+    def __init__(self) -> None:
+        self._version = _data_version()
+
+    def __call__(self, stop: threading.Event) -> None:
+        for _ in range(int(LOOK / PEEK)):
+            version = _data_version()
+            if version != self._version:
+                self._version = version
+                return
+            if stop.wait(PEEK):
+                return
+
+
+def _data_version() -> int:
+    # Past Django's cursor: fifty looks a second must cost next to nothing.
+    (version,) = connection.connection.execute("PRAGMA data_version").fetchone()
+    return int(version)
+
+
+def _wait_for_notify(_: threading.Event) -> None:
+    for _notify in connection.connection.notifies(timeout=LOOK, stop_after=1):
+        # All that came by now makes one look.
+        for _more in connection.connection.notifies(timeout=0):
+            pass

@@ -1,0 +1,55 @@
+"""`manage.py crewweb`: a shell around `serving.server.Server`."""
+
+import logging
+import os
+from argparse import ArgumentParser
+from typing import Any
+
+from channels.routing import get_default_application
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError, connections
+
+from ...access import ensure_operator
+
+logger = logging.getLogger(__name__)
+
+
+class Command(BaseCommand):
+    help = (
+        "Serve HTTP and the live streams until stopped. SIGTERM or Ctrl-C lets requests under way "
+        "finish, for a few seconds."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("-b", "--bind", default=_default("HOST", "127.0.0.1"), help="address")
+        parser.add_argument("-p", "--port", type=int, default=int(_default("PORT", "8090")))
+
+    def handle(self, *args: Any, bind: str, port: int, **options: Any) -> None:
+        from ...serving.server import Server  # installs Twisted's reactor
+
+        _pool_connections()
+        try:
+            ensure_operator()
+        except DatabaseError as error:
+            logger.warning("The operator's account was not looked at: %s", error)
+        finally:
+            connections.close_all()
+        failure = Server(get_default_application(), host=bind, port=port).run()
+        if failure:
+            raise CommandError(failure)
+
+
+def _default(name: str, otherwise: str) -> str:
+    return str(getattr(settings, name, None) or os.environ.get(name) or otherwise)
+
+
+def _pool_connections() -> None:
+    """Each request has a thread of its own here: a connection kept by it would be lost.
+
+    A new one for each request would cost PostgreSQL more than the request itself.
+    """
+    database = connections.settings["default"]
+    if "postgresql" in database["ENGINE"] and "pool" not in database["OPTIONS"]:
+        database["CONN_MAX_AGE"] = 0
+        database["OPTIONS"] |= {"pool": {"min_size": 1, "max_size": 20, "timeout": 10}}

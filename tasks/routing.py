@@ -1,0 +1,12 @@
+"""Where the websockets are, for a host project's `URLRouter`."""
+
+from django.urls import URLPattern, re_path
+
+from . import consumers
+
+
+def websocket_urlpatterns(prefix: str = "") -> list[URLPattern]:
+    """The stream of a group below the prefix that `tasks.urls` are mounted at."""
+    at = f"{prefix.strip('/')}/".lstrip("/")
+    path = r"api/v1/task_group/(?P<gid>[^/]+)/stream/(?P<token>[^/]+)$"
+    return [re_path(f"^{at}{path}", consumers.stream)]  # type: ignore[arg-type]

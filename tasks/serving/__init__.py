@@ -1,0 +1,1 @@
+"""How the web process of `manage.py crewweb` serves: limits, back-pressure, refusals, logs."""

@@ -1,0 +1,89 @@
+"""Websockets as crewweb takes them: back-pressure, refusals in HTTP, no tokens in logs."""
+
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Any
+
+from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
+
+from .flow import Flow
+
+MOST_RECEIVED = 4096  # bytes in one message
+OPEN_WITHIN = 10  # seconds for the handshake
+CLOSE_WITHIN = 3  # seconds from our close to theirs
+PONG_WITHIN = 30  # seconds
+
+
+class Protocol(WebSocketProtocol):  # type: ignore[misc]
+    """One websocket."""
+
+    flow: Flow
+    client_addr: Any = None
+    path = b""
+    _refusal: dict[str, Any] | None = None
+
+    def connectionMade(self) -> None:
+        self.flow = Flow(self.transport)
+        self.transport.unregisterProducer()  # the HTTP channel that it was
+        self.transport.registerProducer(self.flow, True)
+        super().connectionMade()
+
+    def handle_reply(self, message: Any) -> None:
+        if message["type"] == "websocket.http.response.start":
+            self._refusal = message
+        elif message["type"] == "websocket.http.response.body":
+            self._refuse(message.get("body", b""))
+        elif self.state != self.STATE_CLOSED:
+            super().handle_reply(message)
+
+    def sendMessage(self, payload: bytes, isBinary: bool = False, *args: Any) -> None:
+        """The limits are for what comes in; autobahn applies them to what goes out too."""
+        limits = self.maxMessagePayloadSize, self.maxFramePayloadSize
+        self.maxMessagePayloadSize = self.maxFramePayloadSize = 0
+        try:
+            super().sendMessage(payload, isBinary, *args)
+        finally:
+            self.maxMessagePayloadSize, self.maxFramePayloadSize = limits
+
+    def go_away(self) -> None:
+        """The server stops: the client may come back to the next one."""
+        with suppress(Exception):  # whatever state it is in, the transport ends anyway
+            if self.state == self.STATE_OPEN:
+                self.sendClose(code=1001)
+
+    def _refuse(self, body: bytes) -> None:
+        """Answer the handshake by HTTP, in one piece, and close."""
+        if self._refusal is None or self.state != self.STATE_CONNECTING:
+            return
+        status, refusal = self._refusal["status"], self._refusal
+        lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode()]
+        lines += [name + b": " + value for name, value in refusal.get("headers", [])]
+        lines += [b"Content-Length: %d" % len(body), b"Connection: close", b"", body]
+        self.sendData(b"\r\n".join(lines))
+        self.wasNotCleanReason = f"refused with {status}"
+        self.dropConnection(abort=False)
+        self.server.protocol_disconnected(self)
+        details = {"path": self.request.path, "status": status, "client": self.client_name}
+        self.server.log_action("websocket", "rejected", details)
+
+    @property
+    def client_name(self) -> str:
+        return "{}:{}".format(*self.client_addr) if self.client_addr else "-"
+
+    def __repr__(self) -> str:
+        return f"<websocket of {self.client_name}>"
+
+
+class Factory(WebSocketFactory):  # type: ignore[misc]
+    protocol = Protocol
+
+    def __init__(self, server: Any) -> None:
+        super().__init__(server, server="")
+        self.setProtocolOptions(
+            autoPingTimeout=PONG_WITHIN,
+            allowNullOrigin=True,  # whose origin is welcome is the application's matter
+            openHandshakeTimeout=OPEN_WITHIN,
+            closeHandshakeTimeout=CLOSE_WITHIN,
+            maxMessagePayloadSize=MOST_RECEIVED,
+            maxFramePayloadSize=MOST_RECEIVED,
+        )

@@ -1,0 +1,301 @@
+"""What happens in groups, told to the sockets that watch them.
+
+One hub per process. While somebody watches, its thread reads the changes as they are committed;
+a commit of this very process is told by the thread that made it, before that goes on. The
+database is the truth: whatever is lost on the way, the next look finds it.
+"""
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+
+from django.db import DatabaseError, connections
+
+from . import hints, publish, tell
+from .tail import Tail
+
+logger = logging.getLogger(__name__)
+
+AGAIN = 1.0  # seconds until the next try after an error
+CALM = 0.02  # seconds in which what happens goes together, after something was told
+LINGER = 2.0  # seconds until the hub closes its connection when nobody watches any more
+TOLD_WITHIN = 1.0  # seconds a commit waits at most until its browsers are told
+SENT_WITHIN = 0.25  # of these, for the sockets to take it
+MOST_MESSAGES = 20_000  # waiting for one socket; with more it is too slow
+MOST_CHARACTERS = 8 * 1024 * 1024
+MOST_MISSED = 1_000  # changes told again to a socket that comes back
+
+Batch = list[tuple["Watcher", Sequence[str]]]
+
+
+class Watcher:
+    """One socket at the hub: what it has yet to be sent. Lives in its socket's event loop."""
+
+    def __init__(self, group_id: str) -> None:
+        self.group_id = group_id
+        self.loop = asyncio.get_running_loop()
+        self.is_too_slow = False
+        self.dropped = asyncio.Event()  # nothing more will come
+        self._waiting: deque[str] = deque()
+        self._characters = 0
+        self._arrived = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._is_behind = False
+
+    def put(self, messages: Sequence[str]) -> None:
+        if self.dropped.is_set():
+            return
+        self._waiting.extend(messages)
+        self._characters += sum(map(len, messages))
+        if len(self._waiting) > MOST_MESSAGES or self._characters > MOST_CHARACTERS:
+            self.is_too_slow = True
+            self._waiting.clear()
+            self.dropped.set()
+        self._idle.clear()
+        self._arrived.set()
+
+    async def messages(self) -> AsyncIterator[str]:
+        """Every message in its turn; asking for the next says that the last was sent.
+
+        Ends when the socket is dropped.
+        """
+        while True:
+            while self._waiting:
+                text = self._waiting.popleft()
+                self._characters -= len(text)
+                yield text
+            if self.dropped.is_set():
+                return
+            self._arrived.clear()
+            self._is_behind = False
+            self._idle.set()
+            await self._arrived.wait()
+
+    async def told(self) -> None:
+        """Return when all that waits was sent; at once for a socket known not to keep up."""
+        if self._is_behind:
+            return
+        try:
+            async with asyncio.timeout(SENT_WITHIN):
+                await self._idle.wait()
+        except TimeoutError:
+            self._is_behind = True
+
+    def leave(self) -> None:
+        """The socket is gone: nobody waits for it any more."""
+        self._waiting.clear()
+        self.dropped.set()
+        self._idle.set()
+        self._arrived.set()
+
+
+class Hub:
+    """Who watches what, and one reader of the changes for all of them."""
+
+    def __init__(self) -> None:
+        self._look = threading.Lock()  # held while one thread reads and hands out
+        self._members = threading.Lock()  # held for moments only
+        self._watchers: defaultdict[str, set[Watcher]] = defaultdict(set)
+        self._tail: Tail | None = None
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+        self._last_watched = 0.0
+
+    # --- For sockets -----------------------------------------------------------------------
+
+    def join(self, watcher: Watcher, since: int | None = None) -> int:
+        """From now on the watcher gets what is committed in its group. Reads the database.
+
+        With `since`, the `change` of a message, first what came after that message, or a reload.
+        Returns where the watcher stands now, for a later `since`.
+        """
+        with self._look:
+            tail = self._tail
+            if tail is None:
+                tail = Tail()
+                tail.start([watcher.group_id])
+                self._tail = tail
+            else:
+                # What came before is told to the others, and not taken for news afterwards.
+                self._tell([watcher.group_id])
+            if since is not None:
+                self._send([(watcher, self._missed(tail, watcher.group_id, since))])
+            with self._members:
+                if watcher.dropped.is_set():
+                    return tail.safe  # its socket went meanwhile
+                self._watchers[watcher.group_id].add(watcher)
+                publish.on_committed = self.flush
+                if self._thread is None:
+                    self._stop.clear()
+                    self._thread = threading.Thread(target=self._run, name="crew-stream")
+                    self._thread.daemon = True
+                    self._thread.start()
+            return tail.safe
+
+    def leave(self, watcher: Watcher) -> None:
+        """Never waits, and may be called twice. In the watcher's own event loop."""
+        watcher.leave()
+        self._forget(watcher)
+
+    def _forget(self, watcher: Watcher) -> None:
+        with self._members:
+            watchers = self._watchers.get(watcher.group_id, set())
+            watchers.discard(watcher)
+            if not watchers:
+                self._watchers.pop(watcher.group_id, None)
+            if not self._watchers:
+                publish.on_committed = None
+
+    def count(self) -> int:
+        """How many watch, in all groups."""
+        with self._members:
+            return sum(map(len, self._watchers.values()))
+
+    # --- For those who commit --------------------------------------------------------------
+
+    def flush(self, groups: set[str]) -> None:
+        """Tell all that is committed to those who watch these groups ("" = all), now.
+
+        Returns when their sockets have it, within a second whatever happens. For the thread of a
+        request: its answer then never comes before the news of what it did.
+        """
+        started = time.monotonic()
+        with self._members:
+            watched = set(self._watchers)
+        concerned = watched if "" in groups else watched & groups
+        if not concerned or not self._look.acquire(timeout=TOLD_WITHIN):
+            return
+        try:
+            self._tell()
+        except DatabaseError:
+            logger.warning("What was committed could not be told at once", exc_info=True)
+        finally:
+            self._look.release()
+        self._wait_until_sent(concerned, started + TOLD_WITHIN)
+
+    def close(self) -> None:
+        """End the thread and give its connection back."""
+        self._stop.set()
+        thread = self._thread
+        if thread is not None:
+            thread.join(10)
+
+    # --- The look --------------------------------------------------------------------------
+
+    def _tell(self, more: Sequence[str] = ()) -> bool:
+        """Read what is new, for `more` groups too, and hand it out; say whether there was any."""
+        if self._tail is None:
+            return False
+        with self._members:
+            groups = set(self._watchers)
+        news = self._tail.read(groups | set(more))
+        if not news:
+            return False
+        told = tell.messages(news, groups, self._tail.safe)
+        with self._members:
+            batch = [
+                (watcher, messages)
+                for group_id, messages in told.items()
+                for watcher in self._watchers.get(group_id, ())
+            ]
+        self._send(batch)
+        return bool(batch)
+
+    def _missed(self, tail: Tail, group_id: str, since: int) -> Sequence[str]:
+        missed = tail.missed(group_id, since, most=MOST_MISSED)
+        if missed is None:
+            return [tell.reload(tail.safe)]
+        return tell.messages(missed, {group_id}, tail.safe).get(group_id, [])
+
+    def _send(self, batch: Batch) -> None:
+        """Put it into the sockets' queues, in their own event loops, in the order of the calls."""
+        for loop, part in _by_loop(batch).items():
+            try:
+                loop.call_soon_threadsafe(_put, part)
+            except RuntimeError:  # the loop is closed, its sockets are gone
+                for watcher, _ in part:
+                    self._forget(watcher)
+
+    def _wait_until_sent(self, groups: Iterable[str], deadline: float) -> None:
+        with self._members:
+            watchers = [each for name in groups for each in self._watchers.get(name, ())]
+        for loop, part in _by_loop([(watcher, ()) for watcher in watchers]).items():
+            if _runs_here(loop):
+                continue  # waiting for ourselves would be for ever
+            with contextlib.suppress(RuntimeError, TimeoutError):
+                sent = asyncio.run_coroutine_threadsafe(_all_told(part), loop)
+                sent.result(max(0.0, deadline - time.monotonic()))
+
+    # --- The thread ------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        """Look, again and again, until nobody watches any more; outlive every error."""
+        failing = False
+        while True:
+            try:
+                with hints.listen(publish.CHANGES) as wait:
+                    while not self._is_over():
+                        with self._look:
+                            told = self._tell()
+                        failing = False
+                        if told:
+                            self._stop.wait(CALM)
+                        wait(self._stop)
+                break
+            except Exception as error:  # noqa: BLE001  the loop must outlive every error
+                if not failing:
+                    logger.warning("No live news for now: %s; trying again", error)
+                failing = True
+                _close_quietly()
+                self._stop.wait(AGAIN)
+        _close_quietly()
+
+    def _is_over(self) -> bool:
+        """Whether to end, because nobody has watched for a while; then nothing is left of us."""
+        if self.count():
+            self._last_watched = time.monotonic()
+        if not self._stop.is_set() and time.monotonic() < self._last_watched + LINGER:
+            return False
+        with self._look, self._members:
+            if self._watchers and not self._stop.is_set():
+                return False
+            self._tail = self._thread = None
+            return True
+
+
+hub = Hub()
+
+
+def _put(batch: Batch) -> None:
+    for watcher, messages in batch:
+        watcher.put(messages)
+
+
+async def _all_told(batch: Batch) -> None:
+    await asyncio.gather(*(watcher.told() for watcher, _ in batch))
+
+
+def _by_loop(batch: Batch) -> Mapping[asyncio.AbstractEventLoop, Batch]:
+    parts: defaultdict[asyncio.AbstractEventLoop, Batch] = defaultdict(list)
+    for watcher, messages in batch:
+        parts[watcher.loop].append((watcher, messages))
+    return parts
+
+
+def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
+
+
+def _close_quietly() -> None:
+    try:
+        connections.close_all()
+    except DatabaseError:
+        logger.debug("A broken connection could not be closed", exc_info=True)

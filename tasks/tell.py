@@ -1,0 +1,112 @@
+"""Changes become the messages of a stream, in the contract's words (1.5).
+
+Rows are loaded as they are now, not as they were: the last message about a task always shows
+its row. Within one look each task is told once, and a `create` before any `update` of the task.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+from . import wire
+from .jsonio import dump
+from .models import Task, TaskGroup
+from .publish import TOLD_ONE_BY_ONE
+from .tail import Seen
+
+MOST_HELD = 1_000  # tasks of one held workgroup told one by one
+MOST_CHARACTERS = 6 * 1024 * 1024  # of one group in one look; a socket takes a little more
+AT_ONCE = 100  # rows in memory: each may be some MiB
+
+
+class _News:
+    """What happened in one group, in the order in which it is to be told."""
+
+    def __init__(self) -> None:
+        self.group: list[dict[str, Any] | None] = []  # its last state; None: as it is now
+        self.gone: dict[str, Any] = {}
+        self.tasks: dict[str, str] = {}
+        self.reload = False
+
+    def add(self, change: Seen) -> None:
+        if change.group_event == "delete":
+            # No task is told one by one, and whatever happened to it before is void.
+            self.group = [*change.deleted[:1]] or [{"id": change.group_id}]
+            self.gone, self.tasks, self.reload = {}, {}, False
+            return
+        if change.group_event == "update" and self.group[-1:] != [None]:
+            self.group.append(None)
+        self.reload = self.reload or change.group_event == "reload"
+        for id_ in change.created:
+            self.tasks.pop(id_, None)
+            self.tasks[id_] = "create"
+        self.update(change.updated)
+        for last in change.deleted:
+            last = last if isinstance(last, dict) else {"id": last, "taskGroupId": change.group_id}
+            if self.tasks.pop(last["id"], "") != "create" or last["id"] in self.gone:
+                self.gone[last["id"]] = last
+
+    def update(self, ids: Iterable[str]) -> None:
+        for id_ in ids:
+            if self.tasks.get(id_) != "create":
+                # At the end: a task that was made meanwhile may now be its parent.
+                self.tasks.pop(id_, None)
+                self.tasks[id_] = "update"
+
+
+def messages(
+    news: Iterable[Seen], groups: Collection[str], change: int
+) -> dict[str, Sequence[str]]:
+    """The messages for those who watch these groups, each as text, serialised once."""
+    found = {group_id: _News() for group_id in groups}
+    for one in news:
+        if one.workgroup:
+            _add_held(one.workgroup, found)
+        elif one.group_id in found:
+            found[one.group_id].add(one)
+    told = {group_id: _told(group_id, each, change) for group_id, each in found.items()}
+    return {group_id: texts for group_id, texts in told.items() if texts}
+
+
+def reload(change: int) -> str:
+    """Too much happened: load the group anew."""
+    return _text("reload", {}, change)
+
+
+def _add_held(workgroup: str, found: dict[str, _News]) -> None:
+    """A hold moves the due times of all tasks that are left of the workgroup, in every group."""
+    for group_id, news in found.items():
+        left = Task.objects.filter(group_id=group_id, workgroup=workgroup).incomplete()
+        ids = list(left.order_by("created_at", "id").values_list("id", flat=True)[: MOST_HELD + 1])
+        if len(ids) > MOST_HELD:
+            news.reload = True
+        else:
+            news.update(ids)
+
+
+def _told(group_id: str, news: _News, change: int) -> list[str]:
+    texts = []
+    for last in news.group:
+        row = None if last else TaskGroup.objects.filter(pk=group_id).first()
+        if last:
+            texts.append(_text("delete", {"taskGroup": last}, change))
+        elif row:
+            texts.append(_text("update", {"taskGroup": wire.group(row)}, change))
+    if news.reload or len(news.tasks) + len(news.gone) > TOLD_ONE_BY_ONE:
+        return [*texts, reload(change)]
+    tasks = [_text("delete", {"task": last}, change) for last in news.gone.values()]
+    left = MOST_CHARACTERS - sum(map(len, tasks))
+    ids = list(news.tasks)
+    for at in range(0, len(ids), AT_ONCE):
+        rows = Task.objects.in_bulk(ids[at : at + AT_ONCE])
+        # In the order in which it happened; who is gone by now has a change of its own.
+        there = [rows[id_] for id_ in ids[at : at + AT_ONCE] if id_ in rows]
+        some = [_text(news.tasks[task["id"]], {"task": task}, change) for task in wire.tasks(there)]
+        left -= sum(map(len, some))
+        if left < 0:
+            return [*texts, reload(change)]
+        tasks += some
+    return texts + tasks
+
+
+def _text(kind: str, what: dict[str, Any], change: int) -> str:
+    return dump({"type": kind} | what | {"change": change})

@@ -1,0 +1,708 @@
+"""The Python client in detail, by `responses`; `test_client_servers.py` has real servers."""
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import requests
+import responses
+from urllib3.exceptions import MaxRetryError, NewConnectionError
+
+from tasks import client
+from tasks.client import Attempt, Crew, Group, Task
+
+from .servers import free_port
+
+BASE = "http://crew.test/crew"
+API = BASE + "/api/v1/"
+TOKEN = "canary-token-of-the-tests"
+ROOT = Path(__file__).resolve().parent.parent
+
+TASK = {
+    "id": "t1",
+    "taskGroupId": "g1",
+    "name": "first",
+    "worker": "worker-a",
+    "workgroup": "w",
+    "key": "k",
+    "remainingAttempts": 4,
+    "isPaused": False,
+    "isComplete": True,
+    "runAfter": "0001-01-01T00:00:00Z",
+    "isSeed": True,
+    "errorDelayInSeconds": 30,
+    "input": {"n": 12345678901234567890},
+    "output": [1],
+    "errors": ["no"],
+    "createdAt": "2026-11-24T06:18:00.796654483Z",
+    "parentIds": ["t0"],
+    "busyExecuting": False,
+    "priority": 2,
+}
+
+
+@pytest.fixture
+def http():
+    with responses.RequestsMock() as mock:
+        yield mock
+
+
+@pytest.fixture
+def crew():
+    with Crew(BASE + "/", TOKEN) as crew:
+        crew._sleep = Slept()
+        yield crew
+
+
+class Slept(list):
+    """Stands in for time.sleep and keeps the seconds."""
+
+    def __call__(self, seconds):
+        self.append(seconds)
+
+
+def never_sent():
+    """How requests says that nothing listens there."""
+    cause = NewConnectionError(None, "connection refused")
+    return requests.ConnectionError(MaxRetryError(None, "/", cause))
+
+
+# --- Alone -----------------------------------------------------------------------------------
+
+
+def test_client_and_worker_kit_need_no_django():
+    code = """
+import sys
+
+class NoDjango:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("django", "rest_framework", "channels", "aiohttp"):
+            raise ImportError(name)
+
+sys.meta_path.insert(0, NoDjango())
+import tasks.client, tasks.worker
+
+call = tasks.worker.read_call(b'{"taskId":"t","worker":"w"}', {})
+print(call.task_id, tasks.client.Crew("http://x/"), tasks.worker.hold(3).status)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+
+    assert (done.stdout, done.stderr) == ("t Crew('http://x') 429\n", "")
+
+
+# --- What goes out ---------------------------------------------------------------------------
+
+CALLS = [
+    (lambda c: c.group("g"), "GET", "task_group/g", {}, None),
+    (lambda c: c.rename_group("g", "n"), "PUT", "task_group/g", {}, {"name": "n"}),
+    (lambda c: c.delete_group("g"), "DELETE", "task_group/g", {}, None),
+    (lambda c: c.pause_group("g"), "POST", "task_group/g/pause", {}, {}),
+    (lambda c: c.resume_group(Group("g")), "POST", "task_group/g/resume", {}, {}),
+    (lambda c: c.retry_group("g"), "POST", "task_group/g/retry", {}, {"remainingAttempts": 5}),
+    (
+        lambda c: c.reset_group("g", remaining_attempts=2),
+        "POST",
+        "task_group/g/reset",
+        {},
+        {"remainingAttempts": 2},
+    ),
+    (lambda c: c.cancel_group("g"), "POST", "task_group/g/cancel", {}, {}),
+    (lambda c: c.task("t"), "GET", "task/t", {}, None),
+    (
+        lambda c: c.edit_task("g", "t", is_paused=True, run_after=None),
+        "PUT",
+        "task_group/g/task/t",
+        {},
+        {"isPaused": True, "runAfter": None},
+    ),
+    (
+        lambda c: c.delete_task("g", Task("t"), children="detach"),
+        "DELETE",
+        "task_group/g/task/t",
+        {"children": "detach"},
+        None,
+    ),
+    (
+        lambda c: c.reset_task("g", "t"),
+        "POST",
+        "task_group/g/task/t/reset",
+        {},
+        {"remainingAttempts": 5},
+    ),
+    (
+        lambda c: c.retry_task("g", "t", remaining_attempts=1),
+        "POST",
+        "task_group/g/task/t/retry",
+        {},
+        {"remainingAttempts": 1},
+    ),
+    (
+        lambda c: c.pause_tasks("g", ["a", Task("b")]),
+        "POST",
+        "task_group/g/tasks/pause",
+        {},
+        {"ids": ["a", "b"]},
+    ),
+    (
+        lambda c: c.resume_tasks("g", worker="w", state=("paused", "failed"), dry_run=True),
+        "POST",
+        "task_group/g/tasks/resume",
+        {"worker": "w", "state": "paused,failed", "dryRun": "1"},
+        {},
+    ),
+    (
+        lambda c: c.retry_tasks("g", everything=True),
+        "POST",
+        "task_group/g/tasks/retry",
+        {"all": "1"},
+        {"remainingAttempts": 5},
+    ),
+    (
+        lambda c: c.reset_tasks("g", search="x", remaining_attempts=3),
+        "POST",
+        "task_group/g/tasks/reset",
+        {"search": "x"},
+        {"remainingAttempts": 3},
+    ),
+    (
+        lambda c: c.delete_tasks("g", key="k", children="refuse"),
+        "POST",
+        "task_group/g/tasks/delete",
+        {"key": "k", "children": "refuse"},
+        {},
+    ),
+    (
+        lambda c: c.limit_worker("team/b", None),
+        "PUT",
+        "worker/team%2Fb",
+        {},
+        {"maxConcurrency": None},
+    ),
+    (lambda c: c.hold_workgroup("w g", 2.5), "POST", "workgroup/w%20g/hold", {}, {"seconds": 2.5}),
+    (lambda c: c.open_workgroup("w"), "POST", "workgroup/w/open", {}, {}),
+    (
+        lambda c: c.count_tasks("g"),
+        "GET",
+        "task_group/g/tasks",
+        {"page": "1", "pageSize": "1"},
+        None,
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "method", "path", "query", "body"), CALLS)
+def test_each_method_makes_its_call(http, crew, call, method, path, query, body):
+    sent = http.add(method, API + path, json=TASK | {"count": 3})
+
+    call(crew)
+
+    request = sent.calls[0].request
+    parts = urlsplit(request.url)
+    assert parts.path == "/crew/api/v1/" + path
+    assert {name: value for name, (value,) in parse_qs(parts.query).items()} == query
+    assert (request.body and json.loads(request.body)) == body
+    assert request.headers["Authorization"] == f"Bearer {TOKEN}"
+    assert "Idempotency-Key" not in request.headers
+
+
+def test_no_token_means_no_authorization_whatever_netrc_says(http, tmp_path, monkeypatch):
+    (tmp_path / "netrc").write_text("machine crew.test login me password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    sent = http.get(API + "task/t", json=TASK)
+
+    Crew(BASE).task("t")
+
+    assert "Authorization" not in sent.calls[0].request.headers
+
+
+@pytest.mark.parametrize("id_", ["", ".", ".."])
+def test_an_id_that_would_change_the_path_is_refused_unsent(crew, id_):
+    with pytest.raises(client.InvalidInput, match="can not be an id"):
+        crew.delete_group(id_)
+
+
+def test_an_id_is_quoted_as_one_part_of_the_path(http, crew):
+    http.get(API + "task/a%2Fb%3Fc%23d%25", json=TASK)
+
+    assert crew.task("a/b?c#d%").id == "t1"
+
+
+@pytest.mark.parametrize(
+    "url", ["crew.test", "ftp://x/", "http://u:p@x/", "http://x/?a=b", "http://x/#y", ""]
+)
+def test_an_unusable_base_url_is_refused(url):
+    with pytest.raises(ValueError, match="base_url"):
+        Crew(url)
+
+
+def test_an_unusable_token_is_refused_without_telling_it():
+    with pytest.raises(ValueError, match="header") as caught:
+        Crew(BASE, "a b\r\nX: y")
+
+    assert "a b" not in str(caught.value)
+
+
+def test_a_graph_is_created_in_one_call_in_either_spelling(http, crew):
+    sent = http.post(API + "task_groups", json={"id": "g", "name": "n"})
+    when = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+    group = crew.create_group(
+        name="n",
+        id="g",
+        tasks=[
+            {"id": "b", "worker": "w", "parent_ids": [Task("a")], "run_after": when},
+            {"id": "a", "worker": "w", "parentIds": []},
+        ],
+    )
+
+    assert group == Group("g", "n")
+    assert json.loads(sent.calls[0].request.body) == {
+        "id": "g",
+        "name": "n",
+        "tasks": [
+            {"id": "b", "worker": "w", "parentIds": ["a"], "runAfter": "2026-11-24T12:00:00+00:00"},
+            {"id": "a", "worker": "w", "parentIds": []},
+        ],
+    }
+
+
+def test_a_field_no_task_has_is_refused_unsent(crew):
+    with pytest.raises(TypeError, match="wroker"):
+        crew.create_task("g", wroker="w")
+
+
+def test_a_time_without_a_zone_is_refused_unsent(crew):
+    with pytest.raises(ValueError, match="time zone"):
+        crew.create_task("g", run_after=datetime(2026, 1, 1))
+
+
+# --- Many tasks ------------------------------------------------------------------------------
+
+
+def bulk(http, **answer):
+    """A bulk route that keeps what it was sent: (headers, query, body)."""
+    got = []
+
+    def take(request):
+        body = request.body if isinstance(request.body, bytes) else request.body.read()
+        got.append((request.headers, urlsplit(request.url).query, body))
+        return 200, {}, json.dumps({"count": 2, "ids": ["a", "b"]} | answer)
+
+    http.add_callback("POST", API + "task_group/g/tasks/bulk", take)
+    return got
+
+
+def test_a_large_body_is_given_minutes_for_its_answer(http, crew):
+    bulk(http)
+
+    crew.create_tasks("g", [{"id": "a"}])
+    crew.create_tasks("g", ({"id": f"t{n}"} for n in range(1_001)))
+
+    assert [call.request.req_kwargs["timeout"] for call in http.calls] == [(5, 30), (5, 300)]
+
+
+def test_some_tasks_go_out_as_json(http, crew):
+    got = bulk(http)
+
+    made = crew.create_tasks("g", ({"id": id_} for id_ in "ab"), dry_run=True)
+
+    headers, query, body = got[0]
+    assert (made.count, made.ids) == (2, ("a", "b"))
+    assert json.loads(body) == {"tasks": [{"id": "a"}, {"id": "b"}]}
+    assert (headers["Content-Type"], query) == ("application/json", "dryRun=1")
+    assert headers["Idempotency-Key"]
+
+
+@pytest.mark.parametrize(("count", "size"), [(1_001, 1), (3, 600_000)])
+def test_many_tasks_go_out_as_ndjson_of_known_length(http, crew, count, size):
+    got = bulk(http)
+
+    crew.create_tasks("g", ({"id": f"t{n}", "input": "x" * size} for n in range(count)))
+
+    headers, _, body = got[0]
+    lines = body.splitlines()
+    assert [json.loads(line)["id"] for line in lines] == [f"t{n}" for n in range(count)]
+    assert headers["Content-Type"] == "application/x-ndjson"
+    assert headers["Content-Length"] == str(len(body))
+    assert "Transfer-Encoding" not in headers
+
+
+def test_many_tasks_are_sent_again_whole_under_the_same_key(http, crew):
+    http.post(API + "task_group/g/tasks/bulk", status=503)
+    got = bulk(http)
+
+    crew.create_tasks("g", ({"id": f"t{n}"} for n in range(2_000)))
+
+    first = http.calls[0].request
+    assert len(got[0][2].splitlines()) == 2_000
+    assert first.headers["Idempotency-Key"] == got[0][0]["Idempotency-Key"]
+
+
+# --- What comes back -------------------------------------------------------------------------
+
+
+def test_a_task_is_typed_and_its_raw_form_kept(http, crew):
+    http.get(API + "task/t1", json=TASK)
+
+    task = crew.task("t1")
+
+    assert task == Task(
+        id="t1",
+        task_group_id="g1",
+        name="first",
+        worker="worker-a",
+        workgroup="w",
+        key="k",
+        remaining_attempts=4,
+        is_complete=True,
+        is_seed=True,
+        error_delay_in_seconds=30,
+        priority=2,
+        input={"n": 12345678901234567890},
+        output=[1],
+        errors=("no",),
+        parent_ids=("t0",),
+        run_after=None,
+        created_at=datetime(2026, 11, 24, 6, 18, 0, 796654, UTC),
+    )
+    assert task.raw == TASK
+
+
+def test_the_old_crew_may_answer_null_for_lists(http, crew):
+    http.get(API + "task/t1", json=TASK | {"errors": None, "parentIds": None})
+
+    task = crew.task("t1")
+
+    assert (task.errors, task.parent_ids) == ((), ())
+
+
+def test_attempts_are_typed(http, crew):
+    raw = {
+        "taskId": "t",
+        "number": 2,
+        "worker": "w",
+        "outcome": "failed",
+        "status": 500,
+        "error": "no",
+        "note": "",
+        "startedAt": "2026-11-24T06:18:00.000Z",
+        "finishedAt": "2026-11-24T06:18:01.500Z",
+        "late": None,
+    }
+    http.get(API + "task/t/attempts", json={"attempts": [raw], "count": 1})
+
+    (attempt,) = crew.attempts("t")
+
+    assert attempt == Attempt(
+        "t",
+        2,
+        "w",
+        "failed",
+        500,
+        "no",
+        started_at=datetime(2026, 11, 24, 6, 18, tzinfo=UTC),
+        finished_at=datetime(2026, 11, 24, 6, 18, 1, 500_000, UTC),
+    )
+
+
+def test_lists_are_read_page_by_page_and_only_as_far_as_wanted(http, crew):
+    for page, ids in (("1", "ab"), ("2", "cd"), ("3", "e")):
+        http.get(
+            API + "task_groups",
+            json={"count": 5, "taskGroups": [{"id": id_} for id_ in ids]},
+            match=[
+                responses.matchers.query_param_matcher(
+                    {"page": page, "pageSize": "2", "search": "x"}
+                )
+            ],
+        )
+
+    groups = crew.groups("x", page_size=2)
+
+    assert next(groups).id == "a"
+    assert len(http.calls) == 1
+    assert [group.id for group in groups] == ["b", "c", "d", "e"]
+    assert len(http.calls) == 3
+
+
+def test_a_list_that_shrinks_meanwhile_ends(http, crew):
+    http.get(API + "task_group/g/tasks", json={"count": 3, "tasks": [TASK]})
+    http.get(API + "task_group/g/tasks", json={"count": 3, "tasks": []})
+
+    assert len(list(crew.tasks("g"))) == 1
+
+
+# --- Errors ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "body", "kind_of_body", "text"),
+    [
+        (400, client.InvalidInput, "unexpected EOF", "text/plain; charset=UTF-8", "unexpected EOF"),
+        (
+            401,
+            client.Unauthorized,
+            '{"message":"Unauthorized"}',
+            "application/json",
+            "Unauthorized",
+        ),
+        (403, client.Forbidden, "needs scope write", "text/plain", "needs scope write"),
+        (404, client.NotFound, "task not found", "text/plain", "task not found"),
+        (
+            409,
+            client.Conflict,
+            '{"type":"about:blank","title":"Conflict","status":409,"detail":"it executes"}',
+            "application/problem+json",
+            "it executes",
+        ),
+        (413, client.TooLarge, "larger than 1 bytes", "text/plain", "larger than 1 bytes"),
+        (418, client.CrewError, "", "text/plain", "no reason given"),
+        (422, client.InvalidInput, "other call", "text/plain", "other call"),
+        (500, client.ServerError, "<html>a page</html>", "text/html", "Internal Server Error"),
+        (302, client.CrewError, "moved", "text/html", "redirects are not followed"),
+    ],
+)
+def test_an_error_is_a_sentence_with_the_servers_words(
+    http, crew, status, kind, body, kind_of_body, text
+):
+    http.get(API + "task/t", body=body, status=status, content_type=kind_of_body)
+
+    with pytest.raises(client.CrewError) as caught:
+        crew.task("t")
+
+    error = caught.value
+    assert type(error) is kind
+    assert str(error).startswith(f"GET /api/v1/task/t was answered with {status}: ")
+    assert (error.status, error.method, error.path) == (status, "GET", "/api/v1/task/t")
+    if status != 418:
+        assert text in error.text
+
+
+def test_the_token_is_in_no_error_and_no_repr(http, crew):
+    http.get(API + "task/t", body=f"what is {TOKEN}?", status=400)
+    http.get(API + "task/u", body=requests.ConnectionError(f"to {TOKEN}"))
+
+    errors = []
+    for id_ in "tu":
+        with pytest.raises(client.CrewError) as caught:
+            crew.task(id_)
+        errors.append(f"{caught.value} {caught.value.text}")
+
+    assert TOKEN not in " ".join([*errors, repr(crew)])
+    assert "***" in errors[0]
+
+
+def test_an_answer_that_is_not_json_is_an_error(http, crew):
+    http.get(API + "task/t", body="<html>hello</html>")
+
+    with pytest.raises(client.ServerError, match="not with JSON"):
+        crew.task("t")
+
+
+# --- Repeating -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_a_read_is_repeated_with_growing_waits(http, crew, status):
+    for _ in range(3):
+        http.get(API + "task/t", status=status)
+    http.get(API + "task/t", json=TASK)
+
+    assert crew.task("t").id == "t1"
+    assert len(crew._sleep) == 3
+    for wait, base in zip(crew._sleep, (0.2, 0.4, 0.8), strict=True):
+        assert base / 2 <= wait <= base * 1.5
+
+
+def test_it_gives_up_after_the_retries_allowed(http, crew):
+    for _ in range(4):
+        http.get(API + "task/t", status=503, body="the database is busy, try again")
+
+    with pytest.raises(client.ServerError, match="503: the database is busy") as caught:
+        crew.task("t")
+
+    assert caught.value.tries == 4
+
+
+@pytest.mark.parametrize("error", [requests.ConnectionError("reset"), requests.ReadTimeout()])
+def test_a_read_is_repeated_when_the_connection_breaks(http, crew, error):
+    http.get(API + "task/t", body=error)
+    http.get(API + "task/t", json=TASK)
+
+    assert crew.task("t").id == "t1"
+
+
+def test_retry_after_is_honoured(http, crew):
+    http.get(API + "task/t", status=429, headers={"Retry-After": "7"})
+    http.get(API + "task/t", json=TASK)
+
+    crew.task("t")
+
+    assert crew._sleep == [7.0]
+
+
+def test_a_long_retry_after_is_told_and_not_waited_for(http, crew):
+    http.get(API + "task/t", status=429, headers={"Retry-After": "3600"}, body="slow down")
+
+    with pytest.raises(client.RateLimited, match="slow down") as caught:
+        crew.task("t")
+
+    assert (caught.value.retry_after, crew._sleep) == (3600.0, [])
+
+
+def test_a_create_is_repeated_under_the_same_key(http, crew):
+    http.post(API + "task_group/g/tasks", body=requests.ConnectionError("reset"))
+    http.post(API + "task_group/g/tasks", status=502)
+    http.post(API + "task_group/g/tasks", json=TASK)
+    http.post(API + "task_group/g/tasks", json=TASK)
+
+    crew.create_task("g", name="a")
+    crew.create_task("g", name="a")
+
+    keys = [call.request.headers["Idempotency-Key"] for call in http.calls]
+    assert keys[0] == keys[1] == keys[2] != keys[3]
+
+
+def test_a_key_of_ones_own_is_sent(http, crew):
+    http.post(API + "task_groups", json={"id": "g"})
+
+    crew.create_group(idempotency_key="order-7")
+
+    assert http.calls[0].request.headers["Idempotency-Key"] == "order-7"
+
+
+@pytest.mark.parametrize("failure", [{"status": 503}, {"body": requests.ConnectionError("reset")}])
+def test_a_verb_is_not_repeated(http, crew, failure):
+    http.post(API + "task_group/g/retry", **failure)
+
+    with pytest.raises(client.CrewError) as caught:
+        crew.retry_group("g")
+
+    assert caught.value.tries == 1
+
+
+def test_a_verb_that_never_reached_the_server_is_repeated(http, crew):
+    http.post(API + "task_group/g/retry", body=never_sent())
+    http.post(API + "task_group/g/retry", json={"success": True})
+
+    crew.retry_group("g")
+
+    assert len(crew._sleep) == 1
+
+
+def test_nothing_listening_is_told_in_words(crew):
+    crew = Crew(f"http://127.0.0.1:{free_port()}", retries=1)
+    crew._sleep = Slept()
+
+    with pytest.raises(client.Unreachable, match=r"no answer from http://127.*refused") as caught:
+        crew.pause_group("g")
+
+    assert (caught.value.never_sent, caught.value.tries) == (True, 2)
+
+
+def test_a_delete_whose_answer_was_lost_succeeds(http, crew):
+    http.delete(API + "task_group/g", body=requests.ConnectionError("reset"))
+    http.delete(API + "task_group/g", status=404, body="task group not found")
+    http.delete(API + "task_group/g", status=404, body="task group not found")
+
+    crew.delete_group("g")
+
+    with pytest.raises(client.NotFound):
+        crew.delete_group("g")
+
+
+# --- Waiting ---------------------------------------------------------------------------------
+
+
+class Waiting:
+    """A group whose fraction complete is told at each question; time only passes in sleeps."""
+
+    def __init__(self, http, crew, fractions, **counts):
+        self.now = 0.0
+        self.waits = []
+        self.told = []
+        self.crew = crew
+        left = list(fractions)
+        crew._clock = lambda: self.now
+        crew._sleep = self._sleep
+
+        def progress(request):
+            fraction = left.pop(0) if len(left) > 1 else left[0]
+            return 200, {}, json.dumps({"completedPercent": fraction})
+
+        def tasks(request):
+            query = parse_qs(urlsplit(request.url).query)
+            states = query.get("state", ["left" if "skipCompleted" in query else "all"])
+            count = sum(counts.get(state, 0) for state in states[0].split(","))
+            return 200, {}, json.dumps({"count": count, "tasks": [TASK] * min(count, 1)})
+
+        http.assert_all_requests_are_fired = False
+        http.add_callback("GET", API + "task_group/g/progress", progress)
+        http.add_callback("GET", API + "task_group/g/tasks", tasks)
+        http.get(API + "task_group/g", json={"id": "g", "name": "done"})
+
+    def _sleep(self, seconds):
+        self.waits.append(round(seconds, 3))
+        self.now += seconds
+
+    def wait(self, **options):
+        return self.crew.wait("g", progress=self.told.append, **options)
+
+
+def test_waiting_returns_the_group_and_tells_progress(http, crew):
+    waiting = Waiting(http, crew, [0, 0.5, 0.5, 1], all=4, executing=1, left=2)
+
+    assert waiting.wait(poll=1) == Group("g", "done")
+    assert waiting.told == [0, 0.5, 1]
+    assert waiting.waits == [1, 1.5, 2.25]
+
+
+def test_waiting_slows_down_to_ten_seconds(http, crew):
+    waiting = Waiting(http, crew, [0.5] * 12 + [1], executing=1, left=1)
+
+    waiting.wait()
+
+    assert waiting.waits[:3] == [0.5, 0.75, 1.125]
+    assert waiting.waits[-1] == 10
+
+
+def test_waiting_ends_at_its_timeout(http, crew):
+    waiting = Waiting(http, crew, [0.25], executing=1, left=1)
+
+    with pytest.raises(client.WaitTimeout, match="within 3 s, but to 25%") as caught:
+        waiting.wait(timeout=3, poll=1)
+
+    assert (waiting.now, caught.value.fraction) == (3, 0.25)
+
+
+def test_waiting_for_what_can_not_go_on_is_an_error(http, crew):
+    waiting = Waiting(http, crew, [0.25], failed=1, blocked=2, left=3)
+
+    with pytest.raises(client.GroupStuck, match=r"1 of its 3 tasks left .* \(t1\)") as caught:
+        waiting.wait()
+
+    assert caught.value.failed == ("t1",)
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        {"failed": 1, "executing": 1, "left": 2},
+        {"failed": 1, "scheduled": 1, "left": 2},
+        {"failed": 1, "paused": 1, "left": 2},
+        {"failed": 1, "unassigned": 1, "left": 2},
+        {"blocked": 1, "left": 1},
+    ],
+)
+def test_waiting_goes_on_while_anything_can(http, crew, counts):
+    waiting = Waiting(http, crew, [0.5, 0.5, 0.5, 1], **counts)
+
+    assert waiting.wait().id == "g"
+
+
+def test_an_empty_group_is_not_waited_for(http, crew):
+    assert Waiting(http, crew, [0]).wait(timeout=5).id == "g"
