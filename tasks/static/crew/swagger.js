@@ -3,11 +3,16 @@
 const main = document.getElementById("swagger");
 const csrf = document.cookie.match(/(?:^|; )csrftoken=([^;]+)/);
 
+const dark = window.matchMedia("(prefers-color-scheme: dark)");
+const follow = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
+dark.addEventListener("change", follow);
+follow();
+
 window.SwaggerUIBundle({
   url: main.dataset.schema,
   domNode: main,
   deepLinking: true,
-  docExpansion: "none",
+  docExpansion: "list",
   displayRequestDuration: true,
   requestInterceptor: (request) => {
     if (csrf) request.headers["X-CSRFToken"] = csrf[1];
