@@ -1,0 +1,172 @@
+"""Why a task is not running: every gate that keeps it, in the order the claim sees them.
+
+Reads only. UI, API and the tests that hold it to the claim call this one function.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import Count, ExpressionWrapper, Q
+from django.db.models.fields import DateTimeField
+from django.db.models.functions import Now
+
+from .conf import conf
+from .jsonio import dump
+from .models import ParentEdge, SchedulerProcess, Task, Worker, Workgroup
+from .progress import STATE, State
+from .sql import control as sql
+from .sql import run
+
+SHOWN = 10  # tasks named in one gate
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One reason to wait.
+
+    `code` is for programs, `text` for people. `opens_itself` says that nobody has to do anything;
+    `until` is when it opens, where that is known. `tasks` are the ids it is about, at most ten of
+    `count`; `worker` and `workgroup` name what else it is about.
+    """
+
+    code: str
+    text: str
+    opens_itself: bool
+    until: datetime | None = None
+    tasks: tuple[str, ...] = ()
+    count: int = 0
+    worker: str = ""
+    workgroup: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """`state` is a word of `progress.State`. A task that waits without a gate starts at once."""
+
+    state: str
+    gates: tuple[Gate, ...]
+
+    @property
+    def starts_itself(self) -> bool:
+        """Whether it will run without anybody's doing."""
+        return self.state not in (State.COMPLETE, State.EXECUTING) and all(
+            gate.opens_itself for gate in self.gates
+        )
+
+
+def explain(task_id: str) -> Explanation | None:
+    """Why the task is not running; None if there is no such task."""
+    rows = Task.objects.select_related("group").annotate(
+        state=STATE, now=ExpressionWrapper(Now(), output_field=DateTimeField())
+    )
+    task = rows.filter(pk=task_id).first()
+    if task is None:
+        return None
+    if task.state in (State.COMPLETE, State.EXECUTING):
+        return Explanation(task.state, ())
+    return Explanation(task.state, tuple(_gates(task)))
+
+
+def _gates(task: Any) -> Iterator[Gate]:
+    if task.is_paused:
+        yield _paused(task)
+    if task.pending_parents:
+        yield _parents(task)
+    if task.run_after > task.now:
+        yield Gate("scheduled", "It runs later.", True, until=task.run_after)
+    yield from _duplicate(task)
+    yield from _hold(task)
+    yield from _full(task)
+    if task.remaining_attempts == 0:
+        last = f" Its last error: {task.errors[-1]}" if task.errors else ""
+        yield Gate("exhausted", f"It has no attempts left.{last}", False)
+    if not task.worker:
+        yield Gate("no_worker", "It has no worker.", False)
+    yield from _schedulers()
+
+
+def _paused(task: Any) -> Gate:
+    if task.group.is_paused:
+        return Gate("group_paused", "Its group is paused.", False)
+    return Gate("paused", "It is paused.", False)
+
+
+def _parents(task: Any) -> Gate:
+    """The parents it waits for; who keeps them for good is named, however far above."""
+    open_parents = Task.objects.filter(
+        pk__in=ParentEdge.objects.filter(child=task.pk).values("parent_id"), is_complete=False
+    )
+    ids = tuple(open_parents.order_by("created_at", "id").values_list("id", flat=True)[:SHOWN])
+    stuck = _stuck_above(ids)
+    words = f"It waits for {_several(task.pending_parents, 'parent')}."
+    if stuck:
+        words += f" They will not go on by themselves because of {', '.join(stuck)}."
+    return Gate("parents", words, not stuck, tasks=ids, count=task.pending_parents)
+
+
+def _stuck_above(ids: tuple[str, ...]) -> list[str]:
+    """Of these tasks and all above them, some that nothing but a person gets going."""
+    above = [row[0] for row in run(sql.ANCESTORS, {"ids": dump(list(ids))})]
+    stuck = Q(remaining_attempts=0) | Q(is_paused=True) | Q(worker="")
+    found: list[str] = []
+    for at in range(0, len(above), 10_000):
+        rows = Task.objects.filter(
+            stuck, pk__in=above[at : at + 10_000], is_complete=False, leased_by=None
+        )
+        found += rows.values_list("id", flat=True)[:SHOWN]
+    return found[:SHOWN]
+
+
+def _duplicate(task: Any) -> Iterator[Gate]:
+    if task.merged_into:
+        words = "A task of the same key runs for it."
+        yield Gate("duplicate", words, True, tasks=(task.merged_into,), count=1)
+        return
+    if not task.key:
+        return
+    twins = Task.objects.filter(group_id=task.group_id, key=task.key, leased_by__isnull=False)
+    running = twins.values_list("id", flat=True).first()
+    if running:
+        words = "A task of the same key is running."
+        yield Gate("duplicate", words, True, tasks=(running,), count=1)
+
+
+def _hold(task: Any) -> Iterator[Gate]:
+    row = Workgroup.objects.filter(pk=task.workgroup, held_until__gt=Now()).first()
+    if row is None or not task.workgroup:
+        return
+    by = (row.held_by,) if row.held_by else ()
+    words = "Its workgroup is held" + (", as a worker asked." if by else " by a person.")
+    yield Gate(
+        "held", words, True, until=row.held_until, tasks=by, count=len(by), workgroup=row.name
+    )
+
+
+def _full(task: Any) -> Iterator[Gate]:
+    row = Worker.objects.filter(pk=task.worker).first()
+    limit = conf.CREW_WORKER_MAX_CONCURRENCY
+    if row is not None and row.max_concurrency is not None:
+        limit = row.max_concurrency
+    if limit is None or not task.worker:
+        return
+    flying = Task.objects.filter(worker=task.worker, leased_by__isnull=False)
+    count = flying.aggregate(n=Count("*"))["n"]
+    if count < limit:
+        return
+    by = tuple(flying.order_by("leased_at").values_list("id", flat=True)[:SHOWN])
+    words = f"Its worker is full: {count} of {limit} attempts run."
+    if limit == 0:
+        words = "Its worker may run no attempts."
+    yield Gate("worker_full", words, limit > 0, tasks=by, count=count, worker=task.worker)
+
+
+def _schedulers() -> Iterator[Gate]:
+    alive = Now() - timedelta(seconds=conf.CREW_LEASE_SECONDS)
+    if not SchedulerProcess.objects.filter(beat_at__gt=alive).exists():
+        yield Gate("no_scheduler", "No scheduler is running.", False)
+
+
+def _several(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"

@@ -1,0 +1,184 @@
+"""Explain names every gate, and agrees with the claim."""
+
+import random
+from datetime import timedelta
+
+import pytest
+from django.db.models.functions import Now
+
+from tasks import control, fleet
+from tasks.explain import explain
+from tasks.models import SchedulerProcess, Task
+
+from .factories import (
+    claim_ids,
+    claim_one,
+    complete,
+    fail,
+    make_group,
+    make_scheduler,
+    make_task,
+    wire,
+)
+
+pytestmark = pytest.mark.django_db
+
+FAR = timedelta(hours=1)
+
+
+@pytest.fixture(autouse=True)
+def alive():
+    make_scheduler()
+
+
+def codes(task) -> list[str]:
+    return [gate.code for gate in explain(task.pk).gates]
+
+
+def test_there_is_nothing_to_say_of_a_task_that_is_gone():
+    assert explain("none") is None
+
+
+def test_a_ready_task_waits_for_nothing_and_starts_itself():
+    told = explain(make_task().pk)
+
+    assert (told.state, told.gates, told.starts_itself) == ("ready", (), True)
+
+
+def test_a_running_and_a_complete_task_have_no_gates():
+    task = make_task()
+    lease = claim_one()
+    assert explain(task.pk).state == "executing"
+    complete(lease)
+
+    told = explain(task.pk)
+
+    assert (told.state, told.gates, told.starts_itself) == ("complete", (), False)
+
+
+def test_pauses_of_group_and_task_are_told_apart():
+    group = make_group()
+    task, other = make_task(group), make_task(make_group(), is_paused=True)
+    control.pause_group(group.pk)
+
+    assert codes(task) == ["group_paused"]
+    assert codes(other) == ["paused"]
+    assert not explain(other.pk).starts_itself
+
+
+def test_parents_are_named_and_so_is_who_keeps_them_for_good():
+    group = make_group(
+        tasks=[
+            wire(id="top", remaining_attempts=0),
+            wire(id="middle", parent_ids=["top"]),
+            wire(id="leaf", parent_ids=["middle"]),
+            wire(id="free"),
+            wire(id="child", parent_ids=["free"]),
+        ]
+    )
+    (gate,) = explain("leaf").gates
+
+    assert (gate.code, gate.tasks, gate.count, gate.opens_itself) == (
+        "parents",
+        ("middle",),
+        1,
+        False,
+    )
+    assert "top" in gate.text
+    assert explain("child").starts_itself
+    assert group.pk
+
+
+def test_a_later_time_a_hold_and_a_full_worker_open_by_themselves_and_say_when():
+    full = make_task(worker="full")
+    fleet.limit_worker("full", 1)
+    running = claim_one()
+    task = make_task(workgroup="shop", worker="full")
+    Task.objects.filter(pk=task.pk).update(run_after=Now() + FAR)
+    fleet.hold_workgroup("shop", seconds=600)
+
+    told = explain(task.pk)
+
+    assert [gate.code for gate in told.gates] == ["scheduled", "held", "worker_full"]
+    assert told.gates[0].until is not None and told.gates[1].until is not None
+    assert (told.gates[2].tasks, told.gates[2].worker) == ((full.pk,), "full")
+    assert running.task_id == full.pk
+    assert told.starts_itself
+
+
+def test_a_worker_that_may_run_nothing_does_not_open_by_itself():
+    task = make_task(worker="shut")
+    fleet.limit_worker("shut", 0)
+
+    assert codes(task) == ["worker_full"]
+    assert not explain(task.pk).starts_itself
+
+
+def test_a_duplicate_names_the_task_that_runs_for_it():
+    group = make_group()
+    leader, twin = make_task(group, key="k"), make_task(group, key="k")
+    lease = claim_one()
+    leader, twin = (leader, twin) if lease.task_id == leader.pk else (twin, leader)
+
+    (gate,) = explain(twin.pk).gates
+    assert (gate.code, gate.tasks) == ("duplicate", (leader.pk,))
+
+    late = make_task(group, key="k")
+    assert codes(late) == ["duplicate"]
+
+
+def test_no_attempts_left_comes_with_the_last_error():
+    task = make_task(remaining_attempts=1, error_delay_in_seconds=0)
+    fail(claim_one(), "out of paper")
+
+    (gate,) = explain(task.pk).gates
+
+    assert gate.code == "exhausted" and "out of paper" in gate.text
+    assert not explain(task.pk).starts_itself
+
+
+def test_a_task_without_a_worker_or_a_scheduler_says_so():
+    task = make_task(worker="")
+    SchedulerProcess.objects.update(beat_at=Now() - FAR)
+
+    assert codes(task) == ["no_worker", "no_scheduler"]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_explain_and_claim_agree(seed):
+    """Whatever a group looks like: the claim takes exactly the tasks that nothing keeps."""
+    chance = random.Random(seed)
+    groups = [make_group() for _ in range(3)]
+    for name in ("full", "shut", "open"):
+        fleet.limit_worker(name, {"full": 1, "shut": 0, "open": None}[name])
+    made = []
+    for _ in range(40):
+        group = chance.choice(groups)
+        parents = [task for task in made if task.group_id == group.pk and chance.random() < 0.1]
+        task = make_task(
+            group,
+            parents=parents,
+            worker=chance.choice(["full", "shut", "open", "open", ""]),
+            workgroup=chance.choice(["", "", "shop", "bank"]),
+            remaining_attempts=chance.choice([0, 1, 5, 5]),
+            is_paused=chance.random() < 0.15,
+            is_complete=chance.random() < 0.2,
+        )
+        made.append(task)
+    late = [task.pk for task in made if chance.random() < 0.2]
+    Task.objects.filter(pk__in=late).update(run_after=Now() + FAR)
+    fleet.hold_workgroup("shop", seconds=600)
+    claim_ids(slots=chance.choice([1, 3]))  # some run, and may have filled their worker
+    free = {task.pk for task in made if explain(task.pk) and waits_for_nothing(task)}
+
+    taken = set(claim_ids(slots=1_000))
+
+    # A limited worker takes as many of its free tasks as it has room for.
+    one_of = {pk for pk in free if Task.objects.get(pk=pk).worker == "full"}
+    assert taken - one_of == free - one_of
+    assert len(taken & one_of) == min(1, len(one_of))
+
+
+def waits_for_nothing(task) -> bool:
+    told = explain(task.pk)
+    return told.state not in ("complete", "executing") and not told.gates
