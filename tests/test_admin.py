@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
-from django.db import connection
+from django.db import OperationalError, connection
 from django.db.models.functions import Now
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -616,3 +616,23 @@ def test_who_may_only_look_can_not_write(viewer: Client) -> None:
 
     task = Task.objects.get(pk="a")
     assert (task.name, task.is_paused, Task.objects.count()) == ("", False, 3)
+
+
+@pytest.mark.parametrize("action", ["pause", "resume", "retry"])
+def test_a_busy_database_is_told_and_changes_nothing(admin: Client, monkeypatch, action) -> None:
+    make_graph()
+    for verb in ("pause_group", "resume_group", "retry_group"):
+        monkeypatch.setattr(control, verb, _deadlock)
+
+    answer = admin.post(
+        url("taskgroup", "changelist"),
+        {"action": action, "_selected_action": ["g"]},
+        follow=True,
+    )
+
+    assert answer.status_code == 200
+    assert "The database is busy; nothing was changed." in told(answer)
+
+
+def _deadlock(*args: object, **kwargs: object) -> None:
+    raise OperationalError("deadlock detected")

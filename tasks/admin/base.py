@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.utils import quote
+from django.db import OperationalError
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponseRedirect
 from django.urls import reverse
@@ -26,6 +27,8 @@ else:
 __all__ = ["CrewAdmin", "ReadOnlyAdmin", "TabularInline", "link", "pretty"]
 
 NONE = "-"
+# A deadlock or a busy database is no fault of the person's: nothing changed, and they may retry.
+REFUSALS = (CrewError, OperationalError)
 
 
 class CrewAdmin(ModelAdmin):
@@ -39,8 +42,8 @@ class CrewAdmin(ModelAdmin):
         """What a verb refuses becomes an error of the form, which is shown as it was sent."""
         try:
             return super().changeform_view(request, *args, **kwargs)
-        except CrewError as error:
-            request.crew_refusal = str(error)  # type: ignore[attr-defined]
+        except REFUSALS as error:
+            request.crew_refusal = told(error)  # type: ignore[attr-defined]
             return super().changeform_view(request, *args, **kwargs)
 
     def get_form(
@@ -61,8 +64,8 @@ class CrewAdmin(ModelAdmin):
     ) -> Any:
         try:
             return view(*args, **kwargs)
-        except CrewError as error:
-            self.message_user(request, str(error), messages.ERROR)
+        except REFUSALS as error:
+            self.message_user(request, told(error), messages.ERROR)
             return HttpResponseRedirect(request.get_full_path())
 
     def each(
@@ -77,8 +80,8 @@ class CrewAdmin(ModelAdmin):
             try:
                 total += verb(item) or 0
                 done += 1
-            except CrewError as error:
-                self.message_user(request, str(error), messages.ERROR)
+            except REFUSALS as error:
+                self.message_user(request, told(error), messages.ERROR)
         return done, total
 
 
@@ -99,6 +102,13 @@ def link(site: admin.AdminSite, model: type[Model], pk: str, text: str = "") -> 
         return NONE
     name = f"{site.name}:{model._meta.app_label}_{model._meta.model_name}_change"
     return format_html('<a href="{}">{}</a>', reverse(name, args=[quote(pk)]), text or pk)
+
+
+def told(error: Exception) -> str:
+    """An error of `REFUSALS` in words for people."""
+    if isinstance(error, OperationalError):
+        return "The database is busy; nothing was changed. Try again."
+    return str(error)
 
 
 def pretty(value: Any) -> str:
