@@ -136,6 +136,7 @@ class _Run(Scheduler):
                 return [f"workers were called {max_calls} times (max_calls)"]
             if claimed.leases:
                 waits.clear()
+                self._resume_after = claim.START
                 continue
             waits += [] if claimed.wait is None else [claimed.wait]
             if self._resume_after != claim.START:

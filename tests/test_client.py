@@ -482,6 +482,15 @@ def test_an_error_is_a_sentence_with_the_servers_words(
         assert text in error.text
 
 
+def test_a_redirect_is_not_followed(http, crew):
+    http.get(API + "task/t", status=302, headers={"Location": "http://elsewhere.test/"})
+
+    with pytest.raises(client.CrewError, match="redirects are not followed"):
+        crew.task("t")
+
+    assert len(http.calls) == 1
+
+
 def test_the_token_is_in_no_error_and_no_repr(http, crew):
     http.get(API + "task/t", body=f"what is {TOKEN}?", status=400)
     http.get(API + "task/u", body=requests.ConnectionError(f"to {TOKEN}"))

@@ -136,6 +136,35 @@ def test_each_delay_is_jumped_in_its_own_time(http):
     assert report.seconds == pytest.approx(7200, abs=5)
 
 
+def test_delays_are_limited_in_all(http):
+    answering(http, "worker-a", {"output": 1})
+    soon, later = (timezone.now() + timedelta(hours=hours) for hours in (1, 2))
+    group = make_group(tasks=[wire(id="b", run_after=later), wire(id="a", run_after=soon)])
+
+    with pytest.raises(GroupStuck, match="b is due later") as caught:
+        run_group(group, max_seconds_of_delays=5_400)
+
+    assert caught.value.report.complete == ("a",)
+
+
+def test_the_next_task_is_found_among_more_lanes_than_one_claim_looks_at(http, monkeypatch):
+    monkeypatch.setattr("tasks.claim.LANES_AT_ONCE", 1)
+    times = {"a": 3, "b": 1, "c": 2, "d": 0}
+    for worker in times:
+        answering(http, worker, {"output": 1})
+    now = timezone.now()
+    group = make_group(
+        tasks=[
+            wire(worker=worker, run_after=now + timedelta(hours=hours))
+            for worker, hours in times.items()
+        ]
+    )
+
+    report = run_group(group)
+
+    assert [call.worker for call in report.calls] == ["d", "b", "c", "a"]
+
+
 def test_tasks_of_one_key_are_called_once(http):
     answering(http, "worker-a", {"output": "shared"})
     group = make_group(tasks=[wire(id="a", key="k"), wire(id="b", key="k")])
@@ -228,6 +257,12 @@ def test_a_worker_that_always_asks_to_wait_is_an_error(http):
 
     with pytest.raises(GroupStuck, match=f"{task.pk} was called 7 times"):
         run_group(task.group, max_attempts=7)
+
+
+def test_the_last_attempt_allowed_may_complete_the_task(http):
+    answering(http, "worker-a", (429, {}, {"Retry-After": "1"}), {"output": 1})
+
+    assert run_group(make_task().group, max_attempts=2).is_complete
 
 
 def test_a_worker_whose_children_never_end_is_an_error(http):

@@ -19,7 +19,8 @@ class Crew(ManyTasks):
     Every method raises `CrewError`: Unreachable, Unauthorized, Forbidden, InvalidInput,
     NotFound, RateLimited or ServerError, and what its own text says. Reads, edits, deletes and
     creates are repeated when the connection breaks and on 429, 502, 503 and 504; other verbs
-    only when they never reached the server.
+    only when they never reached the server. The old Crew knows no Idempotency-Key, and might
+    create twice: give `retries=0` for it.
     """
 
     def wait(

@@ -55,7 +55,6 @@ class Tasks(Groups):
             return self._bulk_create(group, body, "application/json", dry_run, idempotency_key)
         with tempfile.TemporaryFile() as file:
             file.writelines(line + b"\n" for line in itertools.chain(head, lines))
-            file.flush()
             return self._bulk_create(group, file, "application/x-ndjson", dry_run, idempotency_key)
 
     def _bulk_create(
