@@ -1,5 +1,6 @@
 """Locks out who guesses passwords: axes keeps the counts; this says what counts, and answers."""
 
+import ipaddress
 import logging
 from typing import Any
 
@@ -10,6 +11,8 @@ from axes.models import AccessAttempt
 from django.db import transaction
 from django.db.models import F, Sum
 from django.http import HttpRequest, HttpResponse
+
+from tasks.api.auth import client_address
 
 logger = logging.getLogger("crewsite.login")
 
@@ -48,6 +51,13 @@ class Handler(AxesDatabaseHandler):
     def user_logged_in(self, sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
         super().user_logged_in(sender, request, user, **kwargs)
         logger.info("%s logged in from %s", user.get_username(), request.axes_ip_address)
+
+
+def guesser(request: HttpRequest) -> str:
+    """The address that failures are counted for; of IPv6 the network, as each host owns a /64."""
+    address = ipaddress.ip_address(client_address(request))
+    network = ipaddress.ip_network((address, 64 if address.version == 6 else 32), strict=False)
+    return str(network.network_address)
 
 
 def locked_out(request: HttpRequest, *_: object) -> HttpResponse:

@@ -139,7 +139,7 @@ AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_RESET_ON_SUCCESS = True
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # or the lock could be kept up for ever
 AXES_LOCKOUT_CALLABLE = "crewsite.lockout.locked_out"
-AXES_CLIENT_IP_CALLABLE = "tasks.api.auth.client_address"
+AXES_CLIENT_IP_CALLABLE = "crewsite.lockout.guesser"
 AXES_DISABLE_ACCESS_LOG = True  # our own log says who logged in; a row each would pile up
 AXES_VERBOSE = False
 
@@ -198,7 +198,12 @@ LOGGING = {
         }
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "loggers": {"axes": {"level": "ERROR"}},  # our own log tells of logins
+    "loggers": {
+        # Django's own handlers would write each line a second time, with its secrets.
+        "django": {"handlers": [], "level": "INFO"},
+        "django.server": {"handlers": [], "level": "INFO", "propagate": True},
+        "axes": {"level": "ERROR"},  # our own log tells of logins
+    },
     "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", "INFO").upper()},
 }
 

@@ -13,7 +13,7 @@ from hmac import compare_digest
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from .conf import conf
@@ -96,7 +96,7 @@ def of_secret(secret: str) -> Access | None:
     """The access of a token as it is sent; None for one that opens nothing (any more)."""
     if _is_fixed(secret):
         return everything("fixed-token")
-    token = _find(secret)
+    token = _find(digest=digest(secret))
     if token is None or token.kind == Token.Kind.TICKET:
         return None
     _note_use(token)
@@ -111,7 +111,7 @@ def of_stream_secret(secret: str) -> Access | None:
     secret = secret.removeprefix("Bearer ")
     if _is_fixed(secret):
         return everything("fixed-token")
-    token = _find(secret)
+    token = _find(digest=digest(secret))
     if token is None or token.kind == Token.Kind.API:
         return None
     if token.kind == Token.Kind.TICKET and not _use_up(token):
@@ -126,8 +126,8 @@ def still_valid(access: Access) -> bool:
     its user was disabled, got another password or may not read any more.
     """
     if access.token_id is not None:
-        token = _usable().filter(pk=access.token_id).first()
-        return token is not None and _is_its_session(token) and _of_token(token).may(READ)
+        token = _find(pk=access.token_id)
+        return token is not None and _of_token(token).may(READ)
     if not isinstance(access.scopes, UserScopes):
         return True
     user = get_user_model().objects.filter(pk=access.user.pk).first()
@@ -168,34 +168,20 @@ def _is_fixed(secret: str) -> bool:
     return bool(fixed) and compare_digest(_bytes(secret), _bytes(fixed))
 
 
-def _find(secret: str) -> Token | None:
-    """The usable token with this secret, by one query."""
-    # The digest is what is looked up: how long that takes tells nothing of the secret.
-    token = _usable().filter(digest=digest(secret)).first()
-    return token if token is not None and _is_its_session(token) else None
+def _find(**which: Any) -> Any:
+    """The token, by one query, with the database's `now`; None if it opens nothing any more."""
+    tokens = Token.objects.filter(**which).select_related("user").annotate(now=Now())
+    return next((token for token in tokens if _is_usable(token)), None)
 
 
-def _usable() -> QuerySet[Token]:
-    """Tokens that are neither expired nor revoked, and whose users are active.
-
-    Each says with `is_noted` whether its last use is known to the minute.
-    """
-    recent = Q(last_used_at__gt=Now() - timedelta(minutes=1))
-    return (
-        Token.objects.filter(
-            Q(expires_at=None) | Q(expires_at__gt=Now()),
-            Q(user=None) | Q(user__is_active=True),
-            revoked_at=None,
-        )
-        .select_related("user")
-        .annotate(is_noted=ExpressionWrapper(recent, BooleanField()))
-    )
-
-
-def _is_its_session(token: Token) -> bool:
-    if token.kind != Token.Kind.LOGIN:
-        return True
-    return token.user is not None and compare_digest(
+def _is_usable(token: Any) -> bool:
+    if token.revoked_at is not None or (token.expires_at and token.expires_at <= token.now):
+        return False
+    if token.user is None:
+        return bool(token.kind != Token.Kind.LOGIN)
+    if not token.user.is_active:
+        return False
+    return token.kind != Token.Kind.LOGIN or compare_digest(
         token.session_hash, token.user.get_session_auth_hash()
     )
 
@@ -212,9 +198,9 @@ def _of_token(token: Token) -> Access:
     return Access(f"token:{token.pk}", scopes, groups, token.user, token.pk)
 
 
-def _note_use(token: Token) -> None:
+def _note_use(token: Any) -> None:
     """Keep the last use to the minute: one write a minute, however busy the token."""
-    if not token.is_noted:  # type: ignore[attr-defined]
+    if token.last_used_at is None or token.last_used_at < token.now - timedelta(minutes=1):
         Token.objects.filter(pk=token.pk).update(last_used_at=Now())
 
 
@@ -225,6 +211,7 @@ def _use_up(ticket: Token) -> bool:
 
 
 def digest(secret: str) -> str:
+    """What is stored of a secret, and looked up: how long that takes tells nothing of it."""
     return hashlib.sha256(_bytes(secret)).hexdigest()
 
 

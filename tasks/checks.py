@@ -33,9 +33,9 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]
 
 @register(Tags.security)
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """All checks of CREW_* settings: crew.E001 to crew.E016, crew.W002."""
+    """All checks of CREW_* settings: crew.E001 to crew.E016, and crew.W002."""
     return [
-        *_default_credentials(),
+        *default_credentials(getattr(settings, "HOST", "127.0.0.1")),
         *_fixed_token(),
         *_authentication(),
         *_login(),
@@ -59,26 +59,35 @@ def _check_base(base: str) -> None:
 
 @register(Tags.security, deploy=True)
 def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """crew.W001: only asked by `check --deploy`, as http may be right on one's own network."""
-    if not conf.CREW_WORKER_BASE_URL.startswith("http://"):
-        return []
-    return [
-        Warning(
+    """crew.W001 and crew.W003: only asked by `check --deploy`, as each may be right somewhere."""
+    found: list[CheckMessage] = []
+    if conf.CREW_WORKER_BASE_URL.startswith("http://"):
+        text = (
             "CREW_WORKER_BASE_URL is http: inputs, outputs and the Authorization header travel "
-            "in the clear.",
-            hint="Use https unless the workers are reached over a network that is yours alone.",
-            id="crew.W001",
+            "in the clear."
         )
-    ]
+        hint = "Use https unless the workers are reached over a network that is yours alone."
+        found.append(Warning(text, hint=hint, id="crew.W001"))
+    if settings.SECURE_SSL_REDIRECT and not conf.CREW_TRUSTED_PROXIES:
+        text = (
+            "TLS is on and CREW_TRUSTED_PROXIES is 0: behind a proxy all clients look like one, "
+            "and every request like http."
+        )
+        hint = (
+            "Set CREW_TRUSTED_PROXIES to the number of proxies in front, and let the first set "
+            "X-Forwarded-Proto."
+        )
+        found.append(Warning(text, hint=hint, id="crew.W003"))
+    return found
 
 
 def _error(number: int, text: str, hint: str) -> Error:
     return Error(text, hint=hint, id=f"crew.E{number:03}")
 
 
-def _default_credentials() -> Iterator[CheckMessage]:
+def default_credentials(host: str) -> Iterator[CheckMessage]:
+    """What everybody knows is no secret for a server that listens on this host."""
     given = {conf_value(name) for name in ("CREW_AUTH_PASSWORD", "CREW_AUTH_TOKEN")}
-    host = getattr(settings, "HOST", "127.0.0.1")
     if given & DEFAULT_LOGINS and not (settings.DEBUG and host in LOOPBACK):
         yield _error(
             1,

@@ -26,7 +26,8 @@ from . import access
 from .conf import conf
 from .jsonio import dump
 from .models import TaskGroup
-from .stream import Watcher, hub
+from .stream import hub
+from .watcher import Watcher
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from django.db import DatabaseError, connection, connections, transaction
 from django.db.models.functions import Now
 
-from . import publish, settle
+from . import prune, publish, settle
 from .conf import conf
 from .models import SchedulerProcess
 
@@ -93,7 +93,7 @@ class Heart:
             sweep_once()
             if time.monotonic() - pruned_at > PRUNE_EVERY:
                 pruned_at = time.monotonic()
-                publish.prune()
+                prune.prune()
 
         self._every(lambda: conf.CREW_SWEEP_SECONDS * random.uniform(0.8, 1.2), sweep)  # noqa: S311
 

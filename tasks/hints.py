@@ -60,7 +60,6 @@ def _data_version() -> int:
 
 
 def _wait_for_notify(_: threading.Event) -> None:
-    for _notify in connection.connection.notifies(timeout=LOOK, stop_after=1):
-        # All that came by now makes one look.
-        for _more in connection.connection.notifies(timeout=0):
-            pass
+    notifies = connection.connection.notifies
+    if list(notifies(timeout=LOOK, stop_after=1)):
+        list(notifies(timeout=0))  # all that came by now makes one look

@@ -62,7 +62,10 @@ def _secrets() -> list[str]:
     values = [_setting(name) for name in NAMED]
     values += [database.get("PASSWORD") for database in settings.DATABASES.values()]
     flat = [each for value in values for each in (value if isinstance(value, list) else [value])]
-    found = {each for each in flat if isinstance(each, str) and len(each) >= MIN_LENGTH}
+    texts = [each for each in flat if isinstance(each, str)]
+    # A header's credentials may be told without the scheme before them.
+    texts += [each.rpartition(" ")[2] for each in texts]
+    found = {each for each in texts if len(each) >= MIN_LENGTH}
     return sorted(found, key=len, reverse=True)
 
 

@@ -10,13 +10,14 @@ import contextlib
 import logging
 import threading
 import time
-from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 from django.db import DatabaseError, connections
 
 from . import hints, publish, tell
-from .tail import Tail
+from .tail import Seen, Tail
+from .watcher import Watcher
 
 logger = logging.getLogger(__name__)
 
@@ -24,74 +25,10 @@ AGAIN = 1.0  # seconds until the next try after an error
 CALM = 0.02  # seconds in which what happens goes together, after something was told
 LINGER = 2.0  # seconds until the hub closes its connection when nobody watches any more
 TOLD_WITHIN = 1.0  # seconds a commit waits at most until its browsers are told
-SENT_WITHIN = 0.25  # of these, for the sockets to take it
-MOST_MESSAGES = 20_000  # waiting for one socket; with more it is too slow
-MOST_CHARACTERS = 8 * 1024 * 1024
-MOST_MISSED = 1_000  # changes told again to a socket that comes back
+MOST_FLUSHED = 1_000  # tasks told by the thread that committed; with more it would take too long
+MOST_MISSED = 1_000  # changes told at once; who missed more loads its group anew
 
-Batch = list[tuple["Watcher", Sequence[str]]]
-
-
-class Watcher:
-    """One socket at the hub: what it has yet to be sent. Lives in its socket's event loop."""
-
-    def __init__(self, group_id: str) -> None:
-        self.group_id = group_id
-        self.loop = asyncio.get_running_loop()
-        self.is_too_slow = False
-        self.dropped = asyncio.Event()  # nothing more will come
-        self._waiting: deque[str] = deque()
-        self._characters = 0
-        self._arrived = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._is_behind = False
-
-    def put(self, messages: Sequence[str]) -> None:
-        if self.dropped.is_set():
-            return
-        self._waiting.extend(messages)
-        self._characters += sum(map(len, messages))
-        if len(self._waiting) > MOST_MESSAGES or self._characters > MOST_CHARACTERS:
-            self.is_too_slow = True
-            self._waiting.clear()
-            self.dropped.set()
-        self._idle.clear()
-        self._arrived.set()
-
-    async def messages(self) -> AsyncIterator[str]:
-        """Every message in its turn; asking for the next says that the last was sent.
-
-        Ends when the socket is dropped.
-        """
-        while True:
-            while self._waiting:
-                text = self._waiting.popleft()
-                self._characters -= len(text)
-                yield text
-            if self.dropped.is_set():
-                return
-            self._arrived.clear()
-            self._is_behind = False
-            self._idle.set()
-            await self._arrived.wait()
-
-    async def told(self) -> None:
-        """Return when all that waits was sent; at once for a socket known not to keep up."""
-        if self._is_behind:
-            return
-        try:
-            async with asyncio.timeout(SENT_WITHIN):
-                await self._idle.wait()
-        except TimeoutError:
-            self._is_behind = True
-
-    def leave(self) -> None:
-        """The socket is gone: nobody waits for it any more."""
-        self._waiting.clear()
-        self.dropped.set()
-        self._idle.set()
-        self._arrived.set()
+Batch = list[tuple[Watcher, Sequence[str]]]
 
 
 class Hub:
@@ -102,6 +39,7 @@ class Hub:
         self._members = threading.Lock()  # held for moments only
         self._watchers: defaultdict[str, set[Watcher]] = defaultdict(set)
         self._tail: Tail | None = None
+        self._owed: list[Seen] = []  # read, and not told yet because the database went away
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self._last_watched = 0.0
@@ -161,8 +99,8 @@ class Hub:
     def flush(self, groups: set[str]) -> None:
         """Tell all that is committed to those who watch these groups ("" = all), now.
 
-        Returns when their sockets have it, within a second whatever happens. For the thread of a
-        request: its answer then never comes before the news of what it did.
+        Returns when their sockets have it, after a second at most. For the thread of a request:
+        its answer then never comes before the news of what it did, unless that is very much.
         """
         started = time.monotonic()
         with self._members:
@@ -171,7 +109,7 @@ class Hub:
         if not concerned or not self._look.acquire(timeout=TOLD_WITHIN):
             return
         try:
-            self._tell()
+            self._tell(most=MOST_FLUSHED)
         except DatabaseError:
             logger.warning("What was committed could not be told at once", exc_info=True)
         finally:
@@ -187,16 +125,24 @@ class Hub:
 
     # --- The look --------------------------------------------------------------------------
 
-    def _tell(self, more: Sequence[str] = ()) -> bool:
-        """Read what is new, for `more` groups too, and hand it out; say whether there was any."""
+    def _tell(self, more: Sequence[str] = (), *, most: int | None = None) -> bool:
+        """Read what is new, for `more` groups too, and hand it out; say whether there was any.
+
+        What is about more than `most` tasks is left to the next call.
+        """
         if self._tail is None:
             return False
         with self._members:
             groups = set(self._watchers)
-        news = self._tail.read(groups | set(more))
-        if not news:
+        self._owed += self._tail.read(groups | set(more))
+        if not self._owed:
             return False
-        told = tell.messages(news, groups, self._tail.safe)
+        count = sum(len(change.created) + len(change.updated) for change in self._owed)
+        if most is not None and count > most:
+            return False
+        is_much = len(self._owed) > MOST_MISSED
+        told = (tell.reloads if is_much else tell.messages)(self._owed, groups, self._tail.safe)
+        self._owed = []
         with self._members:
             batch = [
                 (watcher, messages)
@@ -209,8 +155,9 @@ class Hub:
     def _missed(self, tail: Tail, group_id: str, since: int) -> Sequence[str]:
         missed = tail.missed(group_id, since, most=MOST_MISSED)
         if missed is None:
-            return [tell.reload(tail.safe)]
-        return tell.messages(missed, {group_id}, tail.safe).get(group_id, [])
+            return tell.reloads([], {group_id}, tail.safe)[group_id]
+        told = tell.messages(missed, {group_id}, tail.safe, is_known=True)
+        return told.get(group_id, [])
 
     def _send(self, batch: Batch) -> None:
         """Put it into the sockets' queues, in their own event loops, in the order of the calls."""
@@ -265,6 +212,7 @@ class Hub:
             if self._watchers and not self._stop.is_set():
                 return False
             self._tail = self._thread = None
+            self._owed = []
             return True
 
 

@@ -21,7 +21,8 @@ AT_ONCE = 100  # rows in memory: each may be some MiB
 class _News:
     """What happened in one group, in the order in which it is to be told."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_known: bool) -> None:
+        self.is_known = is_known
         self.group: list[dict[str, Any] | None] = []  # its last state; None: as it is now
         self.gone: dict[str, Any] = {}
         self.tasks: dict[str, str] = {}
@@ -42,7 +43,8 @@ class _News:
         self.update(change.updated)
         for last in change.deleted:
             last = last if isinstance(last, dict) else {"id": last, "taskGroupId": change.group_id}
-            if self.tasks.pop(last["id"], "") != "create" or last["id"] in self.gone:
+            was = self.tasks.pop(last["id"], "")
+            if was != "create" or self.is_known or last["id"] in self.gone:
                 self.gone[last["id"]] = last
 
     def update(self, ids: Iterable[str]) -> None:
@@ -54,10 +56,13 @@ class _News:
 
 
 def messages(
-    news: Iterable[Seen], groups: Collection[str], change: int
+    news: Iterable[Seen], groups: Collection[str], change: int, *, is_known: bool = False
 ) -> dict[str, Sequence[str]]:
-    """The messages for those who watch these groups, each as text, serialised once."""
-    found = {group_id: _News() for group_id in groups}
+    """The messages for those who watch these groups, each as text, serialised once.
+
+    `is_known`: some of it may have been told before, so a task that came and went may be known.
+    """
+    found = {group_id: _News(is_known=is_known) for group_id in groups}
     for one in news:
         if one.workgroup:
             _add_held(one.workgroup, found)
@@ -67,9 +72,9 @@ def messages(
     return {group_id: texts for group_id, texts in told.items() if texts}
 
 
-def reload(change: int) -> str:
-    """Too much happened: load the group anew."""
-    return _text("reload", {}, change)
+def reloads(news: Iterable[Seen], groups: Collection[str], change: int) -> dict[str, Sequence[str]]:
+    """Too much happened to be told: whoever watches loads the group anew."""
+    return {group_id: [_text("reload", {}, change)] for group_id in groups}
 
 
 def _add_held(workgroup: str, found: dict[str, _News]) -> None:
@@ -92,7 +97,7 @@ def _told(group_id: str, news: _News, change: int) -> list[str]:
         elif row:
             texts.append(_text("update", {"taskGroup": wire.group(row)}, change))
     if news.reload or len(news.tasks) + len(news.gone) > TOLD_ONE_BY_ONE:
-        return [*texts, reload(change)]
+        return [*texts, _text("reload", {}, change)]
     tasks = [_text("delete", {"task": last}, change) for last in news.gone.values()]
     left = MOST_CHARACTERS - sum(map(len, tasks))
     ids = list(news.tasks)
@@ -103,7 +108,7 @@ def _told(group_id: str, news: _News, change: int) -> list[str]:
         some = [_text(news.tasks[task["id"]], {"task": task}, change) for task in wire.tasks(there)]
         left -= sum(map(len, some))
         if left < 0:
-            return [*texts, reload(change)]
+            return [*texts, _text("reload", {}, change)]
         tasks += some
     return texts + tasks
 

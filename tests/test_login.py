@@ -1,7 +1,10 @@
 """How a call says who it is, logging in and out, and the lock against guessing (S6-S14, T1-T14)."""
 
+import json
 import logging
 import statistics
+import subprocess
+import sys
 import time
 from datetime import timedelta
 from io import BytesIO
@@ -26,6 +29,8 @@ from tasks.models import Token
 
 from .api_client import GROUPS, JSON, PROBLEM, TEXT, Api, Said
 from .factories import in_threads, make_group
+from .processes import ROOT
+from .web import Raw, Web, path_of, web
 
 pytestmark = pytest.mark.django_db
 
@@ -523,6 +528,45 @@ def test_s26_logins_are_told_in_the_log_on_one_line(ann, caplog):
     assert told[1][0] == "WARNING"
 
 
+def test_what_no_name_can_hold_is_refused_at_the_admin_too(ann):
+    for name in ("a\0b", "x" * 100_000, "\ud800".encode("utf-16", "surrogatepass"), ""):
+        assert at_the_admin(name, PASSWORD).status == 200
+
+
+EMBEDDED = """
+import sys
+sys.modules["axes"] = sys.modules["corsheaders"] = None  # an import of them would fail
+import django
+from django.conf import settings
+settings.configure(
+    SECRET_KEY="k" * 40, ALLOWED_HOSTS=["*"], ROOT_URLCONF="tasks.urls", DEBUG=True,
+    INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "tasks"],
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+    CREW_WORKER_BASE_URL="https://workers.example/", CREW_AUTH_PASSWORD="a good password",
+    CREW_AUTH_USERNAME="boss",
+)
+django.setup()
+from django.core.management import call_command
+from django.test import Client
+from tasks import access
+call_command("check")
+call_command("migrate", verbosity=0)
+access.ensure_operator()
+body = {"username": "boss", "password": settings.CREW_AUTH_PASSWORD}
+answer = Client().post("/login", body, content_type="application/json")
+token = {"Authorization": "Bearer " + answer.json()["token"]}
+print([Client().get(path, headers=token).status_code for path in ("/authcheck", "/api/v1/workers")])
+"""
+
+
+def test_a_project_that_embeds_the_app_needs_no_axes():
+    done = subprocess.run(
+        [sys.executable, "-c", EMBEDDED], cwd=ROOT, capture_output=True, text=True, timeout=100
+    )
+
+    assert done.stdout.splitlines()[-1:] == ["[200, 200]"], done.stderr
+
+
 # --- Proxies (S11) -----------------------------------------------------------------------------
 
 
@@ -555,6 +599,10 @@ def test_t13_nor_does_it_behind_a_proxy(settings, ann):
         (1, "nonsense", "0.0.0.0"),  # noqa: S104
         (1, "::ffff:203.0.113.1", "203.0.113.1"),
         (1, "2001:DB8::1", "2001:db8::1"),
+        (1, "fe80::1%eth0", "fe80::1"),
+        (1, "203.0.113.1:5678", "203.0.113.1"),
+        (1, "[2001:db8::1]:5678", "2001:db8::1"),
+        (1, "[2001:db8::1", "2001:db8::1"),
     ],
 )
 def test_s11_the_client_s_address_is_what_a_trusted_proxy_saw(
@@ -566,5 +614,82 @@ def test_s11_the_client_s_address_is_what_a_trusted_proxy_saw(
     assert client_address(RequestFactory().get("/", headers=headers)) == address
 
 
+def test_all_addresses_of_an_ipv6_network_are_one_guesser(ann):
+    def door(address: str) -> Api:
+        return Api(client=Client(REMOTE_ADDR=address))
+
+    body = {"username": "ann", "password": "wrong"}
+    for n in range(5):
+        door(f"2001:db8::{n}:1").post("/login", body)
+
+    assert told(door("2001:db8::99:99").post("/login", body)) == LOCKED
+    assert told(door("2001:db8:0:1::1").post("/login", body)) == INVALID
+
+
 def test_a_request_without_any_address_has_one_all_the_same():
     assert client_address(RequestFactory().get("/", REMOTE_ADDR="")) == "0.0.0.0"  # noqa: S104
+
+
+# --- A real server -----------------------------------------------------------------------------
+
+BOSS_PASSWORD = "canary-password-of-the-boss"
+
+
+def over_http(server: Web, method: str, path: str, body: Any = None, *headers: str) -> Said:
+    """One request, byte by byte as it is written here."""
+    data = b"" if body is None else json.dumps(body).encode()
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Connection: close", *headers]
+    with Raw(server) as raw:
+        raw.send("\r\n".join([*lines, f"Content-Length: {len(data)}", "", ""]).encode() + data)
+        head, _, rest = raw.read_all().partition(b"\r\n\r\n")
+    first, *others = head.decode().split("\r\n")
+    told = dict(line.split(": ", 1) for line in others)
+    return Said(int(first.split()[1]), told.get("Content-Type", ""), rest, told)
+
+
+def at_the_server(server: Web, password: str, *headers: str) -> Said:
+    return over_http(server, "POST", "/login", {"username": "boss", "password": password}, *headers)
+
+
+@pytest.fixture
+def server(transactional_db):
+    operator = {"CREW_AUTH_USERNAME": "boss", "CREW_AUTH_PASSWORD": BOSS_PASSWORD}
+    with web(CREW_AUTH_TOKEN=FIXED, **operator) as running:
+        yield running
+
+
+def test_a_real_server_makes_its_operator_and_keeps_its_secrets(server):
+    login = at_the_server(server, BOSS_PASSWORD).json["token"]
+    header = f"Authorization: Bearer {login}"
+    checked = over_http(server, "GET", "/authcheck", None, header)
+    ticket = over_http(server, "POST", "/api/v1/stream_ticket", None, header).json["ticket"]
+    twice = over_http(server, "GET", "/authcheck", None, header, header)
+    asked = over_http(server, "GET", f"/authcheck?token={login}")
+    for token in (login, ticket, FIXED):
+        over_http(server, "GET", path_of("g", token), None, f"Authorization: Bearer {token}x")
+        over_http(server, "GET", f"/nowhere/{token}")
+    left = over_http(server, "POST", "/logout", None, header)
+    after = over_http(server, "GET", "/authcheck", None, header)
+    server.stop()
+
+    assert checked.text == "Authenticated!"
+    assert [twice.status, asked.status, left.status, after.status] == [401, 401, 200, 401]
+    assert User.objects.get().is_superuser
+    log = "".join(server.lines)
+    assert "/stream/[redacted]" in log
+    for secret in (login, ticket, FIXED, BOSS_PASSWORD):
+        assert secret not in log
+
+
+def test_t10_t13_a_real_server_locks_out_who_guesses_all_at_once(server):
+    def guess(n: int) -> int:
+        forged = f"X-Forwarded-For: 203.0.113.{n}"
+        return at_the_server(server, f"wrong {n}", forged, f"User-Agent: {n}").status
+
+    said = in_threads(guess, range(20))
+    locked = at_the_server(server, BOSS_PASSWORD, "X-Forwarded-For: 198.51.100.1")
+
+    assert said.count(401) <= 5
+    assert said.count(401) + said.count(429) == 20
+    assert told(locked) == LOCKED
+    assert locked.headers["Retry-After"] == "900"

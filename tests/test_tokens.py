@@ -75,8 +75,8 @@ def test_the_command_limits_a_token_as_it_is_told():
         (("a", "--scope", "root"), "invalid choice"),
         (("", "--scope", "read"), "needs a name"),
         (("a", "--scope", "read", "--days", "0"), "lives from now on"),
-        (("a", "--scope", "read", "--days", "1e300"), ""),
-        (("a", "--scope", "read", "--days", "nan"), ""),
+        (("a", "--scope", "read", "--days", "1e300"), "."),
+        (("a", "--scope", "read", "--days", "nan"), "."),
         (("a", "--scope", "read", "--group", "../x"), "id must be"),
         (("a", "--scope", "read", "--user", "nobody"), "there is no user nobody"),
         (("--revoke", "crew_nothing"), "no token is crew_nothing"),
@@ -214,7 +214,7 @@ def test_the_admin_lists_in_a_few_queries_and_without_tickets(
         page = admin_client.get(LIST).content.decode()
 
     assert "fixed-token" not in page
-    assert page.count("login of user") == 20
+    assert all(f"login of user {n}" in page for n in range(20))
 
 
 def test_nobody_without_the_permission_sees_or_makes_tokens():

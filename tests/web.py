@@ -30,13 +30,17 @@ STARTS_WITHIN = 60.0
 class Web:
     """The process, and all that it has logged."""
 
-    def __init__(self, **env: str) -> None:
+    def __init__(self, *, code: str = "", **env: str) -> None:
+        """With `code` that is run instead of manage.py."""
         self.lines: list[str] = []
+        program = ["-c", code] if code else [str(ROOT / "manage.py")]
         self.process = subprocess.Popen(
-            [sys.executable, str(ROOT / "manage.py"), "crewweb", "-b", "127.0.0.1", "-p", "0"],
+            [sys.executable, *program, "crewweb", "-b", "127.0.0.1", "-p", "0"],
+            cwd=ROOT,
             env=os.environ
             | {"DATABASE_URL": database_url(), "DEBUG": "1", "CREW_AUTH_TOKEN": TOKEN}
             | {"CREW_MAX_STREAMS": "100", "REDIS_URL": "", "PYTHONUNBUFFERED": "1"}
+            | {"DJANGO_SETTINGS_MODULE": "crewsite.settings"}
             | env,
             stderr=subprocess.PIPE,
             text=True,
@@ -50,6 +54,12 @@ class Web:
     def line(self, text: str) -> str | None:
         """The last line that says so."""
         return next((line for line in reversed(self.lines) if text in line), None)
+
+    def errors(self) -> str:
+        """The tracebacks in the log, but for Django's own words about unknown hosts."""
+        found = [at for at, line in enumerate(self.lines) if line.startswith("Traceback")]
+        texts = ["".join(self.lines[max(0, at - 1) : at + 40]) for at in found]
+        return "".join(text for text in texts if "DisallowedHost" not in text.splitlines()[0])
 
     def wait(self, condition: Callable[[], Any], seconds: float = 20.0) -> None:
         deadline = time.monotonic() + seconds
@@ -269,13 +279,13 @@ class Raw:
 
     def read_frame(self) -> tuple[int, bytes]:
         """Opcode and payload of the next frame from the server."""
-        first, second = self._exactly(2)
+        first, second = self.read(2)
         length = second & 127
         if length == 126:
-            (length,) = struct.unpack("!H", self._exactly(2))
+            (length,) = struct.unpack("!H", self.read(2))
         elif length == 127:
-            (length,) = struct.unpack("!Q", self._exactly(8))
-        return first & 15, self._exactly(length)
+            (length,) = struct.unpack("!Q", self.read(8))
+        return first & 15, self.read(length)
 
     def close_code(self) -> int:
         """Read up to the server's close frame."""
@@ -284,7 +294,8 @@ class Raw:
             opcode, payload = self.read_frame()
         return int(struct.unpack("!H", payload[:2])[0])
 
-    def _exactly(self, count: int) -> bytes:
+    def read(self, count: int) -> bytes:
+        """Exactly so many bytes; raises ConnectionError when there are not."""
         data = b""
         while len(data) < count:
             part = self.socket.recv(count - len(data))

@@ -55,12 +55,20 @@ def client_address(request: HttpRequest) -> str:
     hops = conf.CREW_TRUSTED_PROXIES
     header = request.META.get("HTTP_X_FORWARDED_FOR", "")
     forwarded = header.split(",") if header else []
-    given = request.META.get("REMOTE_ADDR", "")
+    given = request.META.get("REMOTE_ADDR") or ""
     if 0 < hops <= len(forwarded):
-        given = forwarded[-hops].strip()
+        given = _without_port(forwarded[-hops].strip())
     try:
-        address = ipaddress.ip_address(given)
+        # Without the zone of a link-local one, which no database column takes.
+        address = ipaddress.ip_address(given.partition("%")[0])
     except ValueError:
         return UNKNOWN_ADDRESS
     mapped = getattr(address, "ipv4_mapped", None)
     return str(mapped or address)
+
+
+def _without_port(given: str) -> str:
+    """Some proxies add the port: 192.0.2.1:5678, [2001:db8::1]:5678."""
+    if given.startswith("["):
+        return given[1:].partition("]")[0]
+    return given.partition(":")[0] if given.count(":") == 1 else given

@@ -18,6 +18,7 @@ from .flow import Flow
 HEAD_WITHIN = 10.0  # seconds for the head of a request, from its first byte or the connection's
 IDLE = 60.0  # seconds between two requests on a connection
 REFUSED_READS_ON = 2.0  # seconds in which a client that still sends can read why it is refused
+REFUSED_READS_MOST = 8 * 1024 * 1024  # bytes that it may send meanwhile
 MOST_PATH = 8_000  # bytes
 REASONS = http.RESPONSES
 
@@ -45,6 +46,9 @@ class Channel(http.HTTPChannel):  # type: ignore[misc]
 
     def dataReceived(self, data: bytes) -> None:
         if self.is_refused:
+            self._received += len(data)
+            if self._received > REFUSED_READS_MOST:
+                self.transport.abortConnection()
             return
         if self._timer is None and not self._handlingRequest:
             self._set_timer(HEAD_WITHIN)
@@ -90,6 +94,7 @@ class Channel(http.HTTPChannel):  # type: ignore[misc]
         if self.is_refused:
             return
         self.is_refused = True
+        self._received = 0
         self._set_timer(None)
         self.setTimeout(None)
         body = f"{text}\n".encode()
@@ -163,7 +168,8 @@ class Request(WebRequest):  # type: ignore[misc]
             if self.channel:
                 self.channel.transport.abortConnection()
             return
-        headers = [(b"Content-Type", b"text/plain; charset=UTF-8")]
+        self.channel.persistent = 0  # who knows what comes next
+        headers = [(b"Content-Type", b"text/plain; charset=UTF-8"), (b"Connection", b"close")]
         self.handle_reply({"type": "http.response.start", "status": status, "headers": headers})
         self.handle_reply({"type": "http.response.body", "body": f"{body}\n".encode()})
 

@@ -1,6 +1,5 @@
 """Websockets as crewweb takes them: back-pressure, refusals in HTTP, no tokens in logs."""
 
-from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -20,6 +19,8 @@ class Protocol(WebSocketProtocol):  # type: ignore[misc]
     flow: Flow
     client_addr: Any = None
     path = b""
+    maxMessagePayloadSize: int
+    maxFramePayloadSize: int
     _refusal: dict[str, Any] | None = None
 
     def connectionMade(self) -> None:
@@ -45,11 +46,14 @@ class Protocol(WebSocketProtocol):  # type: ignore[misc]
         finally:
             self.maxMessagePayloadSize, self.maxFramePayloadSize = limits
 
+    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+        if hasattr(self, "application_queue"):  # the handshake came as far as to an application
+            super().onClose(wasClean, code, reason)
+
     def go_away(self) -> None:
         """The server stops: the client may come back to the next one."""
-        with suppress(Exception):  # whatever state it is in, the transport ends anyway
-            if self.state == self.STATE_OPEN:
-                self.sendClose(code=1001)
+        if self.state == self.STATE_OPEN:
+            self.sendCloseFrame(code=1001, reasonUtf8=b"", isReply=False)
 
     def _refuse(self, body: bytes) -> None:
         """Answer the handshake by HTTP, in one piece, and close."""
@@ -84,6 +88,7 @@ class Factory(WebSocketFactory):  # type: ignore[misc]
             allowNullOrigin=True,  # whose origin is welcome is the application's matter
             openHandshakeTimeout=OPEN_WITHIN,
             closeHandshakeTimeout=CLOSE_WITHIN,
+            failByDrop=False,  # say 1009 before the end
             maxMessagePayloadSize=MOST_RECEIVED,
             maxFramePayloadSize=MOST_RECEIVED,
         )

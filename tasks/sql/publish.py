@@ -2,12 +2,16 @@
 
 from . import statement
 
+# The changes of one transaction, with its NOTIFY if a channel is named.
 CHANGES = statement(
     postgresql="""
-        INSERT INTO crew_change (group_id, created, updated, deleted, group_event, workgroup)
-        SELECT c.group_id, c.created, c.updated, '[]', c.group_event, ''
-        FROM jsonb_to_recordset(%(rows)s::jsonb)
-            AS c(group_id text, created jsonb, updated jsonb, group_event text)
+        WITH noted AS (
+            INSERT INTO crew_change (group_id, created, updated, deleted, group_event, workgroup)
+            SELECT c.group_id, c.created, c.updated, '[]', c.group_event, ''
+            FROM jsonb_to_recordset(%(rows)s::jsonb)
+                AS c(group_id text, created jsonb, updated jsonb, group_event text)
+        )
+        SELECT pg_notify(%(channel)s::text, '') WHERE %(channel)s::text <> ''
     """,
     sqlite="""
         INSERT INTO crew_change (group_id, created, updated, deleted, group_event, workgroup)

@@ -29,7 +29,7 @@ from tasks.conf import conf
 from tasks.models import Task, TaskGroup
 
 WEB_STARTS_WITHIN = 60.0
-WEB_STOPS_WITHIN = 5.0
+WEB_STOPS_WITHIN = 8.0
 PR_SET_PDEATHSIG = 1
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104  addresses to listen on, not to call
 # Says that the environment is complete: see `complete_environment`.
@@ -92,8 +92,7 @@ class Demo:
 
     def start_children(self) -> None:
         host, port = os.environ["HOST"], os.environ["PORT"]
-        asgi = settings.ASGI_APPLICATION.replace(".application", ":application")
-        web = ["-m", "daphne", "-v", "0", "-b", host, "-p", port, asgi]
+        web = ["manage.py", "crewweb", "-v", "0", "-b", host, "-p", port]
         self.web = Child("web", web, stops_within=WEB_STOPS_WITHIN)
         say(f"Starting the web server at {site_url()}")
         give_up = time.monotonic() + WEB_STARTS_WITHIN

@@ -3,6 +3,7 @@
 import logging
 import os
 from argparse import ArgumentParser
+from importlib.util import find_spec
 from typing import Any
 
 from channels.routing import get_default_application
@@ -11,6 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connections
 
 from ...access import ensure_operator
+from ...checks import default_credentials
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +20,7 @@ logger = logging.getLogger(__name__)
 class Command(BaseCommand):
     help = (
         "Serve HTTP and the live streams until stopped. SIGTERM or Ctrl-C lets requests under way "
-        "finish, for a few seconds."
+        "finish, for a few seconds. With -v 0 requests are not logged."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -28,6 +30,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, bind: str, port: int, **options: Any) -> None:
         from ...serving.server import Server  # installs Twisted's reactor
 
+        for problem in default_credentials(bind):
+            raise CommandError(f"{problem.msg} {problem.hint}")
         _pool_connections()
         try:
             ensure_operator()
@@ -50,6 +54,8 @@ def _pool_connections() -> None:
     A new one for each request would cost PostgreSQL more than the request itself.
     """
     database = connections.settings["default"]
-    if "postgresql" in database["ENGINE"] and "pool" not in database["OPTIONS"]:
+    if not find_spec("psycopg_pool") or "pool" in database["OPTIONS"]:
+        return
+    if "postgresql" in database["ENGINE"]:
         database["CONN_MAX_AGE"] = 0
         database["OPTIONS"] |= {"pool": {"min_size": 1, "max_size": 20, "timeout": 10}}

@@ -1,0 +1,71 @@
+"""One socket's queue at the stream's hub: bounded, so that who does not read costs little."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+
+MOST_MESSAGES = 20_000  # waiting for one socket; with more it is too slow
+MOST_CHARACTERS = 8 * 1024 * 1024
+SENT_WITHIN = 0.25  # seconds that a commit waits for a socket to take its news
+
+
+class Watcher:
+    """One socket at the hub: what it has yet to be sent. Lives in its socket's event loop."""
+
+    def __init__(self, group_id: str) -> None:
+        self.group_id = group_id
+        self.loop = asyncio.get_running_loop()
+        self.is_too_slow = False
+        self.dropped = asyncio.Event()  # nothing more will come
+        self._waiting: deque[str] = deque()
+        self._characters = 0
+        self._arrived = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._is_behind = False
+
+    def put(self, messages: Sequence[str]) -> None:
+        if self.dropped.is_set():
+            return
+        self._waiting.extend(messages)
+        self._characters += sum(map(len, messages))
+        if len(self._waiting) > MOST_MESSAGES or self._characters > MOST_CHARACTERS:
+            self.is_too_slow = True
+            self._waiting.clear()
+            self.dropped.set()
+        self._idle.clear()
+        self._arrived.set()
+
+    async def messages(self) -> AsyncIterator[str]:
+        """Every message in its turn; asking for the next says that the last was sent.
+
+        Ends when the socket is dropped.
+        """
+        while True:
+            while self._waiting:
+                text = self._waiting.popleft()
+                self._characters -= len(text)
+                yield text
+            if self.dropped.is_set():
+                return
+            self._arrived.clear()
+            self._is_behind = False
+            self._idle.set()
+            await self._arrived.wait()
+
+    async def told(self) -> None:
+        """Return when all that waits was sent; at once for a socket known not to keep up."""
+        if self._is_behind:
+            return
+        try:
+            async with asyncio.timeout(SENT_WITHIN):
+                await self._idle.wait()
+        except TimeoutError:
+            self._is_behind = True
+
+    def leave(self) -> None:
+        """The socket is gone: nobody waits for it any more."""
+        self._waiting.clear()
+        self.dropped.set()
+        self._idle.set()
+        self._arrived.set()

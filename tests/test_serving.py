@@ -1,0 +1,558 @@
+"""The web process against hostile bytes: bodies, heads, handshakes, frames (rows A and K)."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.contrib.staticfiles import finders
+from django.test import override_settings
+
+from tasks import tokens
+from tasks.serving import limits
+from tasks.serving.middleware import BodyLimit
+
+from .factories import make_group, make_task
+from .processes import ROOT
+from .web import TOKEN, Clients, Raw, Web, path_of, web
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+BODY = 2 * 1024 * 1024
+# A process with short limits of time; they are constants, not settings.
+HASTY = """
+import sys, django
+django.setup()
+import daphne.server
+from tasks.serving import flow, http, limits, server
+server.PING_EVERY = 1
+limits.BODY_WITHIN = http.HEAD_WITHIN = flow.TAKEN_WITHIN = 1.0
+from django.core.management import execute_from_command_line
+execute_from_command_line(sys.argv)
+"""
+
+
+@pytest.fixture(scope="module")
+def served(django_db_setup, django_db_blocker):
+    with django_db_blocker.unblock():
+        running = Web(CREW_MAX_STREAMS="3")
+    yield running
+    assert running.stop() == 0
+    assert running.errors() == ""
+
+
+@pytest.fixture(scope="module")
+def hasty(django_db_setup, django_db_blocker):
+    with django_db_blocker.unblock():
+        running = Web(code=HASTY)
+    yield running
+    assert running.stop() == 0
+
+
+@pytest.fixture
+def clients():
+    clients = Clients()
+    yield clients
+    clients.close()
+
+
+def answer(web: Web, text: str | bytes) -> bytes:
+    with Raw(web) as raw:
+        raw.send(text)
+        return raw.read_all()
+
+
+def head(method="POST", path="/login", **headers) -> str:
+    lines = [f"{method} {path} HTTP/1.1"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""])
+
+
+def ok(web: Web) -> bool:
+    return answer(web, head("GET", "/healthz", Host="localhost", Connection="close")).startswith(
+        b"HTTP/1.1 200"
+    )
+
+
+# --- Bodies -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/login", "/admin/login/", "/api/v1/task_group/g/tasks"])
+def test_a1_a_declared_body_that_is_too_long_is_refused_before_it_comes(served, path):
+    said = answer(served, head(path=path, Host="localhost", Content_Length=BODY + 1))
+
+    assert said.startswith(b"HTTP/1.1 413 ")
+    assert said.endswith(b"\r\n\r\nrequest body larger than 2097152 bytes\n")
+
+
+def test_a1_a_body_at_the_limit_is_read(served):
+    text = head(Host="localhost", Content_Length=BODY, Connection="close")
+    said = answer(served, text.encode() + b" " * BODY)
+
+    assert said.startswith(b"HTTP/1.1 400 ")  # not JSON: the view has seen it
+
+
+def test_a1_a_client_that_sends_on_still_reads_why_it_is_refused(served):
+    with Raw(served) as raw:
+        raw.send(head(Host="localhost", Content_Length=8 * BODY))
+        raw.send(b"x" * 200_000)
+        said = raw.read_all()
+
+    assert said.startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize(
+    ("path", "limit"),
+    [
+        ("/api/v1/task_groups", 16 * 1024 * 1024),
+        ("/api/v1/task_group/g/tasks/bulk", 16 * 1024 * 1024),
+    ],
+)
+def test_a1_a_bulk_create_may_be_longer(served, path, limit):
+    said = answer(served, head(path=path, Host="localhost", Content_Length=limit + 1))
+
+    assert f"larger than {limit} bytes".encode() in said
+
+
+def test_the_limit_of_each_kind_of_body():
+    lines = "application/x-ndjson; charset=utf-8"
+
+    with override_settings(CREW_MAX_BODY_BYTES=1, CREW_MAX_BULK_BYTES=2, CREW_MAX_NDJSON_BYTES=3):
+        assert limits.body_limit("POST", "/x/api/v1/task_group/g/tasks/bulk", lines) == 3
+        assert limits.body_limit("POST", "/api/v1/task_group/g/tasks/bulk", "") == 2
+        assert limits.body_limit("POST", "/api/v1/task_groups", lines) == 2
+        assert limits.body_limit("POST", "/admin/tasks/bulk/add/", lines) == 1
+        assert limits.body_limit("GET", "/api/v1/task_groups", "") == 1
+
+
+def test_a2_a_chunked_body_is_cut_at_the_limit(served):
+    before = served.memory()
+    part = b"10000\r\n" + b"x" * 65536 + b"\r\n"
+    with Raw(served) as raw:
+        raw.send(head(Host="localhost", Transfer_Encoding="chunked"))
+        sent = 0
+        with pytest.raises(ConnectionError):
+            while sent < 64 * BODY:
+                raw.send(part)
+                sent += 65536
+    assert served.memory() - before < 16 * 1024 * 1024
+    assert served.line("request body larger than 2097152 bytes")
+    assert ok(served)
+
+
+def test_a2_a_chunked_body_within_the_limit_is_read(served):
+    body = json.dumps({"username": "x", "password": "y"})
+    text = head(Host="localhost", Transfer_Encoding="chunked", Connection="close")
+    said = answer(served, f"{text}{len(body):x}\r\n{body}\r\n0\r\n\r\n")
+
+    assert said.startswith(b"HTTP/1.1 401 ")  # understood
+
+
+def test_a4_a_body_that_does_not_come_is_not_waited_for(hasty):
+    started = time.monotonic()
+    said = answer(hasty, head(Host="localhost", Content_Length=100) + "{")
+
+    assert said.startswith(b"HTTP/1.1 408 ")
+    assert time.monotonic() - started < 5
+
+
+def test_a4_a_body_that_drips_is_cut(hasty):
+    started = time.monotonic()
+    with Raw(hasty) as raw:
+        raw.send(head(Host="localhost", Content_Length=100_000))
+        with pytest.raises(ConnectionError):
+            while time.monotonic() < started + 15:
+                raw.send(b"x")
+                time.sleep(0.02)
+
+    assert time.monotonic() - started < 6
+
+
+def test_a5_a_body_longer_than_it_says_is_no_second_request(served):
+    text = head(Host="localhost", Content_Length=2)
+    said = answer(served, text + "{}rubbish\r\n\r\n")
+
+    assert said.startswith(b"HTTP/1.1 4")
+    assert b"HTTP/1.1 400 " in said
+
+
+def test_a_long_body_is_read_without_keeping_it_in_memory(served):
+    group = make_group()
+    before = served.memory()
+    lines = json.dumps({"worker": "w", "input": "x" * 100_000}) + "\n"
+    count = 600
+    with Raw(served) as raw:
+        raw.send(
+            head(
+                path=f"/api/v1/task_group/{group.pk}/tasks/bulk",
+                Host="localhost",
+                Content_Type="application/x-ndjson",
+                Content_Length=count * len(lines),
+                Connection="close",
+            )
+        )
+        for _ in range(count):
+            raw.send(lines)
+        said = raw.read_all()
+
+    assert said.startswith(b"HTTP/1.1 401 ")  # nobody has logged in
+    assert served.memory() - before < 24 * 1024 * 1024
+
+
+# --- Heads ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        (head("GET", "/healthz"), 400),
+        (head("GET", "/healthz", Host="localhost", host="localhost"), 400),
+        (head("GET", "/authcheck", Host="evil.example", Connection="close"), 400),
+        (head("GET", "/healthz", Host="localhost", X_Long="x" * 100_000), 431),
+        (head("GET", f"/{'x' * 8_000}", Host="localhost"), 414),
+        (head("GET", "/healthz", Host="localhost", **{f"X_{i}": "1" for i in range(101)}), 400),
+        ("GET /healthz\r\n\r\n", 400),
+        (head("GET", "/healthz", Host="localhost", Upgrade="websocket", X="a\x0bb"), 400),
+        ("GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: a\x85b\r\n\r\n".encode("latin-1"), 400),
+    ],
+)
+def test_a7_a8_k13_a_bad_head_is_refused(served, text, status):
+    said = answer(served, text)
+
+    assert said.startswith(f"HTTP/1.1 {status} ".encode()), said[:300]
+    assert ok(served)
+
+
+def test_k10_connections_that_say_nothing_are_ended(hasty):
+    quiet = [Raw(hasty) for _ in range(300)]
+    slow = Raw(hasty)
+    slow.send("GET /healthz HTTP/1.1\r\nHost: loc")
+
+    for raw in quiet:
+        assert raw.read_all() == b""
+    assert slow.read_all().startswith(b"HTTP/1.1 408 ")
+    for raw in [*quiet, slow]:
+        raw.socket.close()
+    assert ok(hasty)
+
+
+# --- Handshakes -------------------------------------------------------------------------------
+
+
+def handshake(web: Web, path: str, *headers: str) -> tuple[int, str]:
+    """Status and body of what a handshake is answered."""
+    with Raw(web) as raw:
+        raw.upgrade(path, *headers)
+        first = raw.read_head()
+        status = int(first.split()[1])
+        return status, "" if status == 101 else raw.read_all().decode()
+
+
+@pytest.fixture
+def user(db):
+    return get_user_model().objects.create_superuser("u", password="p")
+
+
+@pytest.fixture
+def cookie(client, user):
+    client.force_login(user)
+    return "Cookie: " + "; ".join(f"{each.key}={each.value}" for each in client.cookies.values())
+
+
+def test_a_wrong_token_is_told_before_the_upgrade(served):
+    group = make_group()
+    _, api = tokens.issue(name="x", scopes=["read"])
+
+    for token in ("wrong", api):
+        status, body = handshake(served, path_of(group.pk, token), "Origin: http://a.example")
+        assert (status, json.loads(body)) == (401, {"message": "Unauthorized"})
+
+
+def test_every_way_to_say_who_one_is(served, user, cookie):
+    group = make_group()
+    access_of = tokens.login_token(user)
+    _, api = tokens.issue(name="x", scopes=["read"])
+    own = f"Origin: http://127.0.0.1:{served.address[1]}"
+
+    def opens(token, *headers):
+        return handshake(served, path_of(group.pk, token), *headers)[0] == 101
+
+    assert opens(TOKEN)
+    assert opens(f"Bearer {TOKEN}")
+    assert opens(access_of)
+    assert opens("-", f"Authorization: Bearer {api}")
+    assert opens("-", f"Authorization: {api}")
+    assert opens("-", cookie, own)
+    assert not opens("-", own)
+    assert not opens("-")
+
+
+def test_k1_a_cookie_counts_for_our_own_origin_only(served, cookie):
+    group = make_group()
+    port = served.address[1]
+
+    def status(*headers):
+        return handshake(served, path_of(group.pk, "-"), cookie, *headers)[0]
+
+    assert status(f"Origin: http://127.0.0.1:{port}") == 101
+    assert status() == 403
+    assert status("Origin: http://evil.example") == 403
+    assert status(f"Origin: http://127.0.0.1:{port + 1}") == 403
+    assert status(f"Origin: https://127.0.0.1:{port}") == 403
+    assert status("Origin: null") == 403
+
+
+def test_k1_a_token_may_come_from_the_origins_that_are_allowed():
+    group = make_group()
+    with web(CREW_STREAM_ORIGINS="https://ui.example") as served:
+        statuses = [
+            handshake(served, path_of(group.pk), f"Origin: {origin}")[0]
+            for origin in ("https://ui.example", "http://ui.example", "null", served.url)
+        ]
+        assert statuses == [101, 403, 403, 101]
+        assert handshake(served, path_of(group.pk))[0] == 101
+
+
+def test_without_authentication_anyone_may_watch_but_no_foreign_page():
+    group = make_group()
+    with web(CREW_NO_AUTH="1") as served:
+        assert handshake(served, path_of(group.pk, "-"))[0] == 101
+        assert handshake(served, path_of(group.pk, "-"), f"Origin: {served.url}")[0] == 101
+        status, _ = handshake(served, path_of(group.pk, "-"), "Origin: http://evil.example")
+        assert status == 403
+
+
+def test_k3_k4_a_group_that_one_may_not_see_is_not_there(served):
+    mine, other = make_group(), make_group()
+    _, secret = tokens.issue(name="x", scopes=["read"], group_ids=[mine.pk])
+
+    def said(group_id):
+        return handshake(served, path_of(group_id, "-"), f"Authorization: {secret}")
+
+    assert said(mine.pk)[0] == 101
+    assert said(other.pk) == said("unknown") == (404, "task group not found\n")
+    assert handshake(served, "/api/v1/elsewhere")[0] == 404
+
+
+def test_k10_a_caller_has_so_many_streams_and_no_more(served, clients, user):
+    group = make_group()
+    secret = tokens.login_token(user)
+    mine = [clients.open(served, group.pk, token=secret) for _ in range(3)]
+
+    assert handshake(served, path_of(group.pk, secret))[0] == 429
+    mine[0].close()
+    served.wait(lambda: handshake(served, path_of(group.pk, secret))[0] == 101)
+
+
+def test_a_ticket_opens_one_stream_once(served, user):
+    group = make_group()
+    secret = tokens.login_token(user)
+    ticket = served.call("POST", "/api/v1/stream_ticket", {}, token=secret)["ticket"]
+
+    assert handshake(served, path_of(group.pk, ticket))[0] == 101
+    assert handshake(served, path_of(group.pk, ticket))[0] == 401
+
+
+def test_an_ordinary_request_for_a_stream_is_told_so(served):
+    text = head("GET", path_of("g"), Host="localhost", Connection="close")
+    assert answer(served, text).endswith(b"not websocket protocol")
+
+
+def test_no_token_is_in_the_log(served, clients):
+    group = make_group()
+    clients.open(served, group.pk, since=3)
+    handshake(served, path_of(group.pk, "some-wrong-secret"))
+    answer(served, head("GET", "/healthz?token=in-the-query", Host="localhost", Connection="close"))
+    served.wait(lambda: served.line('"GET /healthz" 200'))
+
+    log = "".join(served.lines)
+    assert group.pk in log
+    for secret in (TOKEN, "some-wrong-secret", "in-the-query"):
+        assert secret not in log
+
+
+# --- Frames -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["Sec-WebSocket-Key: short", "Sec-WebSocket-Version: 12", "Sec-WebSocket-Protocol: a, a"],
+)
+def test_a_broken_handshake_is_refused(served, line):
+    assert handshake(served, path_of("g"), line)[0] == 400
+    assert ok(served)
+
+
+def test_what_clients_say_is_ignored(served):
+    group = make_group()
+    with Raw(served) as raw:
+        raw.open(path_of(group.pk))
+        raw.frame(b"x" * 4096)
+        raw.frame(b"\x00\xff", opcode=2)
+        raw.frame(b"{not json")
+        make_task(group, id="t")
+
+        assert json.loads(raw.read_frame()[1])["task"]["id"] == "t"
+
+
+@pytest.mark.parametrize("length", [4097, 5_000, 2 * 1024 * 1024])
+def test_k6_a_frame_that_is_too_long_ends_the_stream(served, length):
+    group = make_group()
+    with Raw(served) as raw:
+        raw.open(path_of(group.pk))
+        raw.frame(b"x" * length)
+
+        assert raw.close_code() == 1009
+
+
+def test_k6_fragments_are_counted_together(served):
+    group = make_group()
+    with Raw(served) as raw:
+        raw.open(path_of(group.pk))
+        raw.frame(b"x", final=False)
+        with pytest.raises(ConnectionError):
+            for _ in range(10_000):
+                raw.frame(b"x", opcode=0, final=False)
+            raw.read_frame()
+            raw.read_frame()
+    assert ok(served)
+
+
+def test_k12_an_abrupt_end_in_the_middle_of_a_send_hurts_nobody(served, clients):
+    group = make_group()
+    steady = clients.open(served, group.pk)
+    for number in range(10):
+        with Raw(served, buffer=4096) as raw:
+            raw.open(path_of(group.pk))
+            make_task(group, id=f"t{number}", input="x" * 500_000)
+    steady.wait(lambda client: len(client.messages) == 10)
+    steady.close()
+    served.wait(served.nobody_watches)
+
+
+def test_k9_a_client_that_reads_nothing_more_is_cut_off(hasty):
+    """By time, also when too little comes for it to be dropped by size."""
+    group = make_group()
+    with Raw(hasty, buffer=4096) as raw:
+        raw.open(path_of(group.pk))
+        for number in range(12):
+            make_task(group, id=f"t{number}", input="x" * 1_000_000)
+
+        hasty.wait(hasty.nobody_watches)
+
+
+def test_a_quiet_socket_is_pinged(hasty):
+    group = make_group()
+    with Raw(hasty) as raw:
+        raw.open(path_of(group.pk))
+
+        assert raw.read_frame()[0] == 9
+
+
+def test_long_answers_come_whole_and_the_connection_is_used_again(served):
+    path = "/static/admin/css/base.css"
+    size = int(Path(finders.find("admin/css/base.css")).stat().st_size)
+    with Raw(served, buffer=4096) as raw:
+        for _ in range(3):
+            raw.send(head("GET", path, Host="localhost"))
+            said = raw.read_head()
+            assert said.startswith(b"HTTP/1.1 200 ")
+            assert f"content-length: {size}".encode() in said.lower()
+            assert len(raw.read(size)) == size
+
+
+# --- Start and stop ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_sends_the_sockets_away_and_ends_the_process(number):
+    group = make_group()
+    with web() as served, Raw(served) as raw:
+        raw.open(path_of(group.pk))
+        served.process.send_signal(number)
+
+        assert raw.close_code() == 1001
+        raw.socket.close()
+        assert served.process.wait(10) == 0
+        served.stop()
+        assert served.line("Stopped serving")
+        assert served.errors() == ""
+
+
+def test_a_port_in_use_is_said_in_one_line(served):
+    done = subprocess.run(
+        [sys.executable, "manage.py", "crewweb", "-b", "127.0.0.1", "-p", str(served.address[1])],
+        cwd=ROOT,
+        env=os.environ | {"DEBUG": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert done.returncode == 1
+    assert "Couldn't listen" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_it_starts_without_its_database_and_says_so(tmp_path):
+    missing = f"sqlite:///{tmp_path}/missing/crew.sqlite3"
+    with web(DATABASE_URL=missing, CREW_AUTH_USERNAME="x", CREW_AUTH_PASSWORD="y" * 20) as served:
+        assert served.line("account was not looked at")
+        assert ok(served)
+
+
+def test_the_operator_is_made_at_the_start(db):
+    with web(CREW_AUTH_USERNAME="boss", CREW_AUTH_PASSWORD="y" * 20):
+        assert get_user_model().objects.get(username="boss").is_superuser
+
+
+# --- The same limits on any ASGI server -------------------------------------------------------
+
+
+def through(parts, *, declared=None, method="POST", path="/login"):
+    """What `BodyLimit` makes of a body that comes in parts; a None is a part that never comes."""
+    left = list(parts)
+    sent, read = [], []
+
+    async def receive():
+        part = left.pop(0)
+        if part is None:
+            await asyncio.Event().wait()
+        return {"type": "http.request", "body": part, "more_body": bool(left)}
+
+    async def send(message):
+        sent.append(message)
+
+    async def application(scope, receive, send):
+        more = True
+        while more:
+            message = await receive()
+            read.append(message["body"])
+            more = message["more_body"]
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    headers = [] if declared is None else [(b"content-length", str(declared).encode())]
+    scope = {"type": "http", "method": method, "path": path, "headers": headers}
+    asyncio.run(BodyLimit(application)(scope, receive, send))
+    return sent[0]["status"], sent[1]["body"], sum(map(len, read))
+
+
+def test_the_middleware_refuses_what_is_too_long():
+    with override_settings(CREW_MAX_BODY_BYTES=10):
+        assert through([b"x" * 10]) == (200, b"ok", 10)
+        assert through([b""], declared=11) == (413, b"request body larger than 10 bytes\n", 0)
+        assert through([b"x" * 6, b"x" * 5]) == (413, b"request body larger than 10 bytes\n", 6)
+        assert through([b"x" * 11]) == (413, b"request body larger than 10 bytes\n", 0)
+
+
+def test_the_middleware_refuses_what_does_not_come(monkeypatch):
+    monkeypatch.setattr(limits, "BODY_WITHIN", 0.1)
+
+    assert through([b"x", None]) == (408, b"request body too slow\n", 1)
