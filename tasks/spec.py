@@ -1,9 +1,10 @@
 """A task as somebody asks for it: one reader for API, import files and workers' answers. Pure."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from .errors import InvalidInputError
@@ -53,49 +54,17 @@ def read_task(raw: object, *, max_input: int) -> TaskSpec:
 
     Raises InvalidInputError naming the field.
     """
-    fields = _object(raw)
-    return TaskSpec(
-        id=read_id(fields.get("id")),
-        name=read_text(fields.get("name"), "name"),
-        worker=read_worker(fields.get("worker")),
-        workgroup=read_label(fields.get("workgroup"), "workgroup"),
-        key=read_label(fields.get("key"), "key"),
-        remaining_attempts=read_attempts(fields.get("remainingAttempts")),
-        is_paused=read_bool(fields.get("isPaused"), "isPaused"),
-        is_complete=read_bool(fields.get("isComplete"), "isComplete"),
-        is_seed=read_bool(fields.get("isSeed"), "isSeed"),
-        run_after=read_time(fields.get("runAfter"), "runAfter"),
-        error_delay_in_seconds=read_error_delay(fields.get("errorDelayInSeconds")),
-        priority=read_int(fields.get("priority"), "priority", default=0, low=-10, high=10),
-        input_json=read_json(fields.get("input"), "input", limit=max_input),
-        output_json=read_json(fields.get("output"), "output", limit=max_input),
-        errors=read_errors(fields.get("errors")),
-        parent_ids=read_parent_ids(fields.get("parentIds")),
-        created_at=read_time(fields.get("createdAt"), "createdAt"),
-    )
+    return TaskSpec(**_given(_object(raw), _TASK, max_input))
 
 
 def read_child(raw: object, *, max_input: int) -> TaskSpec:
     """Read a child of an answer: fewer fields, and a worker is a must (contract 2.3)."""
-    fields = _object(raw)
-    worker = read_worker(fields.get("worker"))
-    if not worker:
+    given = _given(_object(raw), _CHILD, max_input)
+    if not given.get("worker"):
         raise InvalidInputError("worker is missing")
-    return TaskSpec(
-        id=read_id(fields.get("id")),
-        name=read_text(fields.get("name"), "name"),
-        worker=worker,
-        workgroup=read_label(fields.get("workgroup"), "workgroup"),
-        key=read_label(fields.get("key"), "key"),
-        # The old system reads 0 as "not given" here; a child without attempts would never run.
-        remaining_attempts=read_attempts(fields.get("remainingAttempts")) or DEFAULT_ATTEMPTS,
-        is_paused=read_bool(fields.get("isPaused"), "isPaused"),
-        run_after=read_time(fields.get("runAfter"), "runAfter"),
-        error_delay_in_seconds=read_error_delay(fields.get("errorDelayInSeconds")),
-        priority=read_int(fields.get("priority"), "priority", default=0, low=-10, high=10),
-        input_json=read_json(fields.get("input"), "input", limit=max_input),
-        parent_ids=read_parent_ids(fields.get("parentIds")),
-    )
+    # The old system reads 0 as "not given" here; a child without attempts would never run.
+    given["remaining_attempts"] = given.get("remaining_attempts") or DEFAULT_ATTEMPTS
+    return TaskSpec(**given)
 
 
 def read_id(value: object) -> str:
@@ -127,6 +96,10 @@ def read_error_delay(value: object) -> int:
     return read_int(
         value, "errorDelayInSeconds", default=DEFAULT_ERROR_DELAY, low=0, high=MAX_ERROR_DELAY
     )
+
+
+def read_priority(value: object) -> int:
+    return read_int(value, "priority", default=0, low=-10, high=10)
 
 
 def read_int(value: object, field: str, *, default: int, low: int, high: int) -> int:
@@ -191,6 +164,18 @@ def read_parent_ids(value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_strings(value, "parentIds")))
 
 
+def _given(fields: Mapping[str, Any], readers: "Readers", max_input: int) -> dict[str, Any]:
+    """The fields that are there and not null, read: bulk creates wait for this loop."""
+    given: dict[str, Any] = {}
+    for word, value in fields.items():
+        if value is not None and word in readers:
+            name, read = readers[word]
+            given[name] = read_json(value, word, limit=max_input) if read is None else read(value)
+    if "id" not in given:
+        given["id"] = new_id()
+    return given
+
+
 def _object(raw: object) -> Mapping[str, Any]:
     if not isinstance(raw, dict):
         raise InvalidInputError(f"a task must be an object, not {_shown(raw)}")
@@ -231,3 +216,29 @@ def _rule(check: Any, value: object, *args: str) -> str:
 def _shown(value: object) -> str:
     shown = repr(value)
     return shown if len(shown) <= 60 else f"{shown[:57]}..."
+
+
+# The wire's word, the field of a `TaskSpec` and how a value is read; None is for a payload.
+Readers = dict[str, tuple[str, Callable[[Any], Any] | None]]
+
+_CHILD: Readers = {
+    "id": ("id", read_id),
+    "name": ("name", partial(read_text, field="name")),
+    "worker": ("worker", read_worker),
+    "workgroup": ("workgroup", partial(read_label, field="workgroup")),
+    "key": ("key", partial(read_label, field="key")),
+    "remainingAttempts": ("remaining_attempts", read_attempts),
+    "isPaused": ("is_paused", partial(read_bool, field="isPaused")),
+    "runAfter": ("run_after", partial(read_time, field="runAfter")),
+    "errorDelayInSeconds": ("error_delay_in_seconds", read_error_delay),
+    "priority": ("priority", read_priority),
+    "input": ("input_json", None),
+    "parentIds": ("parent_ids", read_parent_ids),
+}
+_TASK: Readers = _CHILD | {
+    "isComplete": ("is_complete", partial(read_bool, field="isComplete")),
+    "isSeed": ("is_seed", partial(read_bool, field="isSeed")),
+    "output": ("output_json", None),
+    "errors": ("errors", read_errors),
+    "createdAt": ("created_at", partial(read_time, field="createdAt")),
+}

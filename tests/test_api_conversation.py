@@ -4,8 +4,10 @@ import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.contrib.auth.models import User
 from django.utils import timezone
 
+from tasks.conf import DEFAULTS
 from tasks.models import Task, TaskGroup
 
 from .api_client import GROUP, GROUPS, JSON, TASK, TASKS, TEXT, Api, AtRoot, UnderPrefix
@@ -197,6 +199,53 @@ def test_a_body_that_is_not_what_it_should_be(api, body, words):
 
 def test_get_of_the_stream_without_an_upgrade(api):
     is_text(api.get(f"{GROUP}/stream/-"), 400, "not websocket protocol")
+
+
+# --- 1.2 With auth ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def operator(settings):
+    settings.CREW_AUTHENTICATION = DEFAULTS["CREW_AUTHENTICATION"]
+    User.objects.create_superuser("admin", password="crew")
+
+
+def test_post_login_gives_the_token_that_all_routes_take(api, operator):
+    said = is_json(api.post("/login", {"username": "admin", "password": "crew"}))
+
+    assert list(said) == ["token"]
+    for header in (f"Bearer {said['token']}", said["token"]):
+        is_text(api.get("/authcheck", Authorization=header), 200, "Authenticated!")
+        is_json(api.get(GROUPS, Authorization=header))
+
+
+@pytest.mark.parametrize(
+    "body", [{"username": "admin", "password": "x"}, {"username": "x", "password": "crew"}, {}]
+)
+def test_post_login_with_wrong_credentials(api, operator, body):
+    is_text(api.post("/login", body), 401, "Invalid Credentials")
+
+
+def test_post_login_with_bad_json(api, operator):
+    said = api.post("/login", b'{"username":')
+
+    assert (said.status, said.type) == (400, TEXT)
+
+
+@pytest.mark.parametrize("header", ["", "Bearer", "Bearer wrong", "bearer {}", "wrong"])
+def test_get_authcheck_with_a_missing_or_wrong_token(api, operator, header):
+    token = is_json(api.post("/login", {"username": "admin", "password": "crew"}))["token"]
+
+    said = api.get("/authcheck", Authorization=header.format(token))
+
+    assert is_json(said, 401) == {"message": "Unauthorized"}
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+def test_auth_is_checked_before_body_and_existence(api, operator, method):
+    said = api.send(method, "/api/v1/task_group/nowhere", b"{")
+
+    assert is_json(said, 401) == {"message": "Unauthorized"}
 
 
 # --- 1.3 Task groups --------------------------------------------------------------------------

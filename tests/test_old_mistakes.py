@@ -5,7 +5,8 @@ import time
 from datetime import timedelta
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from tasks import control, create, settle
@@ -15,6 +16,7 @@ from tasks.models import SchedulerProcess, Task, TaskGroup, Workgroup
 from tasks.scheduler import Scheduler
 from tasks.settle import Returned, Settlement, settle_each
 
+from .api_client import GROUP, GROUPS, TASK, TASKS, TEXT, Api, AtRoot
 from .factories import (
     answer,
     claim_all,
@@ -329,7 +331,7 @@ def test_b28_a_lost_database_loses_no_result(monkeypatch):
     assert row(task)["is_complete"] is True
 
 
-def broken(*_):
+def broken(*_, **__):
     raise OperationalError("the connection was lost")
 
 
@@ -364,3 +366,182 @@ def test_b30_a_lease_lasts_as_long_as_its_scheduler_beats():
     assert swept == 0
     assert claim_ids("s2") == []
     assert row(task)["leased_by"] == "s1"
+
+
+# --- The API's ---
+
+
+@pytest.fixture
+def api(settings):
+    settings.ROOT_URLCONF = AtRoot
+    settings.CREW_AUTHENTICATION = []
+    return Api()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2026-11-24T06:18:00.796654483Z",
+        "2026-11-24T06:18:00Z",
+        "2026-11-24T06:18:00.796+00:00",
+        "2026-11-23T23:18:00.796-07:00",
+        "0001-01-01T00:00:00Z",
+        "",
+        None,
+    ],
+)
+def test_b02_run_after_takes_every_form_of_a_time(api, value):
+    make_task(make_group(id="g"), id="t", run_after=in_an_hour())
+
+    said = api.put(TASK, {"runAfter": value})
+
+    assert said.status == 200
+    assert claim_ids() == ["t"]
+
+
+def test_b02_the_old_uis_form_can_send_back_what_it_got(api):
+    make_task(make_group(id="g"), id="t")
+    got = api.get(TASK).json
+
+    said = api.put(TASK, {name: value for name, value in got.items() if name != "id"})
+
+    assert (said.status, said.json) == (200, got)
+
+
+@pytest.mark.parametrize("path", [GROUP, TASK])
+@pytest.mark.parametrize("verb", ["reset", "retry"])
+def test_b03_attempts_may_come_as_a_string_or_null(api, path, verb):
+    task = make_task(make_group(id="g"), id="t", remaining_attempts=0)
+
+    asked = ["7", None, "many"]
+    said = [api.post(f"{path}/{verb}", {"remainingAttempts": value}).status for value in asked]
+    api.post(f"{path}/{verb}", {"remainingAttempts": "7"})
+
+    assert said == [200, 200, 400]
+    assert row(task)["remaining_attempts"] == 7
+
+
+def test_b04_retry_answers_with_the_task(api):
+    make_task(make_group(id="g"), id="t", remaining_attempts=0)
+
+    said = api.post(f"{TASK}/retry")
+
+    assert (said.json["id"], said.json["remainingAttempts"]) == ("t", 5)
+
+
+@pytest.mark.parametrize("path", [GROUPS, TASKS, GROUP, TASK, f"{GROUP}/progress"])
+def test_b31_a_lost_database_is_no_empty_list(api, path):
+    make_task(make_group(id="g"), id="t")
+
+    with connection.execute_wrapper(broken):
+        said = api.get(path)
+
+    assert (said.status, said.text) == (503, "the database is busy, try again")
+
+
+def test_b31_a_list_takes_a_fixed_number_of_queries(api):
+    counts = []
+    for size in (1, 40):
+        make_group(id=f"g{size}", tasks=[wire(id=f"p{size}")])
+        create.create_tasks(f"g{size}", [wire(parent_ids=[f"p{size}"]) for _ in range(size)])
+        with CaptureQueriesContext(connection) as queries:
+            api.get(f"/api/v1/task_group/g{size}/tasks?pageSize=0")
+            api.get(f"{GROUPS}?pageSize=0&search=x")
+        counts.append(len(queries))
+
+    assert counts[0] == counts[1] <= 6
+
+
+def test_b32_ids_are_no_parts_of_other_keys(api):
+    odd = ["x/children", "g/tasks", "tasks/x/mutex", "../g"]
+
+    for id_ in odd:
+        assert api.post(GROUPS, {"id": id_}).status == 400
+    make_group(id="x", tasks=[wire(id="x")])
+    make_group(id="tasks", tasks=[wire(id="tasks")])
+
+    assert api.get("/api/v1/task_group/tasks/tasks").json["count"] == 1
+    assert api.get("/api/v1/task_group/x/task/x").json["taskGroupId"] == "x"
+    assert api.get("/api/v1/task/x/children").json["count"] == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", GROUPS), ("PUT", GROUP), ("POST", TASKS), ("PUT", TASK)]
+)
+def test_b33_a_null_body_is_a_clients_error(api, method, path):
+    make_task(make_group(id="g"), id="t")
+
+    assert api.send(method, path, b"null").status == 400
+
+
+def test_b33_null_fields_are_survived(api):
+    make_task(make_group(id="g"), id="t")
+    got = api.get(TASK).json
+
+    said = api.put(TASK, dict.fromkeys(got))
+
+    assert said.status == 200
+    assert said.json["name"] == got["name"]
+    assert said.json["runAfter"] is not None
+
+
+@pytest.mark.parametrize("rest", ["", "/task/t"])
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+def test_b34_what_is_not_there_is_404(api, method, rest):
+    said = api.send(method, f"{GROUP}{rest}", {"name": "x"})
+
+    assert (said.status, said.type) == (404, TEXT)
+    assert said.text in ("task group not found", "task not found")
+
+
+@pytest.mark.parametrize(
+    ("method", "rest"),
+    [("GET", ""), ("PUT", ""), ("DELETE", ""), ("POST", "/reset"), ("POST", "/retry")],
+)
+def test_b35_a_task_is_not_reached_through_another_group(api, method, rest):
+    make_group(id="g")
+    task = make_task(make_group(id="its"), id="t")
+    before = row(task)
+
+    said = api.send(method, f"{TASK}{rest}", {"name": "x"})
+
+    assert (said.status, said.text) == (404, "task not found")
+    assert row(task) == before
+
+
+def test_b36_errors_workgroup_key_and_parents_can_be_edited(api):
+    group = make_group(id="g", tasks=[wire(id="p"), wire(id="q")])
+    make_task(group, id="t", parent_ids=["p"], errors=["old"])
+    edit = {"errors": [], "workgroup": "w", "key": "k", "parentIds": ["q", "p"]}
+
+    said = api.put(TASK, edit)
+
+    assert {name: said.json[name] for name in edit} == edit
+    assert sorted(claim_ids()) == ["p", "q"]
+
+
+def test_b41_large_integers_keep_their_digits(api):
+    make_group(id="g")
+
+    api.post(TASKS, b'{"id": "t", "input": 12345678901234567890}')
+
+    assert b'"input":12345678901234567890,' in api.get(TASK).body
+
+
+def test_b42_resetting_a_parent_makes_its_open_children_wait_again(api):
+    group = make_group(id="g", tasks=[wire(id="t"), wire(id="done", parent_ids=["t"])])
+    complete(claim_one())
+    complete(claim_one())
+    make_task(group, id="open", parent_ids=["t"])
+
+    api.post(f"{TASK}/reset")
+
+    # What is complete stays so (contract, part 3); what is not waits for the new output.
+    assert api.get(f"{GROUP}/task/done").json["isComplete"] is True
+    assert claim_ids() == ["t"]
+
+
+def test_b43_no_token_is_told_by_what_was_the_tokens_rule(settings):
+    settings.ROOT_URLCONF = AtRoot
+
+    assert Api("dae4082985ef202439d16f9b25a8823e").get(GROUPS).status == 401

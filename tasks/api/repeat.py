@@ -46,9 +46,9 @@ def once(view: "CrewView", request: Request, work: Callable[[], Any]) -> HttpRes
     asked = f"{request.method} {request.get_full_path()} {body}"
     fingerprint = hashlib.sha256(asked.encode()).hexdigest()
     mine = RepeatableCall.objects.filter(caller=view.access.caller[:80], key=key)
-    mine.filter(at__lt=Now() - KEPT).delete()
     try:
         with transaction.atomic():
+            mine.filter(at__lt=Now() - KEPT).delete()
             call = RepeatableCall.objects.create(
                 caller=view.access.caller[:80], key=key, fingerprint=fingerprint
             )

@@ -1,6 +1,6 @@
 """The routes of tasks (contract 1.4), and ours that look at one task."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.http import HttpResponse, HttpResponseBase
@@ -10,7 +10,7 @@ from .. import control, create, find, wire
 from ..access import OPERATE, READ, WRITE
 from ..conf import conf
 from ..errors import NotFoundError
-from ..models import ParentEdge, Task
+from ..models import Task
 from ..spec import (
     read_attempts,
     read_bool,
@@ -180,35 +180,32 @@ class TaskAttempts(OneTask):
 
 
 class Relatives(OneTask):
-    """The tasks at the other end of a task's edges, oldest first."""
+    """The tasks at the other end of a task's edges."""
 
     needs = {"GET": READ}
     is_v1 = False
     takes = query.PAGING
-    near: str
-    far: str
+    # How the other tasks are bound to this one, and their order.
+    edge: str
+    order: Sequence[str]
 
     def get(self, request: Request, tid: str) -> HttpResponse:
-        row = self.task(tid)
-        edges = ParentEdge.objects.filter(**{self.near: row.pk})
-        count, page = edges.count(), query.page(request, strict=True)
-        at = edges.order_by("position", self.far)[page.start : page.start + page.size]
-        ids = list(at.values_list(self.far, flat=True))
-        found = {task.pk: task for task in Task.objects.filter(pk__in=ids)}
-        shown = wire.tasks([found[id_] for id_ in ids if id_ in found])
-        return json_answer({"count": count, "tasks": shown})
+        at = query.page(request, strict=True)
+        rows = Task.objects.filter(**{self.edge: self.task(tid).pk}).order_by(*self.order)
+        page = list(rows[at.start : at.start + at.size])
+        return json_answer({"count": rows.count(), "tasks": wire.tasks(page)})
 
 
 class Children(Relatives):
-    """The tasks that wait, or waited, for this one."""
+    """The tasks that wait, or waited, for this one, oldest first."""
 
-    near, far = "parent_id", "child_id"
+    edge, order = "parent_edges__parent_id", ("created_at", "id")
 
 
 class Parents(Relatives):
     """The tasks that this one waits, or waited, for, in the order they were named."""
 
-    near, far = "child_id", "parent_id"
+    edge, order = "child_edges__child_id", ("child_edges__position",)
 
 
 def read_changes(sent: dict[str, Any]) -> dict[str, Any]:
