@@ -14,7 +14,7 @@ from .jsonio import dump
 from .limits import Lane
 from .models import SchedulerProcess
 from .sql import claim as sql
-from .sql import on_postgres, run, steer
+from .sql import on_postgres, run, run_steered
 
 LANES_AT_ONCE = 1_000  # lanes looked at in one claim; the next claim goes on behind them
 START = ("", "", -32_768)
@@ -72,7 +72,6 @@ def claim(
     if looked and not looked.due:
         return Claimed(wait=looked.wait, resume_after=looked.following)
     with transaction.atomic():
-        steer()
         looked = looked or _look(slots, resume_after)
         if not looked.due:
             return Claimed(wait=looked.wait, resume_after=looked.following)
@@ -114,7 +113,7 @@ class _Looked:
 
 def _look(slots: int, resume_after: tuple[str, str, int]) -> _Looked:
     worker, workgroup, priority = resume_after
-    rows = run(
+    rows = run_steered(
         sql.LANES,
         {
             "worker": worker,

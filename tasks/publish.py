@@ -46,8 +46,8 @@ def tasks_changed(
         if len(row["updated"]) + len(row["created"]) > TOLD_ONE_BY_ONE:
             rows[group_id] = _nothing(group_id) | {"group_event": "reload"}
     if rows:
-        run(sql.CHANGES, {"rows": dump(list(rows.values()))})
-        _tell(rows)
+        channel = CHANGES if _needs_notify(rows) else ""
+        run(sql.CHANGES, {"rows": dump(list(rows.values())), "channel": channel})
 
 
 def tasks_created(group_id: str, ids: list[str]) -> None:
@@ -102,16 +102,21 @@ class _Told:
 
 def _tell(groups: Iterable[str]) -> None:
     """Let those who tell browsers look when the running transaction has committed."""
+    if _needs_notify(groups):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_notify(%s, '')", [CHANGES])
+
+
+def _needs_notify(groups: Iterable[str]) -> bool:
+    """Have these groups told after the commit; whether the first NOTIFY for it is to be sent."""
     told = next((what for _, what, *_ in connection.run_on_commit if type(what) is _Told), None)
-    if told is None:
-        told = _Told()
-        if connection.vendor == "postgresql" and conf.CREW_NOTIFY:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_notify(%s, '')", [CHANGES])
+    if told:
         told.groups.update(groups)
-        transaction.on_commit(told, robust=True)
-    else:
-        told.groups.update(groups)
+        return False
+    told = _Told()
+    told.groups.update(groups)
+    transaction.on_commit(told, robust=True)
+    return connection.vendor == "postgresql" and bool(conf.CREW_NOTIFY)
 
 
 def _nothing(group_id: str) -> dict[str, Any]:

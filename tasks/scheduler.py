@@ -23,6 +23,7 @@ from .deliver import Delivery, make_deliverer, payload
 from .heart import Heart
 from .names import new_id
 from .settle import Returned, Settlement
+from .sql.prepared import prepared
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,8 @@ POLL = 1.0  # seconds: the truth, where a wake-up is only a hint
 CROWDED_POLL = 0.1  # seconds: due tasks are there, but others have their room or their lock
 PEEK = 0.02  # seconds between two looks at SQLite's data_version
 BATCH = 500  # settlements in one transaction
+GATHER = 0.02  # seconds: the most that an answer waits for others to share its turn
+GATHER_STEP = 0.002  # seconds without another answer that end the waiting
 RETRY_MOST = 5.0  # seconds between two tries while the database is away
 
 
@@ -78,11 +81,8 @@ class Scheduler:
         self._deliverer.start(self._on_answer)
         logger.info("Scheduler %s started with %s slots", self.me, self.slots)
         try:
-            while self._goes_on():
-                wait = self._safe_tick()
-                if self.once and wait and self._is_idle() and not self._failures:
-                    break
-                self._rest(wait)
+            with prepared():
+                self._work()
         finally:
             self._deliverer.stop()
             self._heart.stop(gone=self._is_idle())
@@ -95,6 +95,7 @@ class Scheduler:
 
     def tick(self) -> float:
         """One turn: settle what is answered, claim, deliver. Return the seconds to rest."""
+        self._gather_answers()
         self._settle_answers()
         free = self.slots - len(self._in_flight) - len(self._unsettled)
         if self._stop_at is not None or free <= 0 or not self._heart.is_beating:
@@ -116,6 +117,26 @@ class Scheduler:
         return POLL if claimed.wait is None else min(POLL, claimed.wait + 0.001)
 
     # --- The turn, step by step ---
+
+    def _work(self) -> None:
+        while self._goes_on():
+            wait = self._safe_tick()
+            if self.once and wait and self._is_idle() and not self._failures:
+                break
+            self._rest(wait)
+
+    def _gather_answers(self) -> None:
+        """While answers keep coming, wait for three quarters of what is in flight.
+
+        A turn costs as much for one answer as for a hundred, and takes it from the deliverer.
+        """
+        deadline = time.monotonic() + GATHER
+        seen = 0
+        while seen < len(self._answers) < len(self._in_flight) * 3 // 4:
+            if time.monotonic() > deadline:
+                break
+            seen = len(self._answers)
+            time.sleep(GATHER_STEP)
 
     def _settle_answers(self) -> None:
         while self._answers and len(self._unsettled) < BATCH:

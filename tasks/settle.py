@@ -18,7 +18,7 @@ from .claim import Lease, find_lost
 from .decide import MAX_ERROR, Completed, Delays, Failed, Held
 from .errors import InvalidInputError
 from .jsonio import dump
-from .sql import on_postgres, run, steer
+from .sql import on_postgres, run, run_steered
 from .sql import settle as sql
 
 logger = logging.getLogger(__name__)
@@ -100,13 +100,8 @@ def rescue(*, lease_seconds: float) -> int:
 
 
 def _settle(settlements: Sequence[Settlement]) -> Settled:
-    steer()
-    groups = {
-        id_: bool(paused)
-        for id_, paused in run(
-            sql.GROUPS, {"groups": dump(sorted({s.lease.group_id for s in settlements}))}
-        )
-    }
+    ids = sorted({s.lease.group_id for s in settlements})
+    groups = {id_: bool(paused) for id_, paused in run_steered(sql.GROUPS, {"groups": dump(ids)})}
     keyed = sorted({s.lease.group_id for s in settlements if s.lease.key})
     if keyed:
         run(sql.KEY_LOCKS, {"groups": dump(keyed)})

@@ -440,6 +440,81 @@ def test_a_full_group_refuses_all_children(settings):
     assert "at most 2 tasks" in row(task)["errors"][0]
 
 
+def test_of_many_makers_only_the_one_whose_child_id_is_taken_fails():
+    make_task(id="taken", worker="worker-z", is_paused=True)
+    groups = [make_group(), make_group()]
+    makers = [make_task(groups[n % 2]) for n in range(6)]
+    place = {maker.pk: n for n, maker in enumerate(makers)}
+    Change.objects.all().delete()
+
+    settled = settle(
+        [
+            Settlement(lease, completed(n, children_of(n, third="taken" if n == 3 else "")), 200)
+            for lease in claim_all()
+            for n in [place[lease.task_id]]
+        ]
+    )
+
+    assert settled.live == 6
+    assert [row(maker)["is_complete"] for maker in makers] == [n != 3 for n in range(6)]
+    assert row(makers[3])["errors"] == ["child id 'taken' is in use already"]
+    made = Task.objects.exclude(created_by="")
+    assert {(task.pk, task.created_by, task.group_id) for task in made} == {
+        (f"{name}{n}", makers[n].pk, groups[n % 2].pk) for n in (0, 1, 2, 4, 5) for name in "abc"
+    }
+    assert dict(made.values_list("id", "pending_parents"))["c0"] == 1
+    assert [TaskGroup.objects.get(pk=group.pk).task_count for group in groups] == [12, 9]
+
+
+def children_of(n, third=""):
+    return [
+        {"id": f"a{n}"},
+        {"id": f"b{n}"},
+        {"id": third or f"c{n}", "parentIds": [f"a{n}"]},
+    ]
+
+
+def test_only_the_answers_that_a_full_group_has_no_room_for_fail(settings):
+    group = make_group()
+    makers = [make_task(group) for _ in range(3)]
+    leases = claim_all()
+    settings.CREW_MAX_GROUP_TASKS = 8
+
+    settled = settle_each(
+        [Settlement(lease, completed(1, [{}, {}]), 200) for lease in leases],
+    )
+
+    assert settled.live == 3
+    assert sorted(row(maker)["is_complete"] for maker in makers) == [False, True, True]
+    assert TaskGroup.objects.get().task_count == Task.objects.count() == 7
+
+
+def test_makers_and_their_children_cost_as_many_queries_as_one(django_assert_max_num_queries):
+    groups = [make_group() for _ in range(3)]
+    for n in range(60):
+        make_task(groups[n % 3])
+    leases = claim_all()
+
+    with django_assert_max_num_queries(12):
+        settle([Settlement(lease, completed(1, [{}, {}]), 200) for lease in leases])
+
+    assert Task.objects.count() == 180
+
+
+def test_a_batch_notes_one_change_for_a_group():
+    group = make_group()
+    makers = [make_task(group), make_task(group)]
+    leases = claim_all()
+    Change.objects.all().delete()
+
+    settle([Settlement(lease, completed(1, [{"id": f"of-{lease.task_id}"}])) for lease in leases])
+
+    (change,) = Change.objects.all()
+    assert change.group_id == group.pk
+    assert sorted(change.updated) == sorted(maker.pk for maker in makers)
+    assert sorted(change.created) == sorted(f"of-{maker.pk}" for maker in makers)
+
+
 def test_completion_frees_a_child_only_of_its_last_parent():
     group = make_group()
     first, second = make_task(group), make_task(group)
@@ -496,6 +571,23 @@ def test_a_children_delay_holds_new_and_old_children():
     assert from_now(row(far)["run_after"]) > 8 * 86_400
     assert row(other) == before
     assert claim_ids() == []
+
+
+def test_a_children_delay_is_that_of_the_childs_own_maker():
+    group = make_group()
+    make_task(group, id="slow")
+    make_task(group, id="fast")
+    leases = {lease.task_id: lease for lease in claim_all()}
+
+    settle(
+        [
+            Settlement(leases["slow"], completed(1, [{"id": "later"}], children_delay=600), 200),
+            Settlement(leases["fast"], completed(1, [{"id": "now"}]), 200),
+        ]
+    )
+
+    assert from_now(row(Task(pk="later"))["run_after"]) == pytest.approx(600, abs=10)
+    assert claim_ids() == ["now"]
 
 
 def test_a_children_delay_comes_with_a_failure_too():

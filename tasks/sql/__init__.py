@@ -10,6 +10,8 @@ from typing import Any
 
 from django.db import connection
 
+from . import prepared
+
 # The clock of the database, as an expression; the SQLite form is what Django's Now() writes.
 NOW = {
     "postgresql": "statement_timestamp()",
@@ -56,9 +58,19 @@ def statement(*, postgresql: str, sqlite: str) -> Statement:
 
 def run(what: Statement, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     """Run it on the default database and return every row it gives."""
+    if prepared.is_on():
+        return prepared.run((what.postgresql, params))
     with connection.cursor() as cursor:
         cursor.execute(getattr(what, connection.vendor), params)
         return cursor.fetchall() if cursor.description else []
+
+
+def run_steered(what: Statement, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """`steer` and `run`, in one round trip where that can be."""
+    if prepared.is_on():
+        return prepared.run((_STEER.postgresql, {}), (what.postgresql, params))
+    steer()
+    return run(what, params)
 
 
 def steer() -> None:

@@ -1,0 +1,94 @@
+"""Prepared statements for a thread whose PostgreSQL connection is its own.
+
+To parse and plan our statements costs PostgreSQL more than to run them for a single task.
+"""
+
+import logging
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import OperationalError, connection
+from django.db.utils import Error
+
+logger = logging.getLogger(__name__)
+
+# There is no such prepared statement, or one of that name already: the session is another one
+# than a moment ago, as behind PgBouncer before 1.21.
+LOST = ("26000", "42P05")
+# A migration changed the columns that a plan gives.
+STALE = "0A000"
+
+
+class _Here(threading.local):
+    is_on = False
+
+
+_here = _Here()
+
+
+@contextmanager
+def prepared() -> Iterator[None]:
+    """Prepare what this thread runs, on PostgreSQL, unless its settings speak against it.
+
+    They do with DISABLE_SERVER_SIDE_CURSORS, which Django wants behind a pooler of transactions,
+    and with `prepare_threshold` None in OPTIONS.
+    """
+    settings = connection.settings_dict
+    before = _here.is_on
+    _here.is_on = (
+        connection.vendor == "postgresql"
+        and not settings["DISABLE_SERVER_SIDE_CURSORS"]
+        and settings["OPTIONS"].get("prepare_threshold", 0) is not None
+    )
+    try:
+        yield
+    finally:
+        _here.is_on = before
+
+
+def is_on() -> bool:
+    return _here.is_on
+
+
+def run(*statements: tuple[str, Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+    """Run statements; several, with the transaction's BEGIN, in one round trip.
+
+    Return the rows of the last. A statement that did not stay prepared is an OperationalError:
+    whoever tries again succeeds.
+    """
+    connection.ensure_connection()
+    session = connection.connection
+    session.prepare_threshold = 0
+    try:
+        with connection.wrap_database_errors:
+            if len(statements) == 1:
+                cursor = _execute(session, *statements[0])
+            else:
+                with session.pipeline():
+                    for text, params in statements:
+                        cursor = _execute(session, text, params)
+        with cursor:
+            return cursor.fetchall() if cursor.description else []
+    except Error as error:
+        _refuse_lost(error)
+        raise
+
+
+def _execute(session: Any, text: str, params: Mapping[str, Any]) -> Any:
+    cursor = connection._prepare_cursor(connection.Database.Cursor(session))  # type: ignore[attr-defined]
+    cursor.execute(text, params)
+    return cursor
+
+
+def _refuse_lost(error: Error) -> None:
+    state = getattr(error.__cause__, "sqlstate", None)
+    if state in LOST:
+        _here.is_on = False
+        logger.warning(
+            "Statements do not stay prepared, as behind an old PgBouncer; going on without."
+            " DISABLE_SERVER_SIDE_CURSORS in DATABASES says so from the start"
+        )
+    if state in LOST or state == STALE:
+        raise OperationalError(str(error)) from error

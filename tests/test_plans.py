@@ -1,0 +1,175 @@
+"""What PostgreSQL makes of the hot statements: how it plans them, and that they stay prepared."""
+
+import pytest
+from django.db import OperationalError, connection, transaction
+
+from tasks import create
+from tasks.jsonio import dump
+from tasks.models import Task, TaskGroup
+from tasks.settle import Settlement, settle
+from tasks.sql import claim as claim_sql
+from tasks.sql import create as create_sql
+from tasks.sql import prepared, run, run_steered, steer
+from tasks.sql import settle as settle_sql
+
+from .factories import claim_all, claim_ids, complete, completed, in_threads, make_group, make_task
+
+pytestmark = [pytest.mark.django_db, pytest.mark.postgres]
+
+LANES = {"worker": "", "workgroup": "", "priority": -32_768, "lanes": 1000, "most": 500}
+
+
+@pytest.fixture
+def full_store():
+    """As many ready tasks as a lane may have, and the planner knows it."""
+    group = make_group(id="g")
+    tasks = [{"id": f"t{n}", "worker": "w"} for n in range(9_000)]
+    tasks += [{"id": f"c{n}", "worker": "w", "parentIds": [f"t{n}"]} for n in range(1_000)]
+    create.create_tasks(group.pk, tasks)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE crew_task, crew_parentedge, crew_taskgroup, crew_attempt")
+
+
+@pytest.mark.parametrize(
+    ("statement", "params"),
+    [
+        (claim_sql.LANES, LANES),
+        (
+            claim_sql.CLAIM,
+            {
+                "lanes": '[{"worker": "w", "workgroup": "", "priority": 0, "n": 500}]',
+                "me": "s1",
+            },
+        ),
+        (claim_sql.LEASE, {"ids": '["t1"]', "me": "s1"}),
+        (claim_sql.LEADERS, {"ids": '["t1"]'}),
+        (claim_sql.PARENTS, {"ids": '["c1"]', "most": 1_000}),
+        (settle_sql.GROUPS, {"groups": '["g"]'}),
+        (settle_sql.OUTCOMES, {"rows": "[]"}),
+        (settle_sql.CHILDREN, {"rows": '[{"id": "t1", "done": 1, "wait": 5}]'}),
+        (
+            settle_sql.DUPLICATES,
+            {"rows": '[{"id": "t1", "outcome": "failed", "error": "e", "wait": 0}]'},
+        ),
+        (create_sql.KNOWN, {"ids": '["t1"]'}),
+        (create_sql.COUNT_IN, {"counts": '[{"id": "g", "n": 1}]', "most": 10}),
+    ],
+)
+def test_a_batch_is_joined_to_a_table_by_probes_of_an_index(full_store, statement, params):
+    steer()
+
+    with connection.cursor() as cursor:
+        cursor.execute("EXPLAIN " + statement.postgresql, params)
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+
+    assert "Hash Join" not in plan
+    assert "Merge Join" not in plan
+    assert "Seq Scan on crew_task" not in plan  # nor on crew_taskgroup
+    assert "Seq Scan on crew_parentedge" not in plan
+    assert "hashed SubPlan" not in plan
+
+
+def test_prepared_statements_claim_and_settle_alike():
+    group = make_group()
+    task = make_task(group)
+    child = make_task(group, parents=[task])
+
+    with prepared.prepared():
+        for _ in range(8):  # PostgreSQL keeps a plan from the sixth time on
+            maker = make_task(group, worker="maker", priority=10)
+            lease = next(lease for lease in claim_all(slots=1) if lease.task_id == maker.pk)
+            complete(lease, {"n": 1}, [{"name": "made"}])
+        (lease,) = (lease for lease in claim_all() if lease.task_id == task.pk)
+        complete(lease, {"%": "100 %"})
+        kept = names()
+
+    assert prepared.is_on() is False
+    assert kept
+    assert claim_ids() == [child.pk]
+    assert Task.objects.filter(name="made", pending_parents=0).count() == 8
+    assert Task.objects.get(pk=task.pk).output == {"%": "100 %"}
+    assert TaskGroup.objects.get().task_count == Task.objects.count()
+
+
+def names():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT name FROM pg_prepared_statements")
+        return cursor.fetchall()
+
+
+def test_a_statement_that_did_not_stay_prepared_is_to_be_tried_again():
+    """As behind a PgBouncer that gives the next transaction another server."""
+    make_task()
+    with prepared.prepared():
+        run_steered(claim_sql.LANES, LANES)
+        with connection.cursor() as cursor:
+            # In a block, so that psycopg does not notice.
+            cursor.execute("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$")
+
+        with pytest.raises(OperationalError), transaction.atomic():
+            run_steered(claim_sql.LANES, LANES)
+
+        assert prepared.is_on() is False
+        assert len(run_steered(claim_sql.LANES, LANES)) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_migration_under_a_prepared_statement_is_tried_again():
+    make_task()
+    asked = create_sql.statement(postgresql="SELECT * FROM crew_worker", sqlite="")
+    with prepared.prepared():
+        run(asked, {})
+        in_threads(alter, ["ADD COLUMN later int"])
+        try:
+            with pytest.raises(OperationalError):
+                run(asked, {})
+
+            connection.close()  # as the scheduler does
+            assert prepared.is_on() is True
+            assert len(run(asked, {})) == 1
+        finally:
+            in_threads(alter, ["DROP COLUMN later"])
+
+
+def alter(what):
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE crew_worker {what}")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"DISABLE_SERVER_SIDE_CURSORS": True}, {"OPTIONS": {"prepare_threshold": None}}],
+)
+def test_nothing_is_prepared_where_the_settings_speak_against_it(monkeypatch, settings):
+    for name, value in settings.items():
+        monkeypatch.setitem(connection.settings_dict, name, value)
+
+    with prepared.prepared():
+        assert prepared.is_on() is False
+
+
+def test_only_the_thread_that_asked_prepares():
+    with prepared.prepared():
+        assert prepared.is_on() is True
+        assert in_threads(lambda _: prepared.is_on(), [1]) == [False]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_error_in_a_batch_leaves_the_connection_usable():
+    make_task()
+    leases = claim_all()
+    poisoned = completed(1, [{"id": "twice"}, {"id": "twice"}])
+
+    with prepared.prepared():
+        with pytest.raises(Exception, match="duplicate key"):
+            settle([Settlement(leases[0], poisoned, 200)])
+        settle([Settlement(leases[0], completed(1), 200)])
+
+    assert Task.objects.get().is_complete is True
+
+
+def test_the_ids_of_a_batch_may_be_thousands():
+    ids = [f"t{n}" for n in range(5_000)]
+
+    with prepared.prepared():
+        assert run(create_sql.KNOWN, {"ids": dump(ids)}) == []
