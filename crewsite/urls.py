@@ -25,7 +25,14 @@ def handler400(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def handler404(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """The old Crew's words (contract 1.1)."""
+    """The old Crew's words; it knew no other method than GET where nothing is (contract 1.1)."""
+    if request.method != "GET":
+        return HttpResponse(
+            '{"message":"Method Not Allowed"}\n',
+            content_type="application/json; charset=UTF-8",
+            status=405,
+            headers={"Allow": "GET"},
+        )
     return _plain("404 page not found", 404)
 
 

@@ -64,6 +64,7 @@ class TaskFilter:
     worker: str | None = None
     workgroup: str | None = None
     key: str | None = None
+    seeds: bool = False
     ids: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -127,6 +128,8 @@ def matching(group_id: str, which: TaskFilter) -> QuerySet[Task]:
         for state in which.states:
             condition |= IN_STATE[state]
         rows = rows.filter(condition)
+    if which.seeds:
+        rows = rows.filter(is_seed=True)
     for field in ("worker", "workgroup", "key"):
         value = getattr(which, field)
         if value is not None:

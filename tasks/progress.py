@@ -1,6 +1,7 @@
 """How far a group is. Reads only, and never more rows than the group has left to do."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from django.db import models
 from django.db.models import Case, Count, Q, Value, When
@@ -24,6 +25,8 @@ class State(models.TextChoices):
     READY = "ready"
 
 
+COUNTED = tuple(state.value for state in State)
+
 # One truth for lists and counts: annotate with it, as `state`. The clock is the database's.
 STATE = Case(
     When(is_complete=True, then=Value(State.COMPLETE.value)),
@@ -37,6 +40,25 @@ STATE = Case(
     default=Value(State.READY.value),
     output_field=models.CharField(),
 )
+
+
+def state_of(task: Task, now: datetime) -> State:
+    """`STATE` of a row that has been read, for showing it; a test holds the two together."""
+    if task.is_complete:
+        return State.COMPLETE
+    if task.leased_by is not None:
+        return State.EXECUTING
+    if task.merged_into is not None:
+        return State.FOLLOWING
+    if task.remaining_attempts == 0:
+        return State.FAILED
+    if task.is_paused:
+        return State.PAUSED
+    if task.pending_parents:
+        return State.BLOCKED
+    if not task.worker:
+        return State.UNASSIGNED
+    return State.SCHEDULED if task.run_after > now else State.READY
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ Reversible as `crew:NAME`. No path ends in a slash (contract 1.1).
 
 from django.urls import URLPattern, path, re_path
 
-from .api import bulk, docs, fleet, groups, login, tasks, unknown
+from .api import bulk, docs, fleet, groups, insight, login, tasks, unknown
 
 app_name = "crew"
 
@@ -44,6 +44,14 @@ urlpatterns: list[URLPattern] = [
     path(f"{ONE}/attempts", tasks.TaskAttempts.as_view(), name="task-attempts"),
     path(f"{ONE}/children", tasks.Children.as_view(), name="task-children"),
     path(f"{ONE}/parents", tasks.Parents.as_view(), name="task-parents"),
+    path(f"{ONE}/explain", insight.Explain.as_view(), name="task-explain"),
+    path(f"{ONE}/around", insight.Around.as_view(), name="task-around"),
+    path(f"{GROUP}/graph", insight.Graph.as_view(), name="group-graph"),
+    path(f"{GROUP}/graph/bucket", insight.GraphBucket.as_view(), name="graph-bucket"),
+    path(f"{GROUP}/timeline", insight.Timeline.as_view(), name="group-timeline"),
+    path("api/v1/failures", insight.Failures.as_view(), name="failures"),
+    path("api/v1/failure/<str:key>/retry", insight.RetryFailure.as_view(), name="failure-retry"),
+    path("api/v1/overview", insight.Overview.as_view(), name="overview"),
     path("api/v1/workers", fleet.Workers.as_view(), name="workers"),
     path("api/v1/worker/<path:name>", fleet.WorkerLimit.as_view(), name="worker"),
     path("api/v1/workgroups", fleet.Workgroups.as_view(), name="workgroups"),

@@ -6,12 +6,15 @@ else.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from .models import Attempt, ParentEdge, Task, TaskGroup, Workgroup
+from .progress import COUNTED, Progress, state_of
 
 ZERO_TIME = "0001-01-01T00:00:00Z"
 AT_ONCE = 500  # ids in one look-up: SQLite takes 32,766 parameters at most
@@ -102,6 +105,7 @@ def _task(row: Task, parent_ids: list[str], held: Mapping[str, datetime]) -> Jso
         "parentIds": parent_ids,
         "busyExecuting": row.is_executing,
         "priority": row.priority,
+        "state": state_of(row, timezone.now()).value,
     }
 
 
@@ -115,3 +119,23 @@ def _holds(names: Iterable[str]) -> dict[str, datetime]:
 
 def _chunks(items: list[str]) -> Iterable[list[str]]:
     return (items[at : at + AT_ONCE] for at in range(0, len(items), AT_ONCE))
+
+
+def plain(value: Any) -> Any:
+    """A dataclass, and what is in it, for the routes that are ours: camelCase, null for none."""
+    if isinstance(value, datetime):
+        return time(value)
+    if isinstance(value, Progress):
+        return {state: getattr(value, state) for state in ("total", *COUNTED)}
+    if is_dataclass(value) and not isinstance(value, type):
+        return {_camel(field.name): plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.title() for word in rest)

@@ -97,6 +97,14 @@ TABLE: dict[str, dict[str, Row]] = {
     "task-attempts": {"GET": Row(READ, UNKNOWN)},
     "task-children": {"GET": Row(READ, UNKNOWN)},
     "task-parents": {"GET": Row(READ, UNKNOWN)},
+    "task-explain": {"GET": Row(READ, UNKNOWN)},
+    "task-around": {"GET": Row(READ, UNKNOWN)},
+    "group-graph": {"GET": Row(READ, UNKNOWN)},
+    "graph-bucket": {"GET": Row(READ, UNKNOWN)},
+    "group-timeline": {"GET": Row(READ, UNKNOWN)},
+    "failures": {"GET": Row(READ, SAME)},
+    "failure-retry": {"POST": Row(OPERATE, SAME)},
+    "overview": {"GET": Row(READ, SAME)},
     "workers": {"GET": Row(READ, REFUSED)},
     "worker": {"PUT": Row(OPERATE, REFUSED, {"maxConcurrency": 3})},
     "workgroups": {"GET": Row(READ, REFUSED)},
@@ -106,7 +114,7 @@ TABLE: dict[str, dict[str, Row]] = {
     "docs": {"GET": Row(OPEN, SAME)},
     "unknown": {"GET": Row(OPEN, SAME, status=404)},
 }
-ARGUMENTS = {"gid": "g", "tid": "t", "name": "w", "token": "-"}
+ARGUMENTS = {"gid": "g", "tid": "t", "name": "w", "token": "-", "key": "k"}
 ALL = [
     pytest.param(name, method, id=f"{method}-{name}")
     for name, rows in TABLE.items()

@@ -37,6 +37,7 @@ TASK_FIELDS = {
     "parentIds": list,
     "busyExecuting": bool,
     "priority": int,
+    "state": str,
 }
 # What the form of the old UI sends for a new task.
 SPA_TASK = {
@@ -709,7 +710,7 @@ def test_put_task_changes_what_it_names_only(api):
 
     said = is_json(api.put(f"{GROUP}/task/{before['id']}", {"isPaused": True}))
 
-    assert said == before | {"isPaused": True}
+    assert said == before | {"isPaused": True, "state": "paused"}
 
 
 def test_put_task_with_nothing_known_changes_nothing(api):

@@ -112,7 +112,7 @@ def test_every_operation_answers_as_described_whatever_comes(operation, mode, to
     if mode is GenerationMode.NEGATIVE and operation.path == "/healthz":
         return  # takes nothing that could be wrong
     make_group(id="group", tasks=[wire(id="a"), wire(id="b", parent_ids=["a"])])
-    known = {"gid": "group", "tid": "b", "name": "worker-a"}
+    known = {"gid": "group", "tid": "b", "name": "worker-a", "key": "none"}
 
     @settings(
         max_examples=20,

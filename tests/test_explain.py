@@ -5,10 +5,12 @@ from datetime import timedelta
 
 import pytest
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from tasks import control, fleet
 from tasks.explain import explain
 from tasks.models import SchedulerProcess, Task
+from tasks.progress import STATE, State, state_of
 
 from .factories import (
     claim_ids,
@@ -182,3 +184,31 @@ def test_explain_and_claim_agree(seed):
 def waits_for_nothing(task) -> bool:
     told = explain(task.pk)
     return told.state not in ("complete", "executing") and not told.gates
+
+
+def test_the_state_of_a_row_is_the_state_of_the_query():
+    """`progress.state_of` and `progress.STATE` are one rule in two languages."""
+    group = make_group()
+    done, running = make_task(group), make_task(group)
+    (first, second) = claim_ids(slots=2)
+    rows = [
+        make_task(group, is_complete=True),
+        make_task(group, remaining_attempts=0),
+        make_task(group, is_paused=True, worker=""),
+        make_task(group, worker=""),
+        make_task(group, parents=[running], is_paused=True),
+        make_task(group, parents=[done]),
+        make_task(group, run_after=timezone.now() + FAR),
+        make_task(group, merged_into=first),
+        make_task(group),
+    ]
+    assert {first, second} == {done.pk, running.pk}
+
+    told = {
+        task.pk: (task.state, state_of(task, timezone.now()).value)
+        for task in Task.objects.annotate(state=STATE)
+    }
+
+    assert all(ours == theirs for ours, theirs in told.values())
+    assert {ours for ours, _ in told.values()} == {state.value for state in State}
+    assert len(rows) == 9

@@ -106,7 +106,9 @@ def test_a_deleted_task_is_told_with_its_last_state(group, news):
     control.edit_task(group.pk, task.pk, {"is_paused": True})
     control.delete_tasks(group.pk, [task.pk])
 
-    assert news() == [{"type": "delete", "task": last | {"isPaused": True}, "change": 7}]
+    assert news() == [
+        {"type": "delete", "task": last | {"isPaused": True, "state": "paused"}, "change": 7}
+    ]
 
 
 def test_a_task_that_came_back_under_its_id_is_deleted_first(group, news):

@@ -20,6 +20,7 @@ from .forms import GroupForm, NewGroupForm
 
 @admin.register(TaskGroup)
 class TaskGroupAdmin(CrewAdmin):
+    change_form_template = "crew/admin/group.html"
     list_display = ("id", "name", "is_paused", "task_count", "created_at")
     list_filter = ("is_paused", "created_at")
     search_fields = ("=id", "name__startswith")

@@ -80,6 +80,7 @@ class WithoutPayload:
 
 @admin.register(Task)
 class TaskAdmin(CrewAdmin):
+    change_form_template = "crew/admin/task.html"
     list_display = (
         "id",
         "name",

@@ -16,7 +16,7 @@ from ..names import check_text
 # Longer numbers are none to the old Crew either.
 WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 PAGING = ("page", "pageSize")
-FILTERS = ("search", "skipCompleted", "state", "worker", "workgroup", "key")
+FILTERS = ("search", "skipCompleted", "state", "worker", "workgroup", "key", "seeds")
 MOST_PAGES = 10**9
 # Go's words.
 TRUE = {"1", "t", "T", "TRUE", "true", "True"}
@@ -58,6 +58,7 @@ def task_filter(
         worker=_given(request, "worker"),
         workgroup=_given(request, "workgroup"),
         key=_given(request, "key"),
+        seeds=skip(request, "seeds"),
         ids=ids,
     )
 
@@ -102,6 +103,14 @@ def only(request: Request, names: Collection[str]) -> None:
             raise InvalidInputError(f"unknown parameter {name[:60]}; known here: {known}")
         if len(values) > 1:
             raise InvalidInputError(f"{name} comes twice")
+
+
+def whole(request: Request, name: str, default: int) -> int:
+    """A whole number from 0 up. Raises InvalidInputError for anything else."""
+    value = request.query_params.get(name, str(default))
+    if not WHOLE.fullmatch(value) or int(value) < 0:
+        raise InvalidInputError(f"{name} must be a whole number")
+    return int(value)
 
 
 def _is_within(request: Request, name: str, most: int) -> bool:

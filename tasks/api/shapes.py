@@ -10,7 +10,7 @@ from ..names import MAX_LENGTH
 from ..progress import State
 from ..spec import DEFAULT_ATTEMPTS, DEFAULT_ERROR_DELAY, MAX_ATTEMPTS, MAX_ERROR_DELAY
 
-ID_RULE = r"^[A-Za-z0-9][A-Za-z0-9._:-]*$"
+STATES = [state.value for state in State]
 TIME_HELP = "RFC 3339. Answers are UTC with three fraction digits; year 1 means none."
 
 
@@ -55,13 +55,13 @@ class TaskFields(s.Serializer):  # type: ignore[misc]
         help_text="Tasks of the same group that must be complete first. Never a cycle.",
     )
     priority = number(-10, 10, 0, "Higher runs first among tasks that are due.")
+    errors = s.ListField(child=s.CharField(), required=False)
 
 
 class NewTask(TaskFields):
     """A task to be created. Unknown fields are ignored."""
 
     id = text(help_text="A new id is made for an empty one.", allow_blank=True)
-    errors = s.ListField(child=s.CharField(), required=False)
     createdAt = s.DateTimeField(required=False, help_text=TIME_HELP)
 
 
@@ -87,6 +87,7 @@ class Task(s.Serializer):  # type: ignore[misc]
     parentIds = s.ListField(child=s.CharField())
     busyExecuting = s.BooleanField(help_text="An attempt runs, or one of its duplicates does.")
     priority = s.IntegerField()
+    state = s.ChoiceField(choices=STATES)
 
 
 class TaskList(s.Serializer):  # type: ignore[misc]
@@ -260,4 +261,62 @@ class Problem(s.Serializer):  # type: ignore[misc]
     detail = s.CharField()
 
 
-STATES = [state.value for state in State]
+class Gate(s.Serializer):  # type: ignore[misc]
+    """One reason to wait."""
+
+    code = s.ChoiceField(
+        choices=[
+            "group_paused",
+            "paused",
+            "parents",
+            "scheduled",
+            "duplicate",
+            "held",
+            "worker_full",
+            "exhausted",
+            "no_worker",
+            "no_scheduler",
+        ]
+    )
+    text = s.CharField()
+    opensItself = s.BooleanField(help_text="Nobody has to do anything.")
+    until = s.DateTimeField(allow_null=True)
+    tasks = s.ListField(child=s.CharField(), help_text="At most ten of `count`.")
+    count = s.IntegerField()
+    worker = s.CharField(allow_blank=True)
+    workgroup = s.CharField(allow_blank=True)
+
+
+class Explanation(s.Serializer):  # type: ignore[misc]
+    state = s.ChoiceField(choices=STATES)
+    gates = Gate(many=True)
+    startsItself = s.BooleanField()
+
+
+class Failure(s.Serializer):  # type: ignore[misc]
+    """Failed tasks of one worker with one kind of error."""
+
+    key = s.CharField()
+    worker = s.CharField(allow_blank=True)
+    fingerprint = s.CharField(allow_blank=True)
+    count = s.IntegerField()
+    newestAt = s.DateTimeField()
+    error = s.CharField(allow_blank=True)
+    status = s.IntegerField(allow_null=True)
+    taskId = s.CharField()
+    groupIds = s.ListField(child=s.CharField(), help_text="Some of `groupCount`.")
+    groupCount = s.IntegerField()
+
+
+class FailureList(s.Serializer):  # type: ignore[misc]
+    found = Failure(many=True)
+    kinds = s.IntegerField()
+    total = s.IntegerField()
+    isCapped = s.BooleanField(help_text="Only the newest were grouped.")
+
+
+class TaskIds(s.Serializer):  # type: ignore[misc]
+    count = s.IntegerField()
+    page = s.IntegerField()
+    pages = s.IntegerField()
+    ids = s.ListField(child=s.CharField())

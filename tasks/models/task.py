@@ -10,6 +10,12 @@ from ..names import new_id
 from .group import TaskGroup
 from .queries import READY, TaskQuerySet
 
+# `progress.State.FAILED`: the condition of two indexes. Few tasks are in them, so they cost the
+# others nothing.
+FAILED = Q(
+    is_complete=False, leased_by__isnull=True, merged_into__isnull=True, remaining_attempts=0
+)
+
 
 class Task(models.Model):
     """One call to a worker. Facts only: `Task.objects` derives the states.
@@ -127,6 +133,13 @@ class Task(models.Model):
                 fields=["group", "created_at", "id"],
                 name="crew_task_incomplete",
                 condition=Q(is_complete=False),
+            ),
+            # The tasks without attempts left, those that failed last first; of one group.
+            models.Index(fields=["run_after", "id"], name="crew_task_failed", condition=FAILED),
+            models.Index(
+                fields=["group", "run_after", "id"],
+                name="crew_task_failed_of_group",
+                condition=FAILED,
             ),
         ]
 

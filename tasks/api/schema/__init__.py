@@ -11,14 +11,20 @@ from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.settings import patched_settings
 from drf_spectacular.utils import extend_schema_view
 
-from . import of_groups, of_login, of_tasks
+from . import of_groups, of_insight, of_login, of_tasks
 
-DESCRIBED = {**of_login.DESCRIBED, **of_groups.DESCRIBED, **of_tasks.DESCRIBED}
+DESCRIBED = {
+    **of_login.DESCRIBED,
+    **of_groups.DESCRIBED,
+    **of_tasks.DESCRIBED,
+    **of_insight.DESCRIBED,
+}
 TAGS = {
     "groups": "Task groups: graphs of tasks.",
     "tasks": "Tasks, one at a time.",
     "bulk": "Many tasks in one call.",
     "fleet": "Workers and workgroups, which all groups share.",
+    "insight": "Why, what failed, the graph, the timeline.",
     "login": "Tokens.",
 }
 # The host project may describe an API of its own with other settings.

@@ -29,7 +29,7 @@ from .words import (
 BULK = {
     "tags": ["bulk"],
     "request": {JSON: shapes.SomeTasks},
-    "parameters": [*FILTER, Parameter("all", bool, "Every task of the group."), DRY_RUN, CHILDREN],
+    "parameters": [*FILTER, Parameter("all", bool, "Every task of the group."), DRY_RUN],
     "body": {"ids": ["fetch-17", "fetch-18"]},
 }
 NEW_TASKS_BODY = {

@@ -50,6 +50,7 @@ EXAMPLE_TASK = {
     "parentIds": ["login"],
     "busyExecuting": False,
     "priority": 0,
+    "state": "complete",
 }
 NEW_TASKS = [
     {"id": "login", "worker": "login", "input": {"shop": 4}},
@@ -80,6 +81,7 @@ FILTER = [
     SEARCH,
     Parameter("skipCompleted", bool, "Only those that are not complete."),
     Parameter("state", STATE, f"Some of {', '.join(shapes.STATES)}, comma separated."),
+    Parameter("seeds", bool, "Only seeds."),
     *(Parameter(name, LABEL, f"Exactly this {name}.") for name in ("worker", "workgroup", "key")),
 ]
 DRY_RUN = Parameter("dryRun", bool, "Do and check everything, then take it back.")

@@ -14,7 +14,6 @@ export class Live {
   #tries = 0;
   #timer = 0;
   #ended = false;
-  #was = false; // connected before: then there may be something to catch up with
 
   constructor(group, { onMessage, onState, onReload }) {
     this.group = group;
@@ -37,15 +36,13 @@ export class Live {
     if (this.#ended || this.#socket || document.hidden) return;
     const url = new URL(`${base}api/v1/task_group/${encodeURIComponent(this.group)}/stream/-`, location);
     url.protocol = url.protocol.replace("http", "ws");
-    if (this.since) url.searchParams.set("since", this.since);
+    // Without a place yet, an empty one asks to be told it: nothing is missed after a quiet hour.
+    url.searchParams.set("since", this.since || "");
     const socket = new WebSocket(url);
     this.#socket = socket;
     socket.onopen = () => {
       this.#tries = 0;
       this.on.state("live");
-      // Without a change to count from, what was missed is not known.
-      if (this.#was && !this.since) this.on.reload();
-      this.#was = true;
     };
     socket.onmessage = (event) => this.#heard(JSON.parse(event.data));
     socket.onclose = () => {
@@ -60,7 +57,7 @@ export class Live {
   #heard(message) {
     if (message.change) this.since = Math.max(this.since, message.change);
     if (message.type === "reload") this.on.reload();
-    else this.on.message(message);
+    else if (message.type !== "ready" && message.type !== "resync") this.on.message(message);
   }
 
   #soon(ms) {

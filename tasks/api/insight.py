@@ -1,0 +1,118 @@
+"""The routes that look through tasks and groups: why, what failed, the graph, the timeline."""
+
+from django.http import HttpResponse
+from rest_framework.request import Request
+
+from .. import control, failures, overview, picture, timeline, wire
+from ..access import OPERATE, READ
+from ..errors import InvalidInputError, NotFoundError
+from ..explain import explain
+from . import query
+from .answers import json_answer
+from .base import CrewView
+from .groups import attempts
+from .tasks import OneTask
+
+
+class Overview(CrewView):
+    """The groups that have something to do, and the fleet: what an operator looks at first."""
+
+    needs = {"GET": READ}
+    is_v1 = False
+
+    def get(self, request: Request) -> HttpResponse:
+        return json_answer(wire.plain(overview.overview(self.access.group_ids)))
+
+
+class Explain(OneTask):
+    """Why the task is not running: every gate, in the order the scheduler sees them."""
+
+    needs = {"GET": READ}
+    is_v1 = False
+
+    def get(self, request: Request, tid: str) -> HttpResponse:
+        told = explain(self.task(tid).pk)
+        if told is None:
+            raise NotFoundError("task not found")
+        return json_answer(wire.plain(told) | {"startsItself": told.starts_itself})
+
+
+class Graph(CrewView):
+    """The group's graph, laid out: every task up to a thousand, sums above."""
+
+    needs = {"GET": READ}
+    is_v1 = False
+
+    def get(self, request: Request, gid: str) -> HttpResponse:
+        return json_answer(picture.picture(self.group(gid).pk))
+
+
+class GraphBucket(CrewView):
+    """The ids of the tasks of one node of a summed graph, 100 a page."""
+
+    needs = {"GET": READ}
+    is_v1 = False
+    takes = ("band", "worker", "page")
+
+    def get(self, request: Request, gid: str) -> HttpResponse:
+        asked = request.query_params
+        band, page = query.whole(request, "band", 0), query.whole(request, "page", 1)
+        return json_answer(picture.bucket(self.group(gid).pk, band, asked.get("worker"), page))
+
+
+class Around(OneTask):
+    """The graph around one task: what is two steps above and below it."""
+
+    needs = {"GET": READ}
+    is_v1 = False
+
+    def get(self, request: Request, tid: str) -> HttpResponse:
+        return json_answer(picture.around(self.task(tid).pk))
+
+
+class Timeline(CrewView):
+    """Attempts over time: how long each waited, and how long it ran. With the critical path."""
+
+    needs = {"GET": READ}
+    is_v1 = False
+
+    def get(self, request: Request, gid: str) -> HttpResponse:
+        return json_answer(timeline.timeline(self.group(gid).pk))
+
+
+class Failures(CrewView):
+    """Tasks without attempts left by worker and kind of error, the newest first."""
+
+    needs = {"GET": READ}
+    is_v1 = False
+    takes = (*query.PAGING, "group")
+
+    def get(self, request: Request) -> HttpResponse:
+        gid = request.query_params.get("group")
+        if gid is not None:
+            self.group(gid)
+        at = query.page(request, strict=True)
+        return json_answer(wire.plain(failures.failures(gid, self.access.group_ids, at)))
+
+
+class RetryFailure(CrewView):
+    """Give all tasks of one kind of failure their attempts back."""
+
+    needs = {"POST": OPERATE}
+    is_v1 = False
+    takes = ("group", "dryRun")
+
+    def post(self, request: Request, key: str) -> HttpResponse:
+        gid = request.query_params.get("group")
+        if gid is not None:
+            self.group(gid)
+        given = attempts(self, request)
+        if given == 0:
+            raise InvalidInputError("remainingAttempts must be at least 1")
+        count = 0
+        for group_id, ids in failures.tasks_of(key, gid, self.access.group_ids).items():
+            if query.flag(request, "dryRun"):
+                count += len(ids)
+            else:
+                count += control.retry_tasks(group_id, ids, remaining_attempts=given)
+        return json_answer({"count": count})

@@ -1,0 +1,46 @@
+// Failed tasks by worker and kind of error, newest first: of one group, or of all.
+import { get, post } from "./api.js";
+import { ago, ask, attemptsField, el, number, toast } from "./dom.js";
+
+export function open(panel, context) {
+  const only = context.group ? `group=${encodeURIComponent(context.group)}` : "";
+
+  async function reload() {
+    try {
+      show(await get(`api/v1/failures?${only}`));
+    } catch (error) {
+      context.said(error);
+    }
+  }
+
+  function show(said) {
+    if (!said.found.length) {
+      return panel.replaceChildren(el("p", { class: "crew-empty" }, "Nothing has failed for good."));
+    }
+    const head = said.isCapped
+      ? `${number(said.total)} failed tasks; the newest are grouped here.`
+      : `${number(said.total)} failed ${said.total === 1 ? "task" : "tasks"} of ${number(said.kinds)} ${said.kinds === 1 ? "kind" : "kinds"}.`;
+    panel.replaceChildren(el("p", { class: "crew-dim" }, head), el("ul", { class: "crew-failures" }, ...said.found.map(failure)));
+  }
+
+  function failure(kind) {
+    const facts = el("p", { class: "crew-dim" }, kind.status ? `HTTP ${kind.status} · ` : "", "newest ", ago(kind.newestAt), ` · in ${number(kind.groupCount)} ${kind.groupCount === 1 ? "group" : "groups"} · `, el("a", { href: context.taskUrl(kind.taskId) }, "an example"));
+    const button = context.may.has("operate")
+      ? el("button", { type: "button", class: "crew-button crew-primary", onclick: () => retry(kind).catch(context.said) }, `Retry ${number(kind.count)}`)
+      : null;
+    return el("li", { class: "crew-card" }, el("div", {}, el("h3", {}, el("span", { class: "crew-chip crew-is-failed" }, `${number(kind.count)}×`), ` ${kind.worker || "no worker"}`), el("pre", { class: "crew-error-text" }, kind.error || "no error was told"), facts), button);
+  }
+
+  async function retry(kind) {
+    const route = `api/v1/failure/${kind.key}/retry?${only}`;
+    const { count } = await post(`${route}&dryRun=1`);
+    const given = await ask(`Retry ${number(count)} tasks of ${kind.worker || "no worker"}`, "All that failed in this way get their attempts back and start again.", { yes: "Retry", fields: [attemptsField()] });
+    if (!given) return;
+    const done = await post(route, { remainingAttempts: Number(given.get("attempts")) });
+    toast(`Gave attempts back to ${number(done.count)} tasks.`);
+    reload();
+  }
+
+  reload();
+  return { reload, heard: () => {} };
+}

@@ -1,0 +1,47 @@
+// The tab with the graph, as `graph.js` draws it, and the list behind a node of a summed one.
+import { at, get } from "./api.js";
+import { el, number } from "./dom.js";
+import { Graph } from "./graph.js";
+
+export function open(panel, context) {
+  const place = el("div");
+  const list = el("div", { class: "crew-bucket", hidden: true, tabindex: -1 });
+  panel.replaceChildren(place, list);
+  const graph = new Graph(place, {
+    onOpen: (id) => location.assign(context.taskUrl(id)),
+    onOpenBucket: (node) => bucket(node.band, node.worker).catch(context.said),
+    onStale: reload,
+  });
+  let ended = false;
+
+  async function reload() {
+    try {
+      const picture = await get(`${context.path}/graph`);
+      if (!ended) graph.show(picture);
+    } catch (error) {
+      context.said(error);
+    }
+  }
+
+  async function bucket(band, worker, page = 1) {
+    const asked = new URLSearchParams({ band, page });
+    if (worker !== null) asked.set("worker", worker);
+    const found = await get(`${context.path}/graph/bucket?${asked}`);
+    const links = found.ids.map((id) => el("li", {}, el("a", { href: context.taskUrl(id) }, id)));
+    const more = page < found.pages ? el("button", { type: "button", class: "crew-button", onclick: () => bucket(band, worker, page + 1).catch(context.said) }, "Next 100") : null;
+    list.replaceChildren(el("h3", {}, `${number(found.count)} tasks of ${worker ?? "other workers"}`), el("ul", {}, ...links), more);
+    list.hidden = false;
+    list.focus();
+  }
+
+  reload();
+  return {
+    reload,
+    close: () => (ended = true),
+    heard({ type, task }) {
+      if (!task) return;
+      if (type === "update") graph.update([{ id: task.id, state: task.state, name: task.name }]);
+      else reload();
+    },
+  };
+}
