@@ -28,7 +28,7 @@ export function badge(state, words = STATES[state]?.label ?? state) {
   sign.setAttribute("aria-hidden", "true");
   const path = sign.appendChild(document.createElementNS(SVG, "path"));
   path.setAttribute("d", STATES[state]?.shape ?? "");
-  return el("span", { class: `crew-badge crew-is-${state}` }, sign, words);
+  return el("span", { class: "crew-badge", "data-state": state }, sign, words);
 }
 
 // "in 5 min", "2 h ago", with the exact time on hover.
@@ -52,8 +52,8 @@ export function stacked(counts, total, label) {
   for (const state of Object.keys(STATES)) {
     const count = counts[state] ?? 0;
     if (!count) continue;
-    const part = el("span", { class: `crew-fill crew-is-${state}`, title: `${number(count)} ${STATES[state].label}` });
-    part.style.flexGrow = count / total;
+    const part = el("span", { class: "crew-fill", "data-state": state, title: `${number(count)} ${STATES[state].label}` });
+    part.style.width = `${(100 * count) / total}%`;
     bar.append(part);
   }
   return bar;

@@ -28,7 +28,7 @@ export function open(panel, context) {
     const button = context.may.has("operate")
       ? el("button", { type: "button", class: "crew-button crew-primary", onclick: () => retry(kind).catch(context.said) }, `Retry ${number(kind.count)}`)
       : null;
-    return el("li", { class: "crew-card" }, el("div", {}, el("h3", {}, el("span", { class: "crew-chip crew-is-failed" }, `${number(kind.count)}×`), ` ${kind.worker || "no worker"}`), el("pre", { class: "crew-error-text" }, kind.error || "no error was told"), facts), button);
+    return el("li", { class: "crew-card" }, el("div", {}, el("h3", {}, el("span", { class: "crew-chip", "data-state": "failed" }, `${number(kind.count)}×`), ` ${kind.worker || "no worker"}`), el("pre", { class: "crew-error-text" }, kind.error || "no error was told"), facts), button);
   }
 
   async function retry(kind) {

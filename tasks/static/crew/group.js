@@ -4,7 +4,7 @@ import { ask, attemptsField, el, find, number, stacked, toast } from "./dom.js";
 import { STATES } from "./graph.js";
 import { Live } from "./live.js";
 
-const page = find("#crew-group");
+const page = find("#crew-group-page");
 const group = page.dataset.group;
 const may = new Set(page.dataset.may.split(" "));
 const path = at`api/v1/task_group/${group}`;
@@ -51,9 +51,9 @@ async function progress() {
   const percent = (100 * now.completedPercent).toFixed(2);
   const chips = Object.keys(STATES)
     .filter((state) => now[state])
-    .map((state) => el("li", { class: `crew-chip crew-is-${state}` }, `${number(now[state])} ${STATES[state].label}`));
+    .map((state) => el("li", { class: "crew-chip", "data-state": state }, `${number(now[state])} ${STATES[state].label}`));
   find("#crew-progress").replaceChildren(
-    el("p", { class: "crew-percent" }, `${percent} %`, el("span", { class: "crew-dim" }, ` ${number(now.complete)} of ${number(now.total)} tasks complete`), row.isPaused ? el("strong", { class: "crew-chip crew-is-paused" }, "group paused") : null),
+    el("p", { class: "crew-percent" }, `${percent} %`, el("span", { class: "crew-dim" }, ` ${number(now.complete)} of ${number(now.total)} tasks complete`), row.isPaused ? el("strong", { class: "crew-chip", "data-state": "paused" }, "group paused") : null),
     stacked(now, now.total || 1, `${percent} % complete`),
     el("ul", { class: "crew-chips" }, ...chips),
   );

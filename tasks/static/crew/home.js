@@ -24,7 +24,7 @@ function groups(rows) {
     const percent = total ? ((100 * progress.complete) / total).toFixed(progress.complete === total ? 0 : 1) : "0";
     const chips = Object.keys(STATES)
       .filter((state) => state !== "complete" && progress[state])
-      .map((state) => el("span", { class: `crew-chip crew-is-${state}` }, `${number(progress[state])} ${STATES[state].label}`));
+      .map((state) => el("span", { class: "crew-chip", "data-state": state }, `${number(progress[state])} ${STATES[state].label}`));
     return el("a", { class: "crew-card crew-group", href: groupUrl(row.id) },
       el("div", { class: "crew-group-head" }, el("strong", {}, row.name || row.id), el("span", { class: "crew-dim" }, ago(row.createdAt))),
       stacked(progress, total || 1, `${percent} % complete`),
@@ -78,7 +78,7 @@ function hour(minutes) {
     const column = el("span", { class: "crew-column", title: `${m.completed} completed, ${m.failed} failed, ${m.held} held` });
     for (const [state, count] of [["failed", m.failed], ["scheduled", m.held], ["complete", m.completed]]) {
       if (!count) continue;
-      const part = el("span", { class: `crew-fill crew-is-${state}` });
+      const part = el("span", { class: "crew-fill", "data-state": state });
       part.style.height = `${(100 * count) / most}%`;
       column.append(part);
     }

@@ -61,7 +61,7 @@ export function open(panel, context) {
 
   function copy(id) {
     const act = () => navigator.clipboard.writeText(id).then(() => toast("Id copied."));
-    return el("button", { type: "button", class: "crew-copy", title: `Copy the id ${id}`, "aria-label": `Copy the id ${id}`, onclick: act }, "⧉");
+    return el("button", { type: "button", class: "crew-copy", title: `Copy the id ${id}`, "aria-label": `Copy the id ${id}`, onclick: act }, "copy");
   }
 
   function buttons(task) {
@@ -71,9 +71,17 @@ export function open(panel, context) {
     const made = [];
     if (!task.isComplete) made.push(task.isPaused ? one("Resume", () => post(`${context.path}/tasks/resume`, ids)) : one("Pause", () => post(`${context.path}/tasks/pause`, ids)));
     if (task.state === "failed") made.push(one("Retry", () => post(`${context.path}/tasks/retry`, ids)));
-    if (!task.busyExecuting) made.push(one("Reset…", () => reset(ids, task.name || task.id)));
-    if (context.may.has("write")) made.push(one("Delete…", () => remove(ids, task.name || task.id)));
+    const more = [];
+    if (!task.busyExecuting) more.push(one("Reset…", () => reset(ids, task.name || task.id)));
+    if (context.may.has("write")) more.push(one("Delete…", () => remove(ids, task.name || task.id)));
+    if (more.length) made.push(menu(task.name || task.id, ...more));
     return made;
+  }
+
+  // What can not be taken back stands one click further away.
+  function menu(title, ...buttons) {
+    const sign = el("summary", { class: "crew-button crew-small", "aria-label": `More for ${title}` }, "⋯");
+    return el("details", { class: "crew-menu crew-more" }, sign, el("div", {}, ...buttons));
   }
 
   async function reset(ids, title) {

@@ -4,7 +4,7 @@ import { ago, ask, attemptsField, badge, el, find, number, toast } from "./dom.j
 import { Graph } from "./graph.js";
 import { Live } from "./live.js";
 
-const page = find("#crew-task");
+const page = find("#crew-task-page");
 const { task: id, group } = page.dataset;
 const may = new Set(page.dataset.may.split(" "));
 const path = at`api/v1/task_group/${group}`;
