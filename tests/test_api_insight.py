@@ -112,3 +112,15 @@ def test_the_list_of_tasks_shows_seeds_only_when_asked(failed):
     said = api("read").send("GET", "/api/v1/task_group/four/tasks?seeds=1").json
 
     assert (said["count"], [task["id"] for task in said["tasks"]]) == (1, ["four-a"])
+
+
+@pytest.mark.parametrize(
+    ("method", "route"),
+    [
+        ("GET", "/api/v1/failures?group=a%00"),
+        ("POST", "/api/v1/failure/k/retry?group=a%00"),
+        ("GET", "/api/v1/task_group/one/graph/bucket?worker=a%00"),
+    ],
+)
+def test_a_nul_in_the_query_is_refused(failed, method, route):
+    assert api("admin").send(method, route).status == 400

@@ -55,9 +55,10 @@ class GraphBucket(CrewView):
     takes = ("band", "worker", "page")
 
     def get(self, request: Request, gid: str) -> HttpResponse:
-        asked = request.query_params
         band, page = query.whole(request, "band", 0), query.whole(request, "page", 1)
-        return json_answer(picture.bucket(self.group(gid).pk, band, asked.get("worker"), page))
+        return json_answer(
+            picture.bucket(self.group(gid).pk, band, query.given(request, "worker"), page)
+        )
 
 
 class Around(OneTask):
@@ -88,7 +89,7 @@ class Failures(CrewView):
     takes = (*query.PAGING, "group")
 
     def get(self, request: Request) -> HttpResponse:
-        gid = request.query_params.get("group")
+        gid = query.given(request, "group")
         if gid is not None:
             self.group(gid)
         at = query.page(request, strict=True)
@@ -103,7 +104,7 @@ class RetryFailure(CrewView):
     takes = ("group", "dryRun")
 
     def post(self, request: Request, key: str) -> HttpResponse:
-        gid = request.query_params.get("group")
+        gid = query.given(request, "group")
         if gid is not None:
             self.group(gid)
         given = attempts(self, request)

@@ -39,7 +39,7 @@ def page(request: Request, *, strict: bool = False) -> Page:
 
 
 def search(request: Request) -> str:
-    return _given(request, "search") or ""
+    return given(request, "search") or ""
 
 
 def task_filter(
@@ -49,15 +49,15 @@ def task_filter(
 
     `strict`: also for a `skipCompleted` that is neither true nor false.
     """
-    states = _given(request, "state")
+    states = given(request, "state")
     skip = sure if strict else flag
     return TaskFilter(
         search=search(request),
         skip_completed=skip(request, "skipCompleted"),
         states=() if states is None else tuple(part.strip() for part in states.split(",")),
-        worker=_given(request, "worker"),
-        workgroup=_given(request, "workgroup"),
-        key=_given(request, "key"),
+        worker=given(request, "worker"),
+        workgroup=given(request, "workgroup"),
+        key=given(request, "key"),
         seeds=skip(request, "seeds"),
         ids=ids,
     )
@@ -123,7 +123,8 @@ def _number(request: Request, name: str, default: int) -> int:
     return int(value) if WHOLE.fullmatch(value) else default
 
 
-def _given(request: Request, name: str) -> str | None:
+def given(request: Request, name: str) -> str | None:
+    """A text of the query, None without. Raises InvalidInputError for a NUL, or too long."""
     value = request.query_params.get(name)
     if value is None:
         return None
