@@ -19,9 +19,9 @@ from .errors import ConflictError, NotFoundError
 from .jsonio import dump
 from .models import Attempt, ParentEdge, Task, TaskGroup
 from .spec import DEFAULT_ATTEMPTS, read_text
+from .sql import among, run
 from .sql import control as sql
 from .sql import create as create_sql
-from .sql import run
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -114,7 +114,7 @@ def cancel_group(group_id: str) -> int:
     run(sql.LOCK_TASKS, params)
     run(sql.CANCEL_ATTEMPTS, params | {"why": "the group was cancelled"})
     stopped = {"remaining_attempts": 0, "leased_by": None, "leased_at": None, "merged_into": None}
-    Task.objects.filter(id__in=edges.among(ids)).update(**stopped)
+    Task.objects.filter(id__in=among(ids)).update(**stopped)
     publish.tasks_changed((group_id, id_) for id_ in ids)
     return len(ids)
 
@@ -152,12 +152,12 @@ def delete_group(group_id: str) -> int:
 @_alone
 def pause_tasks(group_id: str, ids: Sequence[str]) -> int:
     """Start no attempt of these tasks any more; running ones finish. Return how many changed."""
-    return _pause(group_id, Task.objects.filter(group_id=group_id, id__in=edges.among(ids)), True)
+    return _pause(group_id, Task.objects.filter(group_id=group_id, id__in=among(ids)), True)
 
 
 @_alone
 def resume_tasks(group_id: str, ids: Sequence[str]) -> int:
-    return _pause(group_id, Task.objects.filter(group_id=group_id, id__in=edges.among(ids)), False)
+    return _pause(group_id, Task.objects.filter(group_id=group_id, id__in=among(ids)), False)
 
 
 @_alone
@@ -165,7 +165,7 @@ def retry_tasks(
     group_id: str, ids: Sequence[str], *, remaining_attempts: int = DEFAULT_ATTEMPTS
 ) -> int:
     """Give those that are incomplete their attempts back, failed ones at once."""
-    tasks = Task.objects.filter(group_id=group_id, id__in=edges.among(ids))
+    tasks = Task.objects.filter(group_id=group_id, id__in=among(ids))
     return _retry(group_id, tasks, remaining_attempts)
 
 
@@ -180,9 +180,7 @@ def reset_tasks(
     tasks = _locked(group_id, ids)
     _refuse_executing(tasks)
     was_complete = [task.id for task in tasks if task.is_complete]
-    Task.objects.filter(id__in=edges.among(ids)).update(
-        **UNRUN, remaining_attempts=remaining_attempts
-    )
+    Task.objects.filter(id__in=among(ids)).update(**UNRUN, remaining_attempts=remaining_attempts)
     edges.recount_children(group_id, was_complete)
     publish.tasks_changed((group_id, task.id) for task in tasks)
     return len(tasks)
@@ -218,14 +216,11 @@ def delete_tasks(group_id: str, ids: Sequence[str], *, children: str = "cascade"
     """
     _locked(group_id, ids)
     going = edges.with_orphans(ids) if children == "cascade" else list(ids)
-    staying = ~Q(child__in=edges.among(ids))
-    if (
-        children == "refuse"
-        and ParentEdge.objects.filter(staying, parent__in=edges.among(ids)).exists()
-    ):
+    staying = ~Q(child__in=among(ids))
+    if children == "refuse" and ParentEdge.objects.filter(staying, parent__in=among(ids)).exists():
         raise ConflictError("cannot delete tasks with children")
     freed = list(
-        ParentEdge.objects.filter(parent__in=edges.among(going))
+        ParentEdge.objects.filter(parent__in=among(going))
         .values_list("child_id", flat=True)
         .distinct()
     )
@@ -246,7 +241,7 @@ def _set_paused(group_id: str, is_paused: bool) -> int:
 def _pause(group_id: str, tasks: models.QuerySet[Task], is_paused: bool) -> int:
     ids = list(tasks.filter(is_paused=not is_paused).order_by("id").values_list("id", flat=True))
     run(sql.LOCK_TASKS, {"group": group_id, "ids": dump(ids)})
-    Task.objects.filter(id__in=edges.among(ids)).update(is_paused=is_paused)
+    Task.objects.filter(id__in=among(ids)).update(is_paused=is_paused)
     publish.tasks_changed((group_id, id_) for id_ in ids)
     return len(ids)
 
@@ -254,7 +249,7 @@ def _pause(group_id: str, tasks: models.QuerySet[Task], is_paused: bool) -> int:
 def _retry(group_id: str, tasks: models.QuerySet[Task], remaining_attempts: int) -> int:
     ids = list(tasks.incomplete().order_by("id").values_list("id", flat=True))  # type: ignore[attr-defined]
     run(sql.LOCK_TASKS, {"group": group_id, "ids": dump(ids)})
-    waiting = Task.objects.filter(id__in=edges.among(ids)).incomplete()
+    waiting = Task.objects.filter(id__in=among(ids)).incomplete()
     waiting.update(remaining_attempts=remaining_attempts, held_count=0, rescues=0)
     # A failed task need not sit out its error delay; a scheduled one keeps its time.
     failed = waiting.exclude(errors=[]) | waiting.filter(attempt__gt=0)
@@ -266,7 +261,7 @@ def _retry(group_id: str, tasks: models.QuerySet[Task], remaining_attempts: int)
 def _locked(group_id: str, ids: Sequence[str]) -> list[Task]:
     """These tasks, locked; raises NotFoundError if one is not in the group."""
     run(sql.LOCK_TASKS, {"group": group_id, "ids": dump(list(ids))})
-    tasks = list(Task.objects.filter(group_id=group_id, id__in=edges.among(ids)))
+    tasks = list(Task.objects.filter(group_id=group_id, id__in=among(ids)))
     if len(tasks) < len(set(ids)):
         raise NotFoundError("task not found")
     return tasks

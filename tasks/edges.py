@@ -4,12 +4,11 @@ Every function runs in a transaction that holds the group alone, and counts `pen
 anew for whom it touched.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from django.db import models
 from django.db.models import F, Q
-from django.db.models.expressions import RawSQL
 from django.db.models.functions import Greatest
 
 from . import create, graph, publish, wire
@@ -17,8 +16,8 @@ from .conf import conf
 from .errors import ConflictError, InvalidInputError
 from .jsonio import dump
 from .models import Attempt, ParentEdge, Task, TaskGroup
+from .sql import among, run
 from .sql import control as sql
-from .sql import on_postgres, run
 
 SHOWN_PAYLOAD = 4096  # characters of a deleted task's input, output and errors
 
@@ -112,13 +111,6 @@ def last_states(group_id: str, ids: Sequence[str]) -> list[wire.Json]:
         if len(dump([task["input"], task["output"], task["errors"]])) > SHOWN_PAYLOAD:
             task |= {"input": None, "output": None, "errors": []}
     return shown
-
-
-def among(ids: Iterable[str]) -> RawSQL:
-    """For `id__in`: any number of ids as one parameter; SQLite takes 32,766 at most."""
-    elements = "jsonb_array_elements_text(%s::jsonb)" if on_postgres() else "json_each(%s)"
-    column = "*" if on_postgres() else "value"
-    return RawSQL(f"SELECT {column} FROM {elements}", [dump(list(ids))])  # noqa: S608, S611
 
 
 def raw_delete(rows: models.QuerySet[Any]) -> int:

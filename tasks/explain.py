@@ -16,8 +16,8 @@ from .conf import conf
 from .jsonio import dump
 from .models import ParentEdge, SchedulerProcess, Task, Worker, Workgroup
 from .progress import STATE, State
+from .sql import among, run
 from .sql import control as sql
-from .sql import run
 
 SHOWN = 10  # tasks named in one gate
 
@@ -110,13 +110,8 @@ def _stuck_above(ids: tuple[str, ...]) -> list[str]:
     """Of these tasks and all above them, some that nothing but a person gets going."""
     above = [row[0] for row in run(sql.ANCESTORS, {"ids": dump(list(ids))})]
     stuck = Q(remaining_attempts=0) | Q(is_paused=True) | Q(worker="")
-    found: list[str] = []
-    for at in range(0, len(above), 10_000):
-        rows = Task.objects.filter(
-            stuck, pk__in=above[at : at + 10_000], is_complete=False, leased_by=None
-        )
-        found += rows.values_list("id", flat=True)[:SHOWN]
-    return found[:SHOWN]
+    rows = Task.objects.filter(stuck, pk__in=among(above), is_complete=False, leased_by=None)
+    return list(rows.values_list("id", flat=True)[:SHOWN])
 
 
 def _duplicate(task: Any) -> Iterator[Gate]:

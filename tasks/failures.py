@@ -16,12 +16,11 @@ from typing import Any
 from django.db.models import F, FilteredRelation, Func, Q, TextField
 from django.db.models.functions import Coalesce, Left
 
-from .edges import among
 from .find import Page
 from .jsonio import dump
 from .models import Task
+from .sql import among, run
 from .sql import overview as sql
-from .sql import run
 
 LOOKED_AT = 10_000  # failed tasks that are read and grouped: the newest
 COUNTED = 100_000  # failed tasks are counted so far and no further

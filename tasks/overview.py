@@ -18,14 +18,13 @@ from django.db.models.functions import Now
 
 from . import hour
 from .conf import conf
-from .edges import among
 from .hour import IDLE, Minute
 from .jsonio import dump
 from .models import SchedulerProcess, Task, TaskGroup, Worker, Workgroup
 from .progress import Progress
+from .sql import among, run
 from .sql import claim as claim_sql
 from .sql import overview as sql
-from .sql import run
 
 GROUPS = 20
 LOOKED_AT = 1_000  # newest groups, and older ones that are not finished, among which we look

@@ -20,10 +20,10 @@ from .deliver_requests import RequestsDeliverer, _Call
 from .models import Task, TaskGroup, Workgroup
 from .progress import STATE, Progress, State, progress
 from .scheduler import Scheduler
+from .sql import among
 from .worker import Call, read_call
 
 TOLD = 10  # tasks named in one error
-AT_ONCE = 10_000  # ids in one statement: SQLite takes 32,766 parameters at most
 
 
 class GroupStuck(Exception):
@@ -191,13 +191,11 @@ def _alone(group_id: str) -> Iterator[None]:
     """Claims are made for all groups: what lies in others is paused meanwhile."""
     others = Task.objects.filter(is_paused=False, is_complete=False).exclude(group_id=group_id)
     ids = list(others.values_list("id", flat=True))
-    for at in range(0, len(ids), AT_ONCE):
-        Task.objects.filter(pk__in=ids[at : at + AT_ONCE]).update(is_paused=True)
+    Task.objects.filter(pk__in=among(ids)).update(is_paused=True)
     try:
         yield
     finally:
-        for at in range(0, len(ids), AT_ONCE):
-            Task.objects.filter(pk__in=ids[at : at + AT_ONCE]).update(is_paused=False)
+        Task.objects.filter(pk__in=among(ids)).update(is_paused=False)
 
 
 def _may_go_on(task_id: str) -> bool:

@@ -22,6 +22,7 @@ from .sql import overview as sql
 from .sql import run
 
 ATTEMPTS = 20  # of one task: the last
+AT_ONCE = 500  # ids in one look-up
 EDGES = 50_000  # looked at for when the tasks shown were freed
 NEAR_END = 20_000  # tasks created last, among which the one that completed last is sought
 
@@ -137,8 +138,8 @@ def _freed(tasks: Sequence[Task]) -> dict[str, datetime]:
     """
     freed: dict[str, datetime] = {}
     left = EDGES
-    for start in range(0, len(tasks), wire.AT_ONCE):
-        some = tasks[start : start + wire.AT_ONCE]
+    for start in range(0, len(tasks), AT_ONCE):
+        some = tasks[start : start + AT_ONCE]
         edges = ParentEdge.objects.filter(child_id__in=[task.pk for task in some]).order_by()
         rows = list(edges.values_list("child_id", "parent__completed_at")[: left + 1])
         left -= len(rows)
@@ -220,4 +221,4 @@ def _time(moment: datetime | None) -> str | None:
 
 
 def _chunks(ids: list[str]) -> Iterator[list[str]]:
-    return (ids[at : at + wire.AT_ONCE] for at in range(0, len(ids), wire.AT_ONCE))
+    return (ids[at : at + AT_ONCE] for at in range(0, len(ids), AT_ONCE))

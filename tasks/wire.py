@@ -5,7 +5,7 @@ else.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -15,9 +15,9 @@ from django.utils import timezone
 
 from .models import Attempt, ParentEdge, Task, TaskGroup, Workgroup
 from .progress import COUNTED, Progress, state_of
+from .sql import among
 
 ZERO_TIME = "0001-01-01T00:00:00Z"
-AT_ONCE = 500  # ids in one look-up: SQLite takes 32,766 parameters at most
 
 Json = dict[str, Any]
 
@@ -40,17 +40,18 @@ def group(row: TaskGroup) -> Json:
 
 
 def tasks(rows: Sequence[Task]) -> list[Json]:
-    """These tasks, in the order given, by a fixed number of look-ups for each 500.
+    """These tasks, in the order given, by two look-ups however many they are.
 
     A hold of the workgroup shows as a later `runAfter` (contract 2.4): the rows do not carry it.
     """
     parents: defaultdict[str, list[str]] = defaultdict(list)
-    for some in _chunks([row.pk for row in rows]):
-        edges = ParentEdge.objects.filter(child_id__in=some).order_by("child_id", "position")
-        for child, parent in edges.values_list("child_id", "parent_id"):
-            parents[child].append(parent)
+    edges = ParentEdge.objects.filter(child_id__in=among(row.pk for row in rows))
+    pairs = edges.order_by("child_id", "position").values_list("child_id", "parent_id")
+    for child, parent in pairs:
+        parents[child].append(parent)
     held = _holds({row.workgroup for row in rows if row.workgroup and not row.is_complete})
-    return [_task(row, parents[row.pk], held) for row in rows]
+    now = timezone.now()
+    return [_task(row, parents[row.pk], held, now) for row in rows]
 
 
 def task(row: Task) -> Json:
@@ -81,7 +82,7 @@ def attempt(row: Attempt) -> Json:
     }
 
 
-def _task(row: Task, parent_ids: list[str], held: Mapping[str, datetime]) -> Json:
+def _task(row: Task, parent_ids: list[str], held: Mapping[str, datetime], now: datetime) -> Json:
     run_after = row.run_after
     if not row.is_complete and row.workgroup in held:
         run_after = max(run_after, held[row.workgroup])
@@ -105,20 +106,15 @@ def _task(row: Task, parent_ids: list[str], held: Mapping[str, datetime]) -> Jso
         "parentIds": parent_ids,
         "busyExecuting": row.is_executing,
         "priority": row.priority,
-        "state": state_of(row, timezone.now()).value,
+        "state": state_of(row, now).value,
     }
 
 
-def _holds(names: Iterable[str]) -> dict[str, datetime]:
-    held: dict[str, datetime] = {}
-    for some in _chunks(sorted(names)):
-        rows = Workgroup.objects.filter(name__in=some, held_until__gt=Now())
-        held |= {row.name: row.held_until for row in rows if row.held_until}
-    return held
-
-
-def _chunks(items: list[str]) -> Iterable[list[str]]:
-    return (items[at : at + AT_ONCE] for at in range(0, len(items), AT_ONCE))
+def _holds(names: Collection[str]) -> dict[str, datetime]:
+    if not names:
+        return {}
+    rows = Workgroup.objects.filter(name__in=among(names), held_until__gt=Now())
+    return {row.name: row.held_until for row in rows if row.held_until}
 
 
 def plain(value: Any) -> Any:

@@ -4,12 +4,14 @@ Each statement stands in its PostgreSQL and its SQLite form side by side. A batc
 JSON parameter. Named parameters only; a literal percent sign is doubled.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from django.db import connection
+from django.db.models.expressions import RawSQL
 
+from ..jsonio import dump
 from . import prepared
 
 # The clock of the database, as an expression; the SQLite form is what Django's Now() writes.
@@ -83,6 +85,13 @@ def steer() -> None:
     """
     if on_postgres():
         run(_STEER, {})
+
+
+def among(ids: Iterable[str]) -> RawSQL:
+    """For `id__in`: any number of ids as one parameter; SQLite takes 32,766 at most."""
+    elements = "jsonb_array_elements_text(%s::jsonb)" if on_postgres() else "json_each(%s)"
+    column = "*" if on_postgres() else "value"
+    return RawSQL(f"SELECT {column} FROM {elements}", [dump(list(ids))])  # noqa: S611
 
 
 def on_postgres() -> bool:
