@@ -103,6 +103,18 @@ def of_secret(secret: str) -> Access | None:
     return _of_token(token)
 
 
+def sent_token(header: str) -> str:
+    """The token of an `Authorization` header; "" for one that holds none.
+
+    The old UI sends the bare word "Bearer" when it has no token. Basic credentials are for a
+    proxy in front of us, which browsers then send with everything.
+    """
+    header = header.strip(" \t")
+    if header == "Bearer" or header.startswith("Basic "):
+        return ""
+    return header.removeprefix("Bearer ")
+
+
 def of_stream_secret(secret: str) -> Access | None:
     """The access of a token in a stream's path, which may end up in logs.
 

@@ -13,9 +13,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from .conf import DEFAULTS, conf
-from .deliver import make_deliverer, signing_key, tls_context
+from .deliver import make_deliverer, tls_context
 from .destinations import Destinations
 from .names import check_base
+from .signing import signing_key
 
 POSITIVE = (
     "CREW_SLOTS",

@@ -109,7 +109,7 @@ class _Socket:
     def _admit(self) -> access.Access:
         """The caller's access, if this group may be watched with it. Raises Refused."""
         request = _request(self.scope)
-        sent = _sent_token(request)
+        sent = access.sent_token(request.META.get("HTTP_AUTHORIZATION", ""))
         self.is_session = bool(conf.CREW_AUTHENTICATION) and self.token == "-" and not sent  # noqa: S105
         self._check_origin(request)  # before a ticket is used up
         found = self._find(request, sent)
@@ -256,14 +256,6 @@ def _request(scope: Message) -> ASGIRequest:
     """The handshake as Django's own request: hosts, cookies and proxies as its settings say."""
     scheme = "https" if scope.get("scheme") in ("wss", "https") else "http"
     return ASGIRequest({**scope, "type": "http", "method": "GET", "scheme": scheme}, BytesIO())
-
-
-def _sent_token(request: ASGIRequest) -> str:
-    """The token of the header; none for the old UI's bare word, or a proxy's own credentials."""
-    header = str(request.META.get("HTTP_AUTHORIZATION", "")).strip()
-    return (
-        "" if header == "Bearer" or header.startswith("Basic ") else header.removeprefix("Bearer ")
-    )
 
 
 def _of_session(request: ASGIRequest) -> access.Access | None:

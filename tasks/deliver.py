@@ -5,7 +5,6 @@ why nothing came back. The calls themselves are in `deliver_aiohttp` and `delive
 """
 
 import base64
-import binascii
 import functools
 import hashlib
 import hmac
@@ -25,6 +24,7 @@ from .decide import Answer
 from .destinations import Destinations
 from .jsonio import dump, safe_text
 from .names import check_base, worker_url
+from .signing import signing_key
 
 CANCELLED = "cancelled by the scheduler"
 NOT_HTTP = "the worker did not answer in HTTP, or with headers too large"
@@ -122,7 +122,7 @@ class CallRules:
         return cls(
             base=conf.CREW_WORKER_BASE_URL,
             authorization=_check_header(conf.CREW_WORKER_AUTHORIZATION_HEADER),
-            secrets=tuple(map(signing_key, conf.CREW_SIGNING_SECRETS)),
+            secrets=_signing_keys(conf.CREW_SIGNING_SECRETS),
             ca_file=conf.CREW_WORKER_CA_FILE,
             timeout=conf.CREW_DELIVERY_TIMEOUT_SECONDS,
             max_bytes=conf.CREW_MAX_ANSWER_BYTES,
@@ -193,16 +193,11 @@ def refused_encoding(content_encoding: str | None) -> str | None:
     return "the answer is compressed, which was not asked for"
 
 
-def signing_key(secret: str) -> bytes:
-    """The key in a "whsec_<base64>" secret, at least 24 bytes of it. ValueError if it is none."""
-    text = secret.removeprefix("whsec_")
+def _signing_keys(secrets: Sequence[str]) -> tuple[bytes, ...]:
     try:
-        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        key = b""
-    if text == secret or len(key) < 24:
-        raise ValueError("CREW_SIGNING_SECRETS must be 'whsec_' and base64 of 24 bytes or more")
-    return key
+        return tuple(map(signing_key, secrets))
+    except ValueError as error:
+        raise ValueError(f"CREW_SIGNING_SECRETS: {error}") from error
 
 
 @functools.lru_cache(maxsize=4096)

@@ -5,14 +5,13 @@ Reads only. UI, API and the tests that hold it to the claim call this one functi
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.db.models import Count, ExpressionWrapper, Q
 from django.db.models.fields import DateTimeField
 from django.db.models.functions import Now
 
-from .conf import conf
 from .jsonio import dump
 from .models import ParentEdge, SchedulerProcess, Task, Worker, Workgroup
 from .progress import STATE, State
@@ -140,10 +139,7 @@ def _hold(task: Any) -> Iterator[Gate]:
 
 
 def _full(task: Any) -> Iterator[Gate]:
-    row = Worker.objects.filter(pk=task.worker).first()
-    limit = conf.CREW_WORKER_MAX_CONCURRENCY
-    if row is not None and row.max_concurrency is not None:
-        limit = row.max_concurrency
+    limit = (Worker.objects.filter(pk=task.worker).first() or Worker()).limit
     if limit is None or not task.worker:
         return
     flying = Task.objects.filter(worker=task.worker, leased_by__isnull=False)
@@ -158,8 +154,7 @@ def _full(task: Any) -> Iterator[Gate]:
 
 
 def _schedulers() -> Iterator[Gate]:
-    alive = Now() - timedelta(seconds=conf.CREW_LEASE_SECONDS)
-    if not SchedulerProcess.objects.filter(beat_at__gt=alive).exists():
+    if not SchedulerProcess.objects.alive().exists():
         yield Gate("no_scheduler", "No scheduler is running.", False)
 
 

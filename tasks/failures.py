@@ -100,7 +100,7 @@ def failures(
         key=lambda failure: (failure.newest_at, failure.key),
         reverse=True,
     )
-    page = tuple(found[at.start : at.start + at.size])
+    page = tuple(at.of(found))
     return Failures(page, len(found), total, total > LOOKED_AT)
 
 

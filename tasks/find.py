@@ -81,10 +81,14 @@ class TaskFilter:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Rows `start` to `start + size` of a list; `size` None means none at all."""
+    """Rows `start` to `start + size` of a list; none with `size` 0."""
 
     start: int
     size: int
+
+    def of(self, rows: Any) -> Any:
+        """This page of a query or a list, unread."""
+        return rows[self.start : self.start + self.size]
 
 
 def page(number: int, size: int, *, most: int, most_at_once: int) -> Page:
@@ -167,7 +171,7 @@ def _look(rows: QuerySet[Row], at: Page, count: int | None = None) -> tuple[int,
 
 
 def _page(rows: QuerySet[Row], at: Page) -> list[Row]:
-    some = rows[at.start : at.start + at.size]
+    some = at.of(rows)
     if at.start >= DEEP:
         # By id: what is skipped is then passed over in the index alone, row by row never.
         found = rows.model._default_manager.filter(pk__in=some.values("pk"))

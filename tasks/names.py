@@ -74,6 +74,12 @@ def check_base(base: object) -> str:
     return f"{parts.scheme}://{parts.netloc.lower()}{path}"
 
 
+def camel(name: str) -> str:
+    """The wire's word for a name of ours: run_after is runAfter."""
+    first, *rest = name.split("_")
+    return first + "".join(word.title() for word in rest)
+
+
 def worker_url(base: str, worker: str) -> str:
     base = check_base(base)
     if not check_worker(worker):

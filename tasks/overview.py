@@ -8,7 +8,7 @@ The cost grows with what is shown: with what is left to do in the groups shown (
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from django.db import connection
@@ -17,7 +17,6 @@ from django.db.models.fields import DateTimeField
 from django.db.models.functions import Now
 
 from . import hour
-from .conf import conf
 from .hour import IDLE, Minute
 from .jsonio import dump
 from .models import SchedulerProcess, Task, TaskGroup, Worker, Workgroup
@@ -206,8 +205,7 @@ def _fleet(at: datetime) -> Fleet:
 
 
 def _schedulers(busy: Mapping[str, int]) -> tuple[Scheduler, ...]:
-    alive = Now() - timedelta(seconds=conf.CREW_LEASE_SECONDS)
-    rows: Any = SchedulerProcess.objects.filter(beat_at__gt=alive).annotate(
+    rows: Any = SchedulerProcess.objects.alive().annotate(
         now=ExpressionWrapper(Now(), output_field=DateTimeField())
     )
     return tuple(
@@ -267,12 +265,12 @@ def _workers(
     rows = Worker.objects.order_by("name").values_list("name", flat=True)
     idle = [name for name in rows[: WORKERS + 1] if name not in {*busy}]
     shown = sorted([*busy, *idle][:WORKERS])
-    limits = dict(Worker.objects.filter(pk__in=shown).values_list("name", "max_concurrency"))
+    known = Worker.objects.in_bulk(shown)
     lines = (
         WorkerLine(
             name,
             flying.get(name, 0),
-            conf.CREW_WORKER_MAX_CONCURRENCY if limits.get(name) is None else limits[name],
+            known.get(name, Worker()).limit,
             tallies.get(name, IDLE),
         )
         for name in shown

@@ -83,9 +83,8 @@ def wake_schedulers() -> None:
 
     A hint: schedulers also look by themselves every second.
     """
-    if connection.vendor == "postgresql" and conf.CREW_NOTIFY:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_notify(%s, '')", [CHANNEL])
+    if _may_notify():
+        _notify(CHANNEL)
     transaction.on_commit(work_arrived.set)
 
 
@@ -103,8 +102,7 @@ class _Told:
 def _tell(groups: Iterable[str]) -> None:
     """Let those who tell browsers look when the running transaction has committed."""
     if _needs_notify(groups):
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_notify(%s, '')", [CHANGES])
+        _notify(CHANGES)
 
 
 def _needs_notify(groups: Iterable[str]) -> bool:
@@ -116,7 +114,16 @@ def _needs_notify(groups: Iterable[str]) -> bool:
     told = _Told()
     told.groups.update(groups)
     transaction.on_commit(told, robust=True)
+    return _may_notify()
+
+
+def _may_notify() -> bool:
     return connection.vendor == "postgresql" and bool(conf.CREW_NOTIFY)
+
+
+def _notify(channel: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_notify(%s, '')", [channel])
 
 
 def _nothing(group_id: str) -> dict[str, Any]:

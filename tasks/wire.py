@@ -14,6 +14,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from .models import Attempt, ParentEdge, Task, TaskGroup, Workgroup
+from .names import camel
 from .progress import COUNTED, Progress, state_of
 from .sql import among
 
@@ -124,14 +125,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, Progress):
         return {state: getattr(value, state) for state in ("total", *COUNTED)}
     if is_dataclass(value) and not isinstance(value, type):
-        return {_camel(field.name): plain(getattr(value, field.name)) for field in fields(value)}
+        return {camel(field.name): plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return value
-
-
-def _camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(word.title() for word in rest)

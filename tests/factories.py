@@ -15,6 +15,7 @@ from tasks import create
 from tasks.claim import Claimed, Lease
 from tasks.decide import Answer, Completed, Delays, Failed, Held, decide
 from tasks.models import SchedulerProcess, Task, TaskGroup
+from tasks.names import camel
 from tasks.settle import Settled, Settlement, settle
 from tasks.spec import TaskSpec, read_child
 
@@ -51,7 +52,7 @@ def wire(**fields: Any) -> dict[str, Any]:
     fields.setdefault("worker", "worker-a")
     parents: Iterable[Task] = fields.pop("parents", ())
     fields.setdefault("parent_ids", [parent.pk for parent in parents])
-    return {_camel(name): _plain(value) for name, value in fields.items()}
+    return {camel(name): _plain(value) for name, value in fields.items()}
 
 
 def make_scheduler(me: str = "s1", *, slots: int = 100) -> SchedulerProcess:
@@ -150,11 +151,6 @@ def in_threads(work: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
     items = list(items)
     with ThreadPoolExecutor(len(items)) as pool:
         return list(pool.map(run, items))
-
-
-def _camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(word.title() for word in rest)
 
 
 def _plain(value: Any) -> Any:

@@ -23,8 +23,8 @@ from rest_framework.request import Request
 
 from crewsite import lockout
 from tasks import access, tokens
-from tasks.access import READ, WRITE
-from tasks.api.auth import TokenAuthentication, client_address, sent_token
+from tasks.access import READ, WRITE, sent_token
+from tasks.api.auth import TokenAuthentication, client_address
 from tasks.models import Token
 
 from .api_client import GROUPS, JSON, PROBLEM, TEXT, Api, Said

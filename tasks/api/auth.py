@@ -23,7 +23,7 @@ class TokenAuthentication(BaseAuthentication):  # type: ignore[misc]
     """
 
     def authenticate(self, request: Request) -> tuple[Any, access.Access] | None:
-        secret = sent_token(request.META.get("HTTP_AUTHORIZATION", ""))
+        secret = access.sent_token(request.META.get("HTTP_AUTHORIZATION", ""))
         if not secret:
             return None
         found = access.of_secret(secret)
@@ -33,18 +33,6 @@ class TokenAuthentication(BaseAuthentication):  # type: ignore[misc]
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"
-
-
-def sent_token(header: str) -> str:
-    """The token of an `Authorization` header; "" for one that holds none.
-
-    The old UI sends the bare word "Bearer" when it has no token. Basic credentials are for a
-    proxy in front of us, which browsers then send with everything.
-    """
-    header = header.strip(" \t")
-    if header == "Bearer" or header.startswith("Basic "):
-        return ""
-    return header.removeprefix("Bearer ")
 
 
 def client_address(request: HttpRequest) -> str:

@@ -74,7 +74,8 @@ class TokenSchema(AutoSchema):
 class CrewView(APIView):  # type: ignore[misc]
     """A route of the API.
 
-    `needs` names the scope that each method asks for; a method that is not in it is not allowed.
+    `needs` names the scope that each method asks for, "" for none; a method that is not in it is
+    not allowed.
     `is_v1` says that errors are told as the old Crew told them, and that unknown parameters and
     the Content-Type are ignored; of ours, `takes` names the parameters and `reads` the types.
     `max_body` names the setting that limits the body.
@@ -111,7 +112,7 @@ class CrewView(APIView):  # type: ignore[misc]
             return
         self.access = self._access(request)
         scope = self.needs[request.method]
-        if not self.access.may(scope):
+        if scope and not self.access.may(scope):
             raise PermissionDenied(f"needs scope {scope}")
 
     def _access(self, request: Request) -> Access:

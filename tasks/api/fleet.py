@@ -9,7 +9,6 @@ from rest_framework.request import Request
 
 from .. import fleet, wire
 from ..access import OPERATE, READ
-from ..conf import conf
 from ..errors import InvalidInputError, NotFoundError
 from ..models import Task, Worker, Workgroup
 from . import query
@@ -29,7 +28,7 @@ class Workers(CrewView):
     def get(self, request: Request) -> HttpResponse:
         self.needs_all_groups()
         at, rows = query.page(request, strict=True), Worker.objects.order_by("name")
-        page = list(rows[at.start : at.start + at.size])
+        page = list(at.of(rows))
         return json_answer({"count": rows.count(), "workers": _workers(page)})
 
 
@@ -64,7 +63,7 @@ class Workgroups(CrewView):
         self.needs_all_groups()
         at = query.page(request, strict=True)
         rows = Workgroup.objects.order_by("-held_until", "name")
-        page = rows[at.start : at.start + at.size]
+        page = at.of(rows)
         held = set(Workgroup.objects.filter(held_until__gt=Now()).values_list("name", flat=True))
         shown = [_workgroup(row, row.name in held) for row in page]
         return json_answer({"count": rows.count(), "workgroups": shown})
@@ -106,9 +105,7 @@ def _workers(rows: list[Worker]) -> list[wire.Json]:
         {
             "name": row.name,
             "maxConcurrency": row.max_concurrency,
-            "limit": conf.CREW_WORKER_MAX_CONCURRENCY
-            if row.max_concurrency is None
-            else row.max_concurrency,
+            "limit": row.limit,
             "inFlight": flying.get(row.name, 0),
         }
         for row in rows

@@ -16,15 +16,19 @@ from .answers import json_answer, text
 from .base import CrewView
 
 
-class Login(CrewView):
-    """Give a token for a name and a password. There is no such route without authentication."""
-
-    needs = {"POST": ""}
-    is_open = True
+class OfLogins(CrewView):
+    """A route that is not there without authentication."""
 
     @property
     def allowed_methods(self) -> list[str]:
         return super().allowed_methods if conf.CREW_AUTHENTICATION else []
+
+
+class Login(OfLogins):
+    """Give a token for a name and a password. There is no such route without authentication."""
+
+    needs = {"POST": ""}
+    is_open = True
 
     def post(self, request: Request) -> HttpResponse:
         """Names of fields may come in any case, as the old Crew took them."""
@@ -42,25 +46,15 @@ class AuthCheck(CrewView):
 
     needs = {"GET": ""}
 
-    def check_permissions(self, request: Request) -> None:
-        self.access = self._access(request)
-
     def get(self, request: Request) -> HttpResponse:
         """A token that may do nothing is good all the same."""
         return text("Authenticated!")
 
 
-class Logout(CrewView):
+class Logout(OfLogins):
     """End the login token that this is called with, and the streams opened by it."""
 
     needs = {"POST": ""}
-
-    @property
-    def allowed_methods(self) -> list[str]:
-        return super().allowed_methods if conf.CREW_AUTHENTICATION else []
-
-    def check_permissions(self, request: Request) -> None:
-        self.access = self._access(request)
 
     def post(self, request: Request) -> HttpResponse:
         """Other tokens are not taken back this way: programs share them."""

@@ -3,7 +3,6 @@
 import hashlib
 import re
 from collections.abc import Callable
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.db import IntegrityError, transaction
@@ -15,13 +14,13 @@ from rest_framework.request import Request
 from ..errors import InvalidInputError
 from ..jsonio import dump
 from ..models import RepeatableCall
+from ..prune import CALLS_KEPT
 from . import query
 from .answers import json_answer, json_text
 
 if TYPE_CHECKING:
     from .base import CrewView
 
-KEPT = timedelta(hours=24)
 _KEY = re.compile(r"[\x21-\x7e]{1,200}")
 
 
@@ -48,7 +47,7 @@ def once(view: "CrewView", request: Request, work: Callable[[], Any]) -> HttpRes
     mine = RepeatableCall.objects.filter(caller=view.access.caller[:80], key=key)
     try:
         with transaction.atomic():
-            mine.filter(at__lt=Now() - KEPT).delete()
+            mine.filter(at__lt=Now() - CALLS_KEPT).delete()
             call = RepeatableCall.objects.create(
                 caller=view.access.caller[:80], key=key, fingerprint=fingerprint
             )
@@ -69,11 +68,6 @@ def conditional(request: Request, answer: HttpResponse) -> HttpResponseBase:
     answer["ETag"] = etag
     answer["Cache-Control"] = "private, no-cache"
     return get_conditional_response(request._request, etag=etag, response=answer) or answer
-
-
-def prune() -> int:
-    """Forget the calls of more than a day ago; return how many."""
-    return RepeatableCall.objects.filter(at__lt=Now() - KEPT).delete()[0]
 
 
 def _replayed(before: RepeatableCall, fingerprint: str) -> HttpResponse:

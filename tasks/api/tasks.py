@@ -175,7 +175,7 @@ class TaskAttempts(OneTask):
         """Every attempt of the task that ended, the newest first."""
         rows = self.task(tid).attempts.order_by("-number")
         at = query.page(request, strict=True)
-        page = rows[at.start : at.start + at.size]
+        page = at.of(rows)
         return json_answer({"attempts": [wire.attempt(row) for row in page], "count": rows.count()})
 
 
@@ -192,7 +192,7 @@ class Relatives(OneTask):
     def get(self, request: Request, tid: str) -> HttpResponse:
         at = query.page(request, strict=True)
         rows = Task.objects.filter(**{self.edge: self.task(tid).pk}).order_by(*self.order)
-        page = list(rows[at.start : at.start + at.size])
+        page = list(at.of(rows))
         return json_answer({"count": rows.count(), "tasks": wire.tasks(page)})
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self, TypedDict
 
+from ..names import camel
 from ..spec import read_time
 
 Json = Mapping[str, Any]
@@ -234,12 +235,7 @@ def id_of(thing: Any) -> str:
     return thing if isinstance(thing, str) else str(thing.id)
 
 
-def _camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(word.title() for word in rest)
-
-
-_WIRE = {name: _camel(name) for name in TaskFields.__annotations__} | {
+_WIRE = {name: camel(name) for name in TaskFields.__annotations__} | {
     "errors": "errors",
     "created_at": "createdAt",
 }

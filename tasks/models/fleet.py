@@ -1,7 +1,12 @@
 """Those who do the work and those who hand it out: workers, workgroups, schedulers, changes."""
 
+from datetime import timedelta
+from typing import Any, Self
+
 from django.db import models
 from django.db.models.functions import Now
+
+from ..conf import conf
 
 
 class Worker(models.Model):
@@ -22,6 +27,12 @@ class Worker(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def limit(self) -> int | None:
+        """What counts: its own limit, or the default; None = no limit."""
+        own = self.max_concurrency
+        return conf.CREW_WORKER_MAX_CONCURRENCY if own is None else own
+
 
 class Workgroup(models.Model):
     """Tasks that share one external limit. The row exists from its first hold."""
@@ -39,6 +50,12 @@ class Workgroup(models.Model):
         return self.name
 
 
+class SchedulerQuerySet(models.QuerySet[Any]):
+    def alive(self) -> Self:
+        """Their heartbeat is younger than a lease."""
+        return self.filter(beat_at__gt=Now() - timedelta(seconds=conf.CREW_LEASE_SECONDS))
+
+
 class SchedulerProcess(models.Model):
     """One running scheduler. Its leases live as long as its heartbeat."""
 
@@ -49,6 +66,8 @@ class SchedulerProcess(models.Model):
     slots = models.PositiveIntegerField()
     started_at = models.DateTimeField(db_default=Now())
     beat_at = models.DateTimeField(db_default=Now())
+
+    objects = SchedulerQuerySet.as_manager()
 
     class Meta:
         verbose_name = "scheduler"

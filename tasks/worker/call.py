@@ -1,7 +1,6 @@
 """A call of Crew as a value, and the proof that it is one. Pure but for the clock."""
 
 import base64
-import binascii
 import hmac
 import json
 import time
@@ -9,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..signing import signing_key
+
 TOLERANCE = 300  # seconds that a signed call may be old, or ahead of our clock
-MIN_KEY = 24  # bytes
 
 
 class BadCall(ValueError):
@@ -98,17 +98,6 @@ def _check_signature(body: bytes, headers: Mapping[str, str], keys: Iterable[byt
     ]
     if not any(matches):
         raise Unauthenticated("the call is signed with another secret, or was changed")
-
-
-def signing_key(secret: str) -> bytes:
-    text = secret.removeprefix("whsec_")
-    try:
-        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        key = b""
-    if text == secret or len(key) < MIN_KEY:
-        raise ValueError(f"a signing secret is 'whsec_' and base64 of {MIN_KEY} bytes or more")
-    return key
 
 
 def _parse(body: bytes, headers: Mapping[str, str]) -> Call:

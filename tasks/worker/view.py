@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
+from ..signing import signing_key
 from .answer import Answer, failure, output
-from .call import BadCall, Call, Unauthenticated, read_call, signing_key
+from .call import BadCall, Call, Unauthenticated, read_call
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
