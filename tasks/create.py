@@ -81,30 +81,30 @@ def create_tasks(
     graph.check_new(specs, max_parents=conf.CREW_MAX_PARENTS)
     ids = [spec.id for spec in specs]
     outside = graph.outside_parents(specs, set(ids))
-    with transaction.atomic():
-        paused = _lock_group(group_id, alone=bool(outside))
-        _refuse_known(ids)
-        complete = _complete_parents(group_id, specs, outside)
-        try:
-            with transaction.atomic():
-                insert([Family(group_id, specs, paused, complete)])
-        except IntegrityError as error:
+    try:
+        with transaction.atomic():
+            paused = _lock_group(group_id, alone=bool(outside))
             _refuse_known(ids)
-            raise ConflictError(f"the tasks could not be stored: {error}") from error
-        publish.tasks_created(group_id, ids)
-        publish.wake_schedulers()
+            complete = _complete_parents(group_id, specs, outside)
+            insert([Family(group_id, specs, paused, complete)])
+            publish.tasks_created(group_id, ids)
+            publish.wake_schedulers()
+    except IntegrityError as error:
+        _refuse_known(ids)
+        raise ConflictError(f"the tasks could not be stored: {error}") from error
     return ids
 
 
 def read_specs(tasks: Iterable[Mapping[str, Any] | TaskSpec]) -> list[TaskSpec]:
     """Read tasks in the wire's words; the first that can not be right is named by its place."""
     specs = []
+    max_input = conf.CREW_MAX_INPUT_BYTES  # looked up once, not for each of many tasks
     for index, task in enumerate(tasks):
         if isinstance(task, TaskSpec):
             specs.append(task)
             continue
         try:
-            specs.append(read_task(task, max_input=conf.CREW_MAX_INPUT_BYTES))
+            specs.append(read_task(task, max_input=max_input))
         except InvalidInputError as error:
             raise InvalidInputError(f"task {index}: {error}") from error
     return specs
