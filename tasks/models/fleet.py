@@ -77,11 +77,7 @@ class SchedulerProcess(models.Model):
 
 
 class Change(models.Model):
-    """What one transaction touched in one group: written with it, told to browsers after it.
-
-    On PostgreSQL the table also carries `xid`, the writing transaction, because ids become
-    visible out of order there (migration 0002).
-    """
+    """What one transaction touched in one group: written with it, told to browsers after it."""
 
     group_id = models.CharField(max_length=200, blank=True, default="")
     created = models.JSONField(default=list)
