@@ -15,6 +15,7 @@ from .limits import Lane
 from .models import SchedulerProcess
 from .sql import claim as sql
 from .sql import on_postgres, run, run_steered
+from .sql import rescue as rescue_sql
 
 LANES_AT_ONCE = 1_000  # lanes looked at in one claim; the next claim goes on behind them
 START = ("", "", -32_768)
@@ -91,11 +92,11 @@ def find_lost(*, lease_seconds: float, most: int) -> list[Lease] | None:
     then. An empty list means that nothing is left of that scheduler and its row is gone.
     """
 
-    lost = run(sql.LOST, {"lease": lease_seconds})
+    lost = run(rescue_sql.LOST, {"lease": lease_seconds})
     if not lost:
         return None
     process = lost[0][0]
-    rows = run(sql.LEASES_OF, {"process": process, "most": most})
+    rows = run(rescue_sql.LEASES_OF, {"process": process, "most": most})
     if not rows:
         SchedulerProcess.objects.filter(pk=process).delete()
     return [_lease(process, (*row, None)) for row in rows]

@@ -248,65 +248,39 @@ FOLLOW = statement(
     """,
 )
 
+
 # What the parents of each task bring, in their order, and how many bytes it is; of those that
 # bring more than `most` only that. A subquery for each task: the planner may then not read all
 # the edges there are.
-PARENTS = statement(
-    postgresql="""
+def _parents(*, ids: str, json: str, size: str) -> str:
+    """`json` gives a column's text, `size` its bytes."""
+    bytes_ = " + ".join(f"coalesce({size.format(f'p.{it}')}, 4)" for it in ("input", "output"))
+    return f"""
         WITH child AS MATERIALIZED (
             SELECT c.id, (
-                SELECT sum(coalesce(octet_length(p.input::text), 4)
-                           + coalesce(octet_length(p.output::text), 4) + 100)
+                SELECT sum({bytes_} + 100)
                 FROM crew_parentedge e JOIN crew_task p ON p.id = e.parent_id
                 WHERE e.child_id = c.id) AS size
-            FROM jsonb_array_elements_text(%(ids)s::jsonb) AS c(id)
+            FROM {ids}
         )
-        SELECT child.id, child.size, p.id, p.worker, p.input::text, p.output::text
+        SELECT child.id, child.size, p.id, p.worker, {json.format("p.input")},
+               {json.format("p.output")}
         FROM child
         LEFT JOIN crew_parentedge e ON e.child_id = child.id AND child.size <= %(most)s
         LEFT JOIN crew_task p ON p.id = e.parent_id
         WHERE child.size IS NOT NULL ORDER BY child.id, e.position
-    """,
-    sqlite="""
-        WITH child AS MATERIALIZED (
-            SELECT c.value AS id, (
-                SELECT sum(coalesce(length(CAST(p.input AS BLOB)), 4)
-                           + coalesce(length(CAST(p.output AS BLOB)), 4) + 100)
-                FROM crew_parentedge e JOIN crew_task p ON p.id = e.parent_id
-                WHERE e.child_id = c.value) AS size
-            FROM json_each(%(ids)s) c
-        )
-        SELECT child.id, child.size, p.id, p.worker, p.input, p.output
-        FROM child
-        LEFT JOIN crew_parentedge e ON e.child_id = child.id AND child.size <= %(most)s
-        LEFT JOIN crew_task p ON p.id = e.parent_id
-        WHERE child.size IS NOT NULL ORDER BY child.id, e.position
-    """,
-)
+    """
 
-# Leases whose scheduler has not been heard of for the length of a lease. The process row is
-# locked, and its beat read again under the lock, so that a heartbeat that comes now either
-# waits for the rescue or stops it.
-LOST = statement(
-    postgresql="""
-        SELECT s.id FROM crew_schedulerprocess s
-        WHERE s.beat_at < {now} - make_interval(secs => %(lease)s)
-        ORDER BY s.id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
-    """,
-    sqlite="""
-        SELECT s.id FROM crew_schedulerprocess s
-        WHERE s.beat_at < strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', '-' || %(lease)s || ' seconds')
-        ORDER BY s.id LIMIT 1
-    """,
-)
 
-LEASES_OF = statement(
-    postgresql="""
-        SELECT t.id, t.attempt, t.group_id, t.worker, t.workgroup, t.key FROM crew_task t
-        WHERE t.leased_by = %(process)s LIMIT %(most)s
-    """,
-    sqlite="""
-        SELECT t.id, t.attempt, t.group_id, t.worker, t.workgroup, t.key FROM crew_task t
-        WHERE t.leased_by = %(process)s LIMIT %(most)s
-    """,
+PARENTS = statement(
+    postgresql=_parents(
+        ids="jsonb_array_elements_text(%(ids)s::jsonb) AS c(id)",
+        json="{}::text",
+        size="octet_length({}::text)",
+    ),
+    sqlite=_parents(
+        ids="(SELECT value AS id FROM json_each(%(ids)s)) c",
+        json="{}",
+        size="length(CAST({} AS BLOB))",
+    ),
 )

@@ -5,7 +5,8 @@ from typing import Any
 
 from rest_framework.views import APIView
 
-from .. import fleet, groups, shapes
+from .. import fleet, groups
+from . import shapes
 from .words import (
     BODY,
     DRY_RUN,

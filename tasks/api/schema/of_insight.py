@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rest_framework import serializers as s
 from rest_framework.views import APIView
 
-from .. import insight, shapes
+from .. import insight
+from . import shapes
+from .shapes import STATES
 from .words import BODY, DRY_RUN, JSON, OUR_PAGE, OURS, Parameter, answers, operation
 
 # Pictures for pages: their keys are told in `tasks/picture.py`, `timeline.py` and `overview.py`.
@@ -19,17 +22,76 @@ def _look(id_: str, summary: str, shape: Any, *statuses: int, **options: Any) ->
     return {"get": operation(id_, summary, told, tags=["insight"], **options)}
 
 
+class Gate(s.Serializer):  # type: ignore[misc]
+    """One reason to wait."""
+
+    code = s.ChoiceField(
+        choices=[
+            "group_paused",
+            "paused",
+            "parents",
+            "scheduled",
+            "duplicate",
+            "held",
+            "worker_full",
+            "exhausted",
+            "no_worker",
+            "no_scheduler",
+        ]
+    )
+    text = s.CharField()
+    opensItself = s.BooleanField(help_text="Nobody has to do anything.")
+    until = s.DateTimeField(allow_null=True)
+    tasks = s.ListField(child=s.CharField(), help_text="At most ten of `count`.")
+    count = s.IntegerField()
+    worker = s.CharField(allow_blank=True)
+    workgroup = s.CharField(allow_blank=True)
+
+
+class Explanation(s.Serializer):  # type: ignore[misc]
+    state = s.ChoiceField(choices=STATES)
+    gates = Gate(many=True)
+    startsItself = s.BooleanField()
+
+
+class Failure(s.Serializer):  # type: ignore[misc]
+    """Failed tasks of one worker with one kind of error."""
+
+    key = s.CharField()
+    worker = s.CharField(allow_blank=True)
+    fingerprint = s.CharField(allow_blank=True)
+    count = s.IntegerField()
+    newestAt = s.DateTimeField()
+    error = s.CharField(allow_blank=True)
+    status = s.IntegerField(allow_null=True)
+    taskId = s.CharField()
+    groupIds = s.ListField(child=s.CharField(), help_text="Some of `groupCount`.")
+    groupCount = s.IntegerField()
+
+
+class FailureList(s.Serializer):  # type: ignore[misc]
+    found = Failure(many=True)
+    kinds = s.IntegerField()
+    total = s.IntegerField()
+    isCapped = s.BooleanField(help_text="Only the newest were grouped.")
+
+
+class TaskIds(s.Serializer):  # type: ignore[misc]
+    count = s.IntegerField()
+    page = s.IntegerField()
+    pages = s.IntegerField()
+    ids = s.ListField(child=s.CharField())
+
+
 DESCRIBED: Mapping[type[APIView], Mapping[str, Any]] = {
     insight.Overview: _look("overview", "Groups at work, and the fleet", PICTURE, 400),
-    insight.Explain: _look(
-        "explain_task", "Why a task is not running", shapes.Explanation, 400, 404
-    ),
+    insight.Explain: _look("explain_task", "Why a task is not running", Explanation, 400, 404),
     insight.Around: _look("task_around", "The graph around a task", PICTURE, 400, 404),
     insight.Graph: _look("group_graph", "The graph of a group", PICTURE, 400, 404),
     insight.GraphBucket: _look(
         "graph_bucket",
         "The tasks of a node of a summed graph",
-        shapes.TaskIds,
+        TaskIds,
         400,
         404,
         parameters=[
@@ -42,7 +104,7 @@ DESCRIBED: Mapping[type[APIView], Mapping[str, Any]] = {
     insight.Failures: _look(
         "list_failures",
         "What failed for good, by worker and kind of error",
-        shapes.FailureList,
+        FailureList,
         400,
         404,
         parameters=[*OUR_PAGE, GROUP],

@@ -6,7 +6,8 @@ from typing import Any
 from drf_spectacular.utils import OpenApiResponse
 from rest_framework.views import APIView
 
-from .. import login, shapes, unknown
+from .. import login, unknown
+from . import shapes
 from .words import JSON, TEXT, WORDS, answers, operation
 
 _LOGIN = {

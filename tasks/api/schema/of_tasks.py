@@ -5,7 +5,8 @@ from typing import Any
 
 from rest_framework.views import APIView
 
-from .. import bulk, shapes, tasks
+from .. import bulk, tasks
+from . import shapes
 from .words import (
     BODY,
     CHILDREN,

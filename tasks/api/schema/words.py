@@ -4,8 +4,8 @@ from typing import Any
 
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 
-from .. import shapes
 from ..query import FILTERS
+from . import shapes
 
 TEXT = "text/plain"
 PROBLEM = "application/problem+json"

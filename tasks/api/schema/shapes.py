@@ -6,9 +6,9 @@ generators what those take.
 
 from rest_framework import serializers as s
 
-from ..names import MAX_LENGTH
-from ..progress import State
-from ..spec import DEFAULT_ATTEMPTS, DEFAULT_ERROR_DELAY, MAX_ATTEMPTS, MAX_ERROR_DELAY
+from ...names import MAX_LENGTH
+from ...progress import State
+from ...spec import DEFAULT_ATTEMPTS, DEFAULT_ERROR_DELAY, MAX_ATTEMPTS, MAX_ERROR_DELAY
 
 STATES = [state.value for state in State]
 TIME_HELP = "RFC 3339. Answers are UTC with three fraction digits; year 1 means none."
@@ -259,64 +259,3 @@ class Problem(s.Serializer):  # type: ignore[misc]
     title = s.CharField()
     status = s.IntegerField()
     detail = s.CharField()
-
-
-class Gate(s.Serializer):  # type: ignore[misc]
-    """One reason to wait."""
-
-    code = s.ChoiceField(
-        choices=[
-            "group_paused",
-            "paused",
-            "parents",
-            "scheduled",
-            "duplicate",
-            "held",
-            "worker_full",
-            "exhausted",
-            "no_worker",
-            "no_scheduler",
-        ]
-    )
-    text = s.CharField()
-    opensItself = s.BooleanField(help_text="Nobody has to do anything.")
-    until = s.DateTimeField(allow_null=True)
-    tasks = s.ListField(child=s.CharField(), help_text="At most ten of `count`.")
-    count = s.IntegerField()
-    worker = s.CharField(allow_blank=True)
-    workgroup = s.CharField(allow_blank=True)
-
-
-class Explanation(s.Serializer):  # type: ignore[misc]
-    state = s.ChoiceField(choices=STATES)
-    gates = Gate(many=True)
-    startsItself = s.BooleanField()
-
-
-class Failure(s.Serializer):  # type: ignore[misc]
-    """Failed tasks of one worker with one kind of error."""
-
-    key = s.CharField()
-    worker = s.CharField(allow_blank=True)
-    fingerprint = s.CharField(allow_blank=True)
-    count = s.IntegerField()
-    newestAt = s.DateTimeField()
-    error = s.CharField(allow_blank=True)
-    status = s.IntegerField(allow_null=True)
-    taskId = s.CharField()
-    groupIds = s.ListField(child=s.CharField(), help_text="Some of `groupCount`.")
-    groupCount = s.IntegerField()
-
-
-class FailureList(s.Serializer):  # type: ignore[misc]
-    found = Failure(many=True)
-    kinds = s.IntegerField()
-    total = s.IntegerField()
-    isCapped = s.BooleanField(help_text="Only the newest were grouped.")
-
-
-class TaskIds(s.Serializer):  # type: ignore[misc]
-    count = s.IntegerField()
-    page = s.IntegerField()
-    pages = s.IntegerField()
-    ids = s.ListField(child=s.CharField())
