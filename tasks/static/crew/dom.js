@@ -1,4 +1,5 @@
 // Elements from words: text is always text, never markup.
+import { Refused } from "./api.js";
 import { STATES } from "./graph.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -58,6 +59,25 @@ export function stacked(counts, total, label) {
   }
   return bar;
 }
+
+// The state whose colour and sign an attempt's outcome has.
+export const OUTCOMES = { completed: "complete", failed: "failed", held: "scheduled", abandoned: "paused", cancelled: "blocked", executing: "executing" };
+
+// The page of a row of the admin, which writes ids into its paths with _3A for ":" and so on.
+export function adminUrl(pattern, id) {
+  const coded = (c) => `_${c.charCodeAt(0).toString(16).toUpperCase().padStart(2, "0")}`;
+  return pattern.replace("__id__", encodeURIComponent(id.replace(/[:/_#?;@&=+$,"[\]<>%\n\\]/g, coded)));
+}
+
+// Shows on `sign` how the stream is: for `onState` of live.js.
+const WORDS = { live: "live", waiting: "connection lost: what you see may be old; trying again…", hidden: "not looked at" };
+export function showLive(sign, state) {
+  sign.textContent = WORDS[state];
+  sign.dataset.state = state;
+}
+
+// Tells an error in the server's own words, where it has some.
+export const said = (error) => toast(error instanceof Refused ? error.message : String(error), true);
 
 // Tells what happened, politely; errors stay until they are closed.
 export function toast(text, isError = false) {

@@ -1,6 +1,6 @@
 // The page of a group: its head, and the tab that is open. Everything live comes by one stream.
-import { at, del, get, post, Refused } from "./api.js";
-import { ask, attemptsField, el, find, number, stacked, toast } from "./dom.js";
+import { at, del, get, post } from "./api.js";
+import { adminUrl, ask, attemptsField, el, find, number, said, showLive, stacked, toast } from "./dom.js";
 import { STATES } from "./graph.js";
 import { Live } from "./live.js";
 
@@ -22,17 +22,12 @@ const context = {
   group,
   path,
   may,
-  taskUrl: (id) => page.dataset.taskUrl.replace("__id__", encodeURIComponent(quoted(id))),
+  taskUrl: (id) => adminUrl(page.dataset.taskUrl, id),
   newTaskUrl: page.dataset.newTaskUrl,
-  said: (error) => toast(error instanceof Refused ? error.message : String(error), true),
+  said,
 };
 let shown = null; // the open tab's {heard(message), reload()}
 let paused = null;
-
-// The admin writes ids into its paths with _3A for ":" and so on.
-function quoted(id) {
-  return [...id].map((c) => (/[:/_#?;@&=+$,"[\]<>%\n\\]/.test(c) ? `_${c.charCodeAt(0).toString(16).toUpperCase().padStart(2, "0")}` : c)).join("");
-}
 
 // --- The head ---
 
@@ -62,7 +57,7 @@ async function progress() {
 
 function actions(isPaused) {
   if (!may.has("operate")) return;
-  const button = (text, act, kind = "") => el("button", { type: "button", class: `crew-button ${kind}`, onclick: () => act().catch(context.said) }, text);
+  const button = (text, act, kind = "") => el("button", { type: "button", class: `crew-button ${kind}`, onclick: () => act().catch(said) }, text);
   find("#crew-actions").replaceChildren(
     isPaused ? button("Resume", () => verb("resume", "Resumed.")) : button("Pause", () => verb("pause", "Paused: running attempts finish.")),
     button("Retry…", retry),
@@ -148,18 +143,13 @@ function refresh() {
   shown?.reload?.();
 }
 
-const WORDS = { live: "live", waiting: "connection lost: what you see may be old; trying again…", hidden: "not looked at" };
 const live = new Live(group, {
   onMessage(message) {
     look();
     if (message.taskGroup && message.type === "delete") return gone();
     shown?.heard?.(message);
   },
-  onState(state) {
-    const sign = find("#crew-live");
-    sign.textContent = WORDS[state];
-    sign.dataset.state = state;
-  },
+  onState: (state) => showLive(find("#crew-live"), state),
   onReload: refresh,
 });
 

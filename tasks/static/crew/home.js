@@ -1,16 +1,14 @@
 // The first page: which groups have something to do, what failed, what is held back, who works.
-import { get, post, put, Refused } from "./api.js";
-import { ago, ask, badge, el, find, number, stacked, toast } from "./dom.js";
+import { get, post, put } from "./api.js";
+import { adminUrl, ago, ask, badge, el, find, number, said, showLive, stacked } from "./dom.js";
 import { open as openFailures } from "./failures.js";
 import { STATES } from "./graph.js";
 
 const page = find("#crew-home");
 const may = new Set(page.dataset.may.split(" "));
 const EVERY = 2_000; // ms between two looks; none while nobody sees the page
-const said = (error) => toast(error instanceof Refused ? error.message : String(error), true);
-const url = (pattern, id) => pattern.replace("__id__", encodeURIComponent(id.replace(/[:/_#?;@&=+$,"[\]<>%\n\\]/g, (c) => `_${c.charCodeAt(0).toString(16).toUpperCase().padStart(2, "0")}`)));
-const groupUrl = (id) => url(page.dataset.groupUrl, id);
-const taskUrl = (id) => url(page.dataset.taskUrl, id);
+const groupUrl = (id) => adminUrl(page.dataset.groupUrl, id);
+const taskUrl = (id) => adminUrl(page.dataset.taskUrl, id);
 const segments = (name) => name.split("/").map(encodeURIComponent).join("/");
 let timer = 0;
 
@@ -99,9 +97,9 @@ async function look() {
       find("#crew-hour").replaceChildren(...hour(fleet.minutes));
       find("#crew-workers").replaceChildren(workers(fleet.workers));
     }
-    find("#crew-live").textContent = "live";
-  } catch (error) {
-    find("#crew-live").textContent = `what you see may be old: ${error.message}`;
+    showLive(find("#crew-live"), "live");
+  } catch {
+    showLive(find("#crew-live"), "waiting");
   }
   if (!document.hidden) timer = setTimeout(look, EVERY);
 }

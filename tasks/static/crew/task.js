@@ -1,6 +1,6 @@
 // The page of a task: what it is doing and why, every attempt, what is around it.
 import { at, get, post, put, Refused } from "./api.js";
-import { ago, ask, attemptsField, badge, el, find, number, toast } from "./dom.js";
+import { adminUrl, ago, ask, attemptsField, badge, el, find, number, OUTCOMES, said, showLive } from "./dom.js";
 import { Graph } from "./graph.js";
 import { Live } from "./live.js";
 
@@ -10,20 +10,17 @@ const may = new Set(page.dataset.may.split(" "));
 const path = at`api/v1/task_group/${group}`;
 const one = at`api/v1/task/${id}`;
 const PULSE = 5_000; // ms: a scheduler may die, a time may come
-const said = (error) => toast(error instanceof Refused ? error.message : String(error), true);
-const quoted = (text) => encodeURIComponent(text.replace(/[:/_#?;@&=+$,"[\]<>%\n\\]/g, (c) => `_${c.charCodeAt(0).toString(16).toUpperCase().padStart(2, "0")}`));
-const taskUrl = (other) => page.dataset.taskUrl.replace("__id__", quoted(other));
+const taskUrl = (other) => adminUrl(page.dataset.taskUrl, other);
 const links = (ids) => ids.flatMap((other, n) => [n ? ", " : " ", el("a", { href: taskUrl(other) }, other)]);
 const json = (value) => JSON.stringify(value, null, 2);
 let around = null;
 let timer = 0;
 
 function state(task, why) {
-  const chips = [badge(task.state), task.name ? el("strong", {}, task.name) : null];
-  const attempts = `${number(task.remainingAttempts)} attempts left`;
-  const line = el("p", { class: "crew-dim" }, `worker ${task.worker || "none"} · workgroup ${task.workgroup || "none"} · key ${task.key || "none"} · ${attempts} · created `, ago(task.createdAt), " · in group ", el("a", { href: page.dataset.groupUrl.replace("__id__", quoted(group)) }, group));
+    const attempts = `${number(task.remainingAttempts)} attempts left`;
+  const line = el("p", { class: "crew-dim" }, `worker ${task.worker || "none"} · workgroup ${task.workgroup || "none"} · key ${task.key || "none"} · ${attempts} · created `, ago(task.createdAt), " · in group ", el("a", { href: adminUrl(page.dataset.groupUrl, group) }, group));
   const verdict = task.isComplete || task.state === "executing" ? null : el("p", {}, why.startsItself ? "It will start by itself." : "It will not start by itself: somebody has to do something.");
-  find("#crew-state").replaceChildren(...[el("p", { class: "crew-percent" }, ...chips.filter(Boolean)), line, verdict].filter(Boolean));
+  find("#crew-state").replaceChildren(...[el("p", { class: "crew-percent" }, badge(task.state)), line, verdict].filter(Boolean));
 }
 
 function gates(task, why) {
@@ -38,10 +35,9 @@ function gates(task, why) {
 function attempts(rows) {
   if (!rows.length) return find("#crew-attempts").replaceChildren(el("p", { class: "crew-dim" }, "No attempt has ended yet."));
   const ran = (row) => `${((Date.parse(row.finishedAt) - Date.parse(row.startedAt)) / 1000).toFixed(2)} s`;
-  const sign = { completed: "complete", failed: "failed", held: "scheduled", abandoned: "paused", cancelled: "blocked" };
   const late = (row) => (row.late ? el("p", { class: "crew-dim" }, "A late answer came ", ago(row.late.at), ` (${row.late.outcome}) and changed nothing.`) : null);
   const body = rows.map((row) =>
-    el("tr", {}, el("th", { scope: "row" }, `#${row.number}`), el("td", { "data-label": "Outcome" }, badge(sign[row.outcome], row.outcome)), el("td", { "data-label": "HTTP" }, row.status ?? "–"), el("td", { "data-label": "Started" }, ago(row.startedAt)), el("td", { "data-label": "Ran" }, ran(row)), el("td", { "data-label": "Said" }, el("span", { class: "crew-wrap" }, row.error || row.note || "–"), late(row))),
+    el("tr", {}, el("th", { scope: "row" }, `#${row.number}`), el("td", { "data-label": "Outcome" }, badge(OUTCOMES[row.outcome], row.outcome)), el("td", { "data-label": "HTTP" }, row.status ?? "–"), el("td", { "data-label": "Started" }, ago(row.startedAt)), el("td", { "data-label": "Ran" }, ran(row)), el("td", { "data-label": "Said" }, el("span", { class: "crew-wrap" }, row.error || row.note || "–"), late(row))),
   );
   find("#crew-attempts").replaceChildren(el("table", { class: "crew-table" }, el("thead", {}, el("tr", {}, ...["Attempt", "Outcome", "HTTP", "Started", "Ran", "Said"].map((head) => el("th", { scope: "col" }, head)))), el("tbody", {}, ...body)));
 }
@@ -107,14 +103,10 @@ async function look() {
 }
 
 const soon = () => (timer ||= setTimeout(look, 200));
-const WORDS = { live: "live", waiting: "connection lost: what you see may be old; trying again…", hidden: "not looked at" };
 new Live(group, {
   onMessage: soon,
   onReload: soon,
-  onState(state) {
-    find("#crew-live").textContent = WORDS[state];
-    find("#crew-live").dataset.state = state;
-  },
+  onState: (state) => showLive(find("#crew-live"), state),
 });
 setInterval(() => document.hidden || soon(), PULSE);
 look();

@@ -1,12 +1,11 @@
 // The tab with the timeline: a row for each task, its attempts as bars, its wait as a thin line.
 import { get } from "./api.js";
-import { el, number } from "./dom.js";
+import { el, number, OUTCOMES } from "./dom.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const ROW = 22;
 const NAMES = 180;
 const AT_ONCE = 300; // rows drawn; more are asked for by a button
-const OUTCOMES = { completed: "complete", failed: "failed", held: "scheduled", abandoned: "paused", cancelled: "blocked", executing: "executing" };
 
 const svg = (name, attributes, ...children) => {
   const made = document.createElementNS(SVG, name);
