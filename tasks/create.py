@@ -235,7 +235,8 @@ def _row(family: Family, spec: TaskSpec, *, pending: int, place: int) -> str:
 
 
 def _time(value: datetime | None) -> str | None:
-    """As both databases store it: UTC; SQLite compares the text, so always six digits."""
+    """As both databases store it: UTC; SQLite compares the text, so always all digits."""
     if value is None:
         return None
-    return value.strftime("%Y-%m-%d %H:%M:%S.%f") + ("+00" if on_postgres() else "")
+    text = value.replace(tzinfo=None).isoformat(" ", "microseconds")
+    return text + ("+00" if on_postgres() else "")

@@ -391,3 +391,11 @@ def test_a_child_of_a_task_that_runs_waits_for_it():
     assert child.pending_parents == 1
     assert row(child)["pending_parents"] == 0
     assert claim_ids() == [child.pk]
+
+
+def test_a_time_long_ago_is_stored_as_it_is_and_is_due():
+    """Years below 1000 keep their zeros: SQLite compares the texts, PostgreSQL refuses the rest."""
+    (id_,) = create.create_tasks(make_group().pk, [wire(runAfter="0034-02-07T20:51:16Z")])
+
+    assert Task.objects.get(pk=id_).run_after.year == 34
+    assert claim_ids() == [id_]
