@@ -5,12 +5,13 @@ import os
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.conf import settings
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
-from django.core.asgi import get_asgi_application
 from django.urls import re_path
+
+from tasks.serving import handler
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "crewsite.settings")
 
-http = get_asgi_application()
+http = handler.application()
 if settings.DEBUG:
     # As runserver does; in production the web server in front serves STATIC_ROOT.
     http = ASGIStaticFilesHandler(http)

@@ -13,10 +13,11 @@ from . import graph, publish
 from .conf import conf
 from .errors import ConflictError, InvalidInputError, NotFoundError
 from .jsonio import dump
-from .models import TaskGroup
+from .models import Task, TaskGroup
 from .spec import TaskSpec, read_id, read_task, read_text
+from .sql import Statement, moment, on_postgres, run, run_together
 from .sql import create as sql
-from .sql import on_postgres, run
+from .sql.prepared import prepared
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,20 +80,15 @@ def create_tasks(
     specs = read_specs(tasks)
     _check_call(specs, most)
     graph.check_new(specs, max_parents=conf.CREW_MAX_PARENTS)
-    ids = [spec.id for spec in specs]
-    outside = graph.outside_parents(specs, set(ids))
-    try:
-        with transaction.atomic():
-            paused = _lock_group(group_id, alone=bool(outside))
-            _refuse_known(ids)
-            complete = _complete_parents(group_id, specs, outside)
-            insert([Family(group_id, specs, paused, complete)])
-            publish.tasks_created(group_id, ids)
-            publish.wake_schedulers()
-    except IntegrityError as error:
-        _refuse_known(ids)
-        raise ConflictError(f"the tasks could not be stored: {error}") from error
-    return ids
+    _bring_in(group_id, specs)
+    return [spec.id for spec in specs]
+
+
+def create_task(group_id: str, spec: TaskSpec) -> Task:
+    """Store one task, as `create_tasks` does, and return it as it is stored."""
+    graph.check_new([spec], max_parents=conf.CREW_MAX_PARENTS)
+    (told,) = _bring_in(group_id, [spec], sql.TASKS_TOLD)
+    return _stored(group_id, spec, told)
 
 
 def read_specs(tasks: Iterable[Mapping[str, Any] | TaskSpec]) -> list[TaskSpec]:
@@ -119,22 +115,9 @@ def insert(families: Sequence[Family]) -> None:
     counts = Counter[str]()
     for family in families:
         counts[family.group_id] += len(family.specs)
-    if not counts.total():
-        return
-    _count_in(counts)
-    rows = ",".join(row for family in families for row in _rows(family))
-    run(sql.TASKS, {"tasks": f"[{rows}]"})
-    edges = [
-        (spec.id, parent, place)
-        for family in families
-        for spec in family.specs
-        for place, parent in enumerate(_all_parents(spec, family.created_by))
-    ]
-    if edges:
-        run(sql.EDGES, {"edges": dump(edges)})
-    workers = sorted({spec.worker for family in families for spec in family.specs} - {""})
-    if workers:
-        run(sql.WORKERS, {"workers": dump(workers)})
+    if counts.total():
+        _count_in(counts)
+        _write(families, sql.TASKS)
 
 
 def known(ids: Sequence[str]) -> dict[str, tuple[str, bool]]:
@@ -143,12 +126,82 @@ def known(ids: Sequence[str]) -> dict[str, tuple[str, bool]]:
     return {id_: (group_id, bool(is_complete)) for id_, group_id, is_complete in rows}
 
 
-def _count_in(counts: Mapping[str, int]) -> None:
+def _bring_in(
+    group_id: str, specs: Sequence[TaskSpec], tasks: Statement = sql.TASKS
+) -> list[tuple[Any, ...]]:
+    """Store checked tasks in one transaction; return what the statement `tasks` does.
+
+    An id in use is told by the database: to look first would not keep another from taking it.
+    """
+    ids = [spec.id for spec in specs]
+    outside = graph.outside_parents(specs, set(ids))
+    try:
+        with prepared(), transaction.atomic():
+            if outside:
+                _lock_alone(group_id)
+            paused = _count_in({group_id: len(specs)})[group_id]
+            complete = _complete_parents(group_id, specs, outside)
+            told = _write([Family(group_id, specs, paused, complete)], tasks)
+            publish.tasks_created(group_id, ids)
+    except IntegrityError as error:
+        _refuse_known(ids)
+        raise ConflictError(f"the tasks could not be stored: {error}") from error
+    return told
+
+
+def _count_in(counts: Mapping[str, int]) -> dict[str, bool]:
+    """Keep the groups as they are, and return which of them are paused."""
     rows = [{"id": group_id, "n": n} for group_id, n in counts.items()]
     most = conf.CREW_MAX_GROUP_TASKS
     counted = run(sql.COUNT_IN, {"counts": dump(rows), "most": most})
     if len(counted) < len(counts):
+        if not TaskGroup.objects.filter(pk__in=counts).exists():
+            raise NotFoundError("task group not found")
         raise InvalidInputError(f"a group holds at most {most} tasks")
+    return {group_id: bool(is_paused) for group_id, is_paused in counted}
+
+
+def _write(families: Sequence[Family], tasks: Statement) -> list[tuple[Any, ...]]:
+    """By one round trip, and what `tasks` returns."""
+    edges = [
+        (spec.id, parent, place)
+        for family in families
+        for spec in family.specs
+        for place, parent in enumerate(_all_parents(spec, family.created_by))
+    ]
+    workers = sorted({spec.worker for family in families for spec in family.specs} - {""})
+    rows = ",".join(row for family in families for row in _rows(family))
+    statements: list[tuple[Statement, dict[str, Any]]] = []
+    if edges:
+        statements.append((sql.EDGES, {"edges": dump(edges)}))
+    if workers:
+        statements.append((sql.WORKERS, {"workers": dump(workers)}))
+    return run_together(*statements, (tasks, {"tasks": f"[{rows}]"}))
+
+
+def _stored(group_id: str, spec: TaskSpec, told: Sequence[Any]) -> Task:
+    """The new row, without looking at it again."""
+    created_at, run_after, is_paused, pending, input_json, output_json = told
+    return Task(
+        id=spec.id,
+        group_id=group_id,
+        name=spec.name,
+        worker=spec.worker,
+        workgroup=spec.workgroup,
+        key=spec.key,
+        remaining_attempts=spec.remaining_attempts,
+        is_paused=bool(is_paused),
+        is_complete=spec.is_complete,
+        is_seed=spec.is_seed,
+        run_after=moment(run_after),
+        error_delay_in_seconds=spec.error_delay_in_seconds,
+        priority=spec.priority,
+        created_at=moment(created_at),
+        pending_parents=pending,
+        input=None if input_json is None else json.loads(input_json),
+        output=None if output_json is None else json.loads(output_json),
+        errors=list(spec.errors),
+    )
 
 
 def _all_parents(spec: TaskSpec, created_by: str) -> tuple[str, ...]:
@@ -165,16 +218,13 @@ def _check_call(specs: Sequence[TaskSpec], most: int | None) -> None:
         raise InvalidInputError(f"more than {most_edges} parents in one call")
 
 
-def _lock_group(group_id: str, *, alone: bool) -> bool:
-    """Keep the group as it is; return whether it is paused.
+def _lock_alone(group_id: str) -> None:
+    """Who adds children to tasks that exist keeps settles out meanwhile.
 
-    Who adds children to tasks that exist keeps settles out meanwhile (`alone`), so that no
-    parent completes between the look at it and the commit.
+    So no parent completes between the look at it and the commit.
     """
-    rows = run(sql.GROUP_ALONE if alone else sql.GROUP, {"group": group_id})
-    if not rows:
+    if not run(sql.GROUP_ALONE, {"group": group_id}):
         raise NotFoundError("task group not found")
-    return bool(rows[0][1])
 
 
 def _refuse_known(ids: Sequence[str]) -> None:

@@ -30,11 +30,14 @@ on_committed: Callable[[set[str]], None] | None = None
 
 
 def tasks_changed(
-    pairs: Iterable[tuple[str, str]], *, created: Iterable[tuple[str, str]] = ()
+    pairs: Iterable[tuple[str, str]],
+    *,
+    created: Iterable[tuple[str, str]] = (),
+    wake: bool = False,
 ) -> None:
     """Note, in the running transaction, that these (group id, task id) were updated or created.
 
-    One row for each group, by one statement.
+    One row for each group, by one statement; with `wake`, that wakes the schedulers as well.
     """
     rows: dict[str, dict[str, Any]] = {}
     for what, touched in (("updated", pairs), ("created", created)):
@@ -45,13 +48,18 @@ def tasks_changed(
     for group_id, row in rows.items():
         if len(row["updated"]) + len(row["created"]) > TOLD_ONE_BY_ONE:
             rows[group_id] = _nothing(group_id) | {"group_event": "reload"}
-    if rows:
-        channel = CHANGES if _needs_notify(rows) else ""
-        run(sql.CHANGES, {"rows": dump(list(rows.values())), "channel": channel})
+    if not rows:
+        return
+    channels = [CHANGES] if _needs_notify(rows) else []
+    if wake:
+        transaction.on_commit(work_arrived.set)
+        channels += [CHANNEL] if _may_notify() else []
+    run(sql.CHANGES, {"rows": dump(list(rows.values())), "channels": dump(channels)})
 
 
 def tasks_created(group_id: str, ids: list[str]) -> None:
-    tasks_changed((), created=((group_id, id_) for id_ in ids))
+    """They may be due at once."""
+    tasks_changed((), created=((group_id, id_) for id_ in ids), wake=True)
 
 
 def tasks_deleted(group_id: str, last: list[dict[str, Any]]) -> None:

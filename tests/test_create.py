@@ -2,9 +2,11 @@
 
 import pytest
 
-from tasks import control, create
+from tasks import control, create, fleet
+from tasks import wire as wire_of
 from tasks.errors import ConflictError, InvalidInputError, NotFoundError
 from tasks.models import Change, ParentEdge, Task, TaskGroup, Worker
+from tasks.spec import read_task
 
 from .factories import claim_all, claim_ids, complete, from_now, make_group, make_task, row, wire
 
@@ -399,3 +401,50 @@ def test_a_time_long_ago_is_stored_as_it_is_and_is_due():
 
     assert Task.objects.get(pk=id_).run_after.year == 34
     assert claim_ids() == [id_]
+
+
+@pytest.mark.parametrize("is_paused", [False, True])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {
+            "name": "n",
+            "worker": "a/b",
+            "workgroup": "g",
+            "key": "k",
+            "input": {"bb": 1e5, "a": 12345678901234567890},
+            "parentIds": ["done", "open"],
+            "priority": 3,
+            "isSeed": True,
+            "runAfter": "2001-02-03T04:05:06.789Z",
+            "createdAt": "2000-01-01T00:00:00Z",
+        },
+        {"isComplete": True, "output": [1.0, None], "errors": ["e"], "workgroup": "held"},
+        {"runAfter": "2999-02-03T04:05:06Z", "remainingAttempts": 0, "isPaused": True},
+    ],
+)
+def test_one_created_task_is_told_as_it_is_stored(asked, is_paused):
+    group = make_group(is_paused=is_paused)
+    make_task(group=group, id="done", is_complete=True)
+    make_task(group=group, id="open")
+    fleet.hold_workgroup("held", seconds=60)
+    fleet.hold_workgroup("g", seconds=60)
+    spec = read_task(asked, max_input=1000)
+
+    told = create.create_task(group.pk, spec)
+
+    stored = Task.objects.get(pk=spec.id)
+    shown = wire_of.new_task(told, spec.parent_ids)
+    assert shown == wire_of.task(stored)
+    assert list(shown["input"] or {}) == list(stored.input or {})
+    assert told.pending_parents == stored.pending_parents
+
+
+def test_one_created_task_takes_no_second_look(django_assert_max_num_queries):
+    group = make_group()
+    spec = read_task({"worker": "w"}, max_input=1000)
+
+    # The transaction's begin and end, the count, the worker, the task, the change.
+    with django_assert_max_num_queries(6):
+        create.create_task(group.pk, spec)

@@ -1,5 +1,7 @@
 """What PostgreSQL makes of the hot statements: how it plans them, and that they stay prepared."""
 
+import threading
+
 import pytest
 from django.db import OperationalError, connection, transaction
 
@@ -97,7 +99,8 @@ def names():
         return cursor.fetchall()
 
 
-def test_a_statement_that_did_not_stay_prepared_is_to_be_tried_again():
+def test_a_statement_that_did_not_stay_prepared_is_to_be_tried_again(monkeypatch):
+    monkeypatch.setattr(prepared, "_lost", threading.Event())
     """As behind a PgBouncer that gives the next transaction another server."""
     make_task()
     with prepared.prepared():
@@ -111,6 +114,8 @@ def test_a_statement_that_did_not_stay_prepared_is_to_be_tried_again():
 
         assert prepared.is_on() is False
         assert len(run_steered(claim_sql.LANES, LANES)) == 1
+    with prepared.prepared():
+        assert prepared.is_on() is False
 
 
 @pytest.mark.django_db(transaction=True)
@@ -121,10 +126,12 @@ def test_a_migration_under_a_prepared_statement_is_tried_again():
         run(asked, {})
         in_threads(alter, ["ADD COLUMN later int"])
         try:
+            session = connection.connection
             with pytest.raises(OperationalError):
                 run(asked, {})
 
-            connection.close()  # as the scheduler does
+            assert session.closed  # a pool would hand it, and its stale plan, to the next
+            connection.close()  # as the scheduler and every request do
             assert prepared.is_on() is True
             assert len(run(asked, {})) == 1
         finally:

@@ -94,8 +94,7 @@ class Tasks(CrewView):
     def _create(self, request: Request, gid: str, fields: dict[str, Any]) -> wire.Json:
         with query.dry_run(request):
             spec = read_task(fields, max_input=conf.CREW_MAX_INPUT_BYTES)
-            (id_,) = create.create_tasks(gid, [spec])
-            return wire.task(Task.objects.get(pk=id_))
+            return wire.new_task(create.create_task(gid, spec), spec.parent_ids)
 
 
 class OneTask(CrewView):

@@ -6,6 +6,7 @@ JSON parameter. Named parameters only; a literal percent sign is doubled.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from django.db import connection
@@ -67,12 +68,16 @@ def run(what: Statement, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         return cursor.fetchall() if cursor.description else []
 
 
-def run_steered(what: Statement, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    """`steer` and `run`, in one round trip where that can be."""
+def run_together(*whats: tuple[Statement, Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+    """Run them in their order, in one round trip where that can be; return the last one's rows."""
     if prepared.is_on():
-        return prepared.run((_STEER.postgresql, {}), (what.postgresql, params))
-    steer()
-    return run(what, params)
+        return prepared.run(*((what.postgresql, params) for what, params in whats))
+    return [run(what, params) for what, params in whats][-1]
+
+
+def run_steered(what: Statement, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """`steer` and `run`."""
+    return run_together(*([(_STEER, {})] if on_postgres() else []), (what, params))
 
 
 def steer() -> None:
@@ -85,6 +90,11 @@ def steer() -> None:
     """
     if on_postgres():
         run(_STEER, {})
+
+
+def moment(value: datetime) -> datetime:
+    """A time as a statement returns it: SQLite's carry no zone."""
+    return value if value.tzinfo else value.replace(tzinfo=UTC)
 
 
 def among(ids: Iterable[str]) -> RawSQL:

@@ -1,15 +1,13 @@
 """Statements of the create."""
 
-from . import AFTER, statement
+from . import AFTER, Statement, statement
 
 _COLUMNS = """id, group_id, name, worker, workgroup, key, input, output, errors,
     remaining_attempts, is_paused, is_complete, is_seed, run_after, error_delay_in_seconds,
     priority, created_at, completed_at, pending_parents, created_by,
     attempt, held_count, rescues"""
 
-# All tasks of one call. Those without a createdAt get the time of now, a microsecond apart, in
-# the order in which they were given. With a `delay` none starts before it has passed.
-TASKS = statement(
+_TASKS = Statement(
     postgresql=f"""
         INSERT INTO crew_task ({_COLUMNS})
         SELECT n.id, n."group", n.name, n.worker, n.workgroup, n.key, n.input, n.output,
@@ -43,9 +41,16 @@ TASKS = statement(
                 || printf('%%03d', (v ->> 'place') %% 1000)),
             CASE WHEN v ->> 'is_complete' THEN {{now}} END, v ->> 'pending',
             v ->> 'created_by', 0, 0, 0
-        FROM (SELECT value AS v FROM json_each(%(tasks)s))
+        FROM (SELECT value AS v FROM json_each(%(tasks)s)) WHERE true
     """,
 )
+_TOLD = "RETURNING created_at, run_after, is_paused, pending_parents, input, output"
+
+# All tasks of one call. Those without a createdAt get the time of now, a microsecond apart, in
+# the order in which they were given. With a `delay` none starts before it has passed.
+TASKS = statement(postgresql=_TASKS.postgresql, sqlite=_TASKS.sqlite)
+# The same; what the database made of them comes back.
+TASKS_TOLD = statement(postgresql=f"{_TASKS.postgresql} {_TOLD}", sqlite=f"{_TASKS.sqlite} {_TOLD}")
 
 EDGES = statement(
     postgresql="""
@@ -71,7 +76,8 @@ WORKERS = statement(
     """,
 )
 
-# Count the new tasks into their groups, in id order; only the groups with room come back.
+# Count the new tasks into their groups, in id order; only the groups with room come back. Each is
+# kept from being deleted, paused or reset, and from other counts, until this transaction ends.
 COUNT_IN = statement(
     postgresql="""
         WITH locked AS MATERIALIZED (
@@ -80,23 +86,18 @@ COUNT_IN = statement(
         )
         UPDATE crew_taskgroup g SET task_count = g.task_count + locked.n
         FROM locked WHERE g.id = locked.id AND g.task_count + locked.n <= %(most)s
-        RETURNING g.id
+        RETURNING g.id, g.is_paused
     """,
     sqlite="""
         UPDATE crew_taskgroup AS g SET task_count = g.task_count + (c.value ->> 'n')
         FROM json_each(%(counts)s) c
         WHERE g.id = c.value ->> 'id' AND g.task_count + (c.value ->> 'n') <= %(most)s
-        RETURNING id
+        RETURNING id, is_paused
     """,
 )
 
-# The group, kept from being deleted, paused or reset until this transaction ends.
-GROUP = statement(
-    postgresql="SELECT id, is_paused FROM crew_taskgroup WHERE id = %(group)s FOR KEY SHARE",
-    sqlite="SELECT id, is_paused FROM crew_taskgroup WHERE id = %(group)s",
-)
-
-# The same against everything, running attempts' settles included.
+# The group, kept from everything, running attempts' settles included, until this transaction
+# ends.
 GROUP_ALONE = statement(
     postgresql="SELECT id, is_paused FROM crew_taskgroup WHERE id = %(group)s FOR UPDATE",
     sqlite="SELECT id, is_paused FROM crew_taskgroup WHERE id = %(group)s",

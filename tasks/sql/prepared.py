@@ -1,4 +1,4 @@
-"""Prepared statements for a thread whose PostgreSQL connection is its own.
+"""Prepared statements: for the scheduler, and for creates.
 
 To parse and plan our statements costs PostgreSQL more than to run them for a single task.
 """
@@ -26,6 +26,7 @@ class _Here(threading.local):
 
 
 _here = _Here()
+_lost = threading.Event()  # once found out by one thread, it holds for all of this process
 
 
 @contextmanager
@@ -39,6 +40,7 @@ def prepared() -> Iterator[None]:
     before = _here.is_on
     _here.is_on = (
         connection.vendor == "postgresql"
+        and not _lost.is_set()
         and not settings["DISABLE_SERVER_SIDE_CURSORS"]
         and settings["OPTIONS"].get("prepare_threshold", 0) is not None
     )
@@ -72,7 +74,7 @@ def run(*statements: tuple[str, Mapping[str, Any]]) -> list[tuple[Any, ...]]:
         with cursor:
             return cursor.fetchall() if cursor.description else []
     except Error as error:
-        _refuse_lost(error)
+        _refuse_lost(error, session)
         raise
 
 
@@ -82,13 +84,16 @@ def _execute(session: Any, text: str, params: Mapping[str, Any]) -> Any:
     return cursor
 
 
-def _refuse_lost(error: Error) -> None:
+def _refuse_lost(error: Error, session: Any) -> None:
     state = getattr(error.__cause__, "sqlstate", None)
     if state in LOST:
         _here.is_on = False
+        _lost.set()
         logger.warning(
             "Statements do not stay prepared, as behind an old PgBouncer; going on without."
             " DISABLE_SERVER_SIDE_CURSORS in DATABASES says so from the start"
         )
+    if state == STALE:
+        session.close()
     if state in LOST or state == STALE:
         raise OperationalError(str(error)) from error

@@ -2,7 +2,7 @@
 
 from . import statement
 
-# The changes of one transaction, with its NOTIFY if a channel is named.
+# The changes of one transaction, with a NOTIFY for each channel named.
 CHANGES = statement(
     postgresql="""
         WITH noted AS (
@@ -11,7 +11,7 @@ CHANGES = statement(
             FROM jsonb_to_recordset(%(rows)s::jsonb)
                 AS c(group_id text, created jsonb, updated jsonb, group_event text)
         )
-        SELECT pg_notify(%(channel)s::text, '') WHERE %(channel)s::text <> ''
+        SELECT pg_notify(c, '') FROM jsonb_array_elements_text(%(channels)s::jsonb) AS c
     """,
     sqlite="""
         INSERT INTO crew_change (group_id, created, updated, deleted, group_event, workgroup)
