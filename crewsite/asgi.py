@@ -17,10 +17,11 @@ if settings.DEBUG:
     http = ASGIStaticFilesHandler(http)
 
 # Not before the apps are ready.
+from crewsite.headers import Headers  # noqa: E402
 from tasks import consumers  # noqa: E402
 from tasks.routing import websocket_urlpatterns  # noqa: E402
 from tasks.serving.middleware import BodyLimit  # noqa: E402
 
 sockets = URLRouter([*websocket_urlpatterns(), re_path("", consumers.unknown)])
 
-application = ProtocolTypeRouter({"http": BodyLimit(http), "websocket": sockets})
+application = ProtocolTypeRouter({"http": Headers(BodyLimit(http)), "websocket": sockets})

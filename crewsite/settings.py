@@ -9,7 +9,10 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
-from environs import Env
+from environs import Env, validate
+
+from .headers import POLICY
+from .look import LOOK
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -32,8 +35,13 @@ CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", [])
 HOST = env.str("HOST", "127.0.0.1" if DEBUG else "0.0.0.0")  # noqa: S104
 PORT = env.int("PORT", 8090)
 
+# "plain" is Django's own admin.
+THEME = env.str("CREW_THEME", "unfold", validate=validate.OneOf(["unfold", "plain"]))
+UNFOLD = LOOK
+
 INSTALLED_APPS = [
     "daphne",
+    *(["unfold"] if THEME == "unfold" else []),
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -52,6 +60,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "crewsite.headers.HeadersMiddleware",
     # Before all that may answer by itself, so that such answers carry its headers too.
     "crewsite.cors.CrewCorsMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -78,6 +87,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "crewsite.doors.banners",
             ],
         },
     },
@@ -130,6 +140,7 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
 
 # Who guesses passwords is locked out, at /login and at the admin's login alike; see lockout.py.
 AXES_HANDLER = "crewsite.lockout.Handler"
@@ -142,6 +153,7 @@ AXES_LOCKOUT_CALLABLE = "crewsite.lockout.locked_out"
 AXES_CLIENT_IP_CALLABLE = "crewsite.lockout.guesser"
 AXES_DISABLE_ACCESS_LOG = True  # our own log says who logged in; a row each would pile up
 AXES_VERBOSE = False
+AXES_ENABLE_ADMIN = False  # `axes_reset` unlocks; the rows say nothing more
 
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
@@ -164,6 +176,7 @@ if TLS:
 # Whether other hosts of the domain speak TLS is not ours to promise.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 SECURE_REFERRER_POLICY = "same-origin"
+CONTENT_SECURITY_POLICY = {"DIRECTIVES": POLICY}
 
 # Other sites' pages that may call the API from a browser, with a token; "*" = any. Cookies never
 # go with such a call.
@@ -229,6 +242,7 @@ CREW_TRUSTED_PROXIES = env.int("CREW_TRUSTED_PROXIES", 0)
 if CREW_TRUSTED_PROXIES > 0:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 CREW_STREAM_ORIGINS: list[str] = env.list("CREW_STREAM_ORIGINS", ["*"])
+CREW_AUDIT_DAYS = env.float("CREW_AUDIT_DAYS", 400.0)
 CREW_MAX_STREAMS = env.int("CREW_MAX_STREAMS", 10)
 CREW_DELIVERER = env.str("CREW_DELIVERER", "aiohttp")
 CREW_THROTTLER = env.str("CREW_THROTTLER", "")

@@ -23,6 +23,7 @@ POSITIVE = (
     "CREW_LEASE_SECONDS",
     "CREW_SWEEP_SECONDS",
     "CREW_DELIVERY_TIMEOUT_SECONDS",
+    "CREW_AUDIT_DAYS",
     *(name for name in DEFAULTS if name.startswith("CREW_MAX_")),
 )
 DEFAULT_LOGINS = {"admin", "crew", "dae4082985ef202439d16f9b25a8823e"}
@@ -88,14 +89,32 @@ def _error(number: int, text: str, hint: str) -> Error:
 
 def default_credentials(host: str) -> Iterator[CheckMessage]:
     """What everybody knows is no secret for a server that listens on this host."""
-    given = {conf_value(name) for name in ("CREW_AUTH_PASSWORD", "CREW_AUTH_TOKEN")}
-    if given & DEFAULT_LOGINS and not (settings.DEBUG and host in LOOPBACK):
+    if _known_credentials() and not (settings.DEBUG and host in LOOPBACK):
         yield _error(
             1,
             "CREW_AUTH_PASSWORD or CREW_AUTH_TOKEN is the well-known default of the old Crew.",
             "Choose your own; nothing is guessed more often. Only with DEBUG=1 and HOST=127.0.0.1 "
             "they are let pass.",
         )
+
+
+def open_doors() -> list[str]:
+    """What everyone who opens the admin, and the log of each start, should be told."""
+    told = []
+    if not conf.CREW_AUTHENTICATION:
+        told.append(
+            "Authentication is off: whoever reaches this server may do everything by the API."
+        )
+    if _known_credentials():
+        told.append(
+            "The well-known login or token of the old Crew is in use: for your own machine only."
+        )
+    return told
+
+
+def _known_credentials() -> bool:
+    given = {conf_value(name) for name in ("CREW_AUTH_PASSWORD", "CREW_AUTH_TOKEN")}
+    return bool(given & DEFAULT_LOGINS)
 
 
 def _fixed_token() -> Iterator[CheckMessage]:
@@ -221,6 +240,8 @@ def _numbers() -> Iterator[CheckMessage]:
             yield _error(5, f"{name} must be a number above 0, not {value!r}.", "See conf.py.")
     if isinstance(conf.CREW_DRAIN_SECONDS, int | float) and conf.CREW_DRAIN_SECONDS < 0:
         yield _error(5, "CREW_DRAIN_SECONDS must not be negative.", "0 drops running calls.")
+    if _is_number(conf.CREW_AUDIT_DAYS) and conf.CREW_AUDIT_DAYS > 36_525:
+        yield _error(5, "CREW_AUDIT_DAYS must be a hundred years at most.", "400 is the default.")
     limit = conf.CREW_WORKER_MAX_CONCURRENCY
     if limit is not None and (not isinstance(limit, int) or limit < 0):
         yield _error(

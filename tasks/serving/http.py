@@ -98,12 +98,10 @@ class Channel(http.HTTPChannel):  # type: ignore[misc]
         self._set_timer(None)
         self.setTimeout(None)
         body = f"{text}\n".encode()
-        head = (
-            f"HTTP/1.1 {status} {REASONS.get(status, b'').decode()}\r\n"
-            f"Content-Type: text/plain; charset=UTF-8\r\nContent-Length: {len(body)}\r\n"
-            "Connection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode() + body)
+        lines = [b"HTTP/1.1 %d %s" % (status, REASONS.get(status, b""))]
+        lines += [name.title() + b": " + value for name, value in limits.PLAIN]
+        lines += [b"Content-Length: %d" % len(body), b"", body]
+        self.transport.write(b"\r\n".join(lines))
         self.factory.server.log_refused(self.transport.getPeer(), status, text)
         self._networkProducer.unregisterProducer()
         # Closed as a whole while the client still sends, the answer would be lost on its way.
@@ -169,8 +167,8 @@ class Request(WebRequest):  # type: ignore[misc]
                 self.channel.transport.abortConnection()
             return
         self.channel.persistent = 0  # who knows what comes next
-        headers = [(b"Content-Type", b"text/plain; charset=UTF-8"), (b"Connection", b"close")]
-        self.handle_reply({"type": "http.response.start", "status": status, "headers": headers})
+        start = {"type": "http.response.start", "status": status, "headers": limits.PLAIN}
+        self.handle_reply(start)
         self.handle_reply({"type": "http.response.body", "body": f"{body}\n".encode()})
 
 

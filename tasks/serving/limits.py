@@ -6,6 +6,15 @@ NDJSON = {"application/x-ndjson", "application/jsonl"}
 BODY_WITHIN = 30.0  # seconds that any body may take
 SLOWEST = 64 * 1024  # bytes a second that a longer one must bring, on the average
 
+# Of answers that no view gave: words for people and programs, and for nothing else.
+PLAIN = (
+    (b"content-type", b"text/plain; charset=UTF-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"connection", b"close"),  # what is left of the request is not read
+)
+
 
 def body_limit(method: str, path: str, content_type: str) -> int:
     """The most bytes of this request's body. The prefix of the path does not matter."""

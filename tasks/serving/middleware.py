@@ -80,10 +80,6 @@ class _Request:
 
 async def _answer(send: Send, refused: _Refused) -> None:
     body = f"{refused}\n".encode()
-    headers = [
-        (b"content-type", b"text/plain; charset=UTF-8"),
-        (b"content-length", str(len(body)).encode()),
-        (b"connection", b"close"),  # what is left of the body is not read
-    ]
+    headers = [*limits.PLAIN, (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": refused.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connections
 
 from ...access import ensure_operator
-from ...checks import default_credentials
+from ...checks import default_credentials, open_doors
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,8 @@ class Command(BaseCommand):
 
         for problem in default_credentials(bind):
             raise CommandError(f"{problem.msg} {problem.hint}")
+        for words in open_doors():
+            logger.warning("%s", words)
         _pool_connections()
         try:
             ensure_operator()

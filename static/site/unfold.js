@@ -1,0 +1,58 @@
+// Lets unfold run on Alpine's CSP build, which reads expressions instead of evaluating them: no
+// page needs 'unsafe-eval'. That build knows no globals, and one expression of few words at a time.
+
+htmx.config.allowEval = false;
+htmx.config.includeIndicatorStyles = false; // an inline <style>
+
+// What unfold's templates reach for outside of Alpine.
+const reached = () => ({
+  window: { location: { pathname: location.pathname, search: location.search } },
+  localStorage: {
+    getItem: (name) => localStorage.getItem(name),
+    setItem: (name, value) => localStorage.setItem(name, value),
+  },
+  getCurrentTab,
+  sortRecords,
+  moveRecords,
+  toggleSidebar() {
+    this.sidebarDesktopOpen = !this.sidebarDesktopOpen;
+    localStorage.setItem("sidebarDesktopOpen", this.sidebarDesktopOpen ? "1" : "0");
+  },
+  focusSearch() {
+    this.openSearchResults = true;
+    this.currentIndex = 0;
+  },
+  leaveSearch() {
+    this.openSearchResults = false;
+    const input = this.$refs.searchInput;
+    if (input.value === "") input.blur();
+    else input.value = "";
+  },
+});
+
+// Those of its expressions that the build can not read, and the same in words that it can.
+const TOLD_ANEW = [
+  [/^\s*activeTab = ([^;]*);[^]*$/, "activeTab = $1"],
+  [/^sidebarDesktopOpen = !sidebarDesktopOpen;[^]*$/, "toggleSidebar()"],
+  [/^openSearchResults = true; currentIndex = 0$/, "focusSearch()"],
+  [/^openSearchResults = false; if [^]*$/, "leaveSearch()"],
+  [/^if \(!\$event\.metaKey && !\$event\.ctrlKey\) ([^]*)$/, "$event.metaKey || $event.ctrlKey || $1"],
+  // As text it would be written into the style attribute.
+  [/^'width: ' \+ changeListWidth \+ 'px'$/, "{width: changeListWidth + 'px'}"],
+];
+
+function tellAnew(element) {
+  for (const attribute of element.attributes) {
+    if (!attribute.name.startsWith("x-")) continue;
+    const found = TOLD_ANEW.find(([words]) => words.test(attribute.value));
+    if (found) Alpine.mutateDom(() => { attribute.value = attribute.value.replace(...found); });
+  }
+}
+
+document.addEventListener("alpine:init", () => {
+  Alpine.data("theme", (first) => ({ ...theme(first), ...reached() }));
+  Alpine.data("searchForm", searchForm);
+  Alpine.data("searchDropdown", searchDropdown);
+  Alpine.data("searchCommand", searchCommand);
+  Alpine.interceptInit(tellAnew);
+});
