@@ -12,6 +12,8 @@ from django.db import transaction
 from django.db.models import F, Sum
 from django.http import HttpRequest, HttpResponse
 
+from tasks import audit
+from tasks.access import of_user
 from tasks.api.auth import client_address
 
 logger = logging.getLogger("crewsite.login")
@@ -45,12 +47,14 @@ class Handler(AxesDatabaseHandler):
         self, sender: Any, credentials: dict[str, Any], request: Any = None, **kwargs: Any
     ) -> None:
         """Tell; it was counted when it began."""
-        name = get_client_username(request, credentials)
-        logger.warning("A login of %s from %s failed", name, request.axes_ip_address)
+        name = get_client_username(request, credentials) or ""
+        somebody = audit.Actor(audit.UNKNOWN, address=client_address(request))
+        audit.note(somebody, "login failed", audit.Kind.USER, name)
 
     def user_logged_in(self, sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
         super().user_logged_in(sender, request, user, **kwargs)
-        logger.info("%s logged in from %s", user.get_username(), request.axes_ip_address)
+        person = audit.Actor(of_user(user).who, user, client_address(request))
+        audit.note(person, "login", audit.Kind.USER, user.get_username())
 
 
 def guesser(request: HttpRequest) -> str:

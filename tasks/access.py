@@ -7,7 +7,7 @@ token, from a Django user's permissions, or from an embedder's own authenticatio
 import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from hmac import compare_digest
 from typing import Any
@@ -27,12 +27,18 @@ OPERATE = "operate"  # pause, resume, retry, reset, cancel, hold, set limits
 ADMIN = "admin"  # all of it, and tokens
 SCOPES = (READ, WRITE, OPERATE, ADMIN)
 
-# The model permissions that a user needs for each scope; ADMIN is for superusers only.
-PERMISSIONS = {
+# The model permissions that a user needs for each scope; ADMIN takes those of all others too.
+PERMISSIONS: dict[str, tuple[str, ...]] = {
     READ: ("crew.view_task",),
     WRITE: ("crew.add_task", "crew.change_task", "crew.delete_task"),
     OPERATE: ("crew.change_task",),
 }
+PERMISSIONS[ADMIN] = (
+    *dict.fromkeys(name for names in PERMISSIONS.values() for name in names),
+    "crew.view_token",
+    "crew.add_token",
+    "crew.change_token",
+)
 
 
 class UserScopes(Set[str]):
@@ -50,7 +56,7 @@ class UserScopes(Set[str]):
             return False
         if self.user.is_superuser:
             return True
-        return scope in PERMISSIONS and bool(self.user.has_perms(PERMISSIONS[scope]))
+        return scope in SCOPES and bool(self.user.has_perms(PERMISSIONS[scope]))
 
     def __iter__(self) -> Iterator[str]:
         return (scope for scope in SCOPES if scope in self)
@@ -61,13 +67,17 @@ class UserScopes(Set[str]):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What one caller may do. `group_ids` None means all groups."""
+    """What one caller may do. `group_ids` None means all groups.
+
+    `caller` tells callers apart; `who` is what people call them, for the audit history.
+    """
 
     caller: str
     scopes: Set[str]
     group_ids: frozenset[str] | None = None
     user: Any = None
     token_id: int | None = None
+    who: str = field(default="", compare=False)
 
     def may(self, scope: str) -> bool:
         return scope in self.scopes or ADMIN in self.scopes
@@ -89,7 +99,7 @@ def everything(caller: str, user: Any = None) -> Access:
 
 def of_user(user: Any) -> Access:
     """What a Django user's permissions allow, as they are now."""
-    return Access(f"user:{user.pk}", UserScopes(user), user=user)
+    return Access(f"user:{user.pk}", UserScopes(user), user=user, who=_person(user))
 
 
 def of_secret(secret: str) -> Access | None:
@@ -200,14 +210,26 @@ def _is_usable(token: Any) -> bool:
 
 def _of_token(token: Token) -> Access:
     if token.kind == Token.Kind.LOGIN:
-        return Access(f"user:{token.user_id}", UserScopes(token.user), None, token.user, token.pk)
+        return Access(
+            f"user:{token.user_id}",
+            UserScopes(token.user),
+            None,
+            token.user,
+            token.pk,
+            _person(token.user),
+        )
     groups = None if token.group_ids is None else frozenset(token.group_ids)
     scopes: Set[str] = frozenset(token.scopes)
     if token.user is not None:
         scopes = UserScopes(token.user, scopes)
     if token.kind == Token.Kind.TICKET:
         return Access(token.name, scopes, groups, token.user, token.parent_id)
-    return Access(f"token:{token.pk}", scopes, groups, token.user, token.pk)
+    who = f"token:{token}"
+    return Access(f"token:{token.pk}", scopes, groups, token.user, token.pk, who)
+
+
+def _person(user: Any) -> str:
+    return f"user:{user.get_username()}"
 
 
 def _note_use(token: Any) -> None:

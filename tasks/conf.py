@@ -54,6 +54,8 @@ DEFAULTS: dict[str, Any] = {
     "CREW_LOGIN_HOURS": 12.0,
     # int: proxies in front of us that each add to X-Forwarded-For; 0 = the header is ignored.
     "CREW_TRUSTED_PROXIES": 0,
+    # float, days: how long the audit history is kept.
+    "CREW_AUDIT_DAYS": 400.0,
     # int, bytes: the longest body of a request; of a bulk create; of one as NDJSON.
     "CREW_MAX_BODY_BYTES": 2 * 1024 * 1024,
     "CREW_MAX_BULK_BYTES": 16 * 1024 * 1024,

@@ -23,6 +23,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.db import DatabaseError
 
 from . import access
+from .api.auth import by_embedder
 from .conf import conf
 from .jsonio import dump
 from .models import TaskGroup
@@ -90,6 +91,7 @@ class _Socket:
         self.token: str = arguments["token"]
         self.since = _since(scope.get("query_string", b""))
         self.is_session = False
+        self.is_embedders = False
         self.access: access.Access
 
     async def run(self) -> None:
@@ -122,9 +124,16 @@ class _Socket:
     def _find(self, request: ASGIRequest, sent: str) -> access.Access | None:
         if not conf.CREW_AUTHENTICATION:
             return access.everything("anyone")
-        if self.is_session:
-            return _of_session(request)
-        return access.of_secret(sent) if self.token == "-" else access.of_stream_secret(self.token)  # noqa: S105
+        if self.is_session and (found := _of_session(request)):
+            return found
+        if not self.is_session:
+            found = (
+                access.of_secret(sent) if self.token == "-" else access.of_stream_secret(self.token)  # noqa: S105
+            )
+            if found:
+                return found
+        self.is_embedders = True
+        return by_embedder(request, sent or self.token)
 
     def _check_origin(self, request: ASGIRequest) -> None:
         """A cookie goes along with whatever page asks, so only our own may use one.
@@ -145,6 +154,11 @@ class _Socket:
             raise Refused(*FOREIGN)
 
     def _may_stay(self) -> bool:
+        if self.is_embedders:
+            request = _request(self.scope)
+            sent = access.sent_token(request.META.get("HTTP_AUTHORIZATION", ""))
+            found = by_embedder(request, sent or self.token)
+            return found is not None and found.caller == self.access.caller
         if not self.is_session:
             return access.still_valid(self.access)
         user = _of_session(_request(self.scope))

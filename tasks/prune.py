@@ -1,12 +1,13 @@
 """Rows that have had their time go: changes every browser has seen, answers kept for a day, dead
-tokens. Each is one query on an index; a scheduler asks for it now and then.
+tokens, old entries of the audit history. Each is one query on an index; a scheduler asks for it
+now and then.
 """
 
 from datetime import timedelta
 
 from django.db.models.functions import Now
 
-from . import access, publish
+from . import access, audit, publish
 from .models import RepeatableCall
 
 CALLS_KEPT = timedelta(hours=24)
@@ -19,4 +20,5 @@ def prune() -> dict[str, int]:
         "changes": publish.prune(),
         "calls": calls.delete()[0],
         "tokens": access.prune(),
+        "audit": audit.prune(),
     }

@@ -48,11 +48,11 @@ class Formatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         # Only of the message itself: a traceback behind it keeps its lines.
-        record.message = _one_line(record.message)
+        record.message = one_line(record.message)
         return super().formatMessage(record)
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Control characters escaped: a name that somebody gave must not forge a log line."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 

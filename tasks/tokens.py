@@ -9,9 +9,11 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
+from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from . import audit
 from .access import SCOPES, Access, UserScopes, digest
 from .conf import conf
 from .errors import InvalidInputError
@@ -47,9 +49,11 @@ def issue(
     if lifetime is not None and not timedelta(0) < lifetime < timedelta(days=36_525):
         raise InvalidInputError("a token lives from now on, and for a hundred years at most")
     groups = _checked_groups(group_ids)
-    token, secret = _make(
-        name=_checked_name(name), scopes=scopes, group_ids=groups, user=user, lifetime=lifetime
-    )
+    with transaction.atomic():
+        token, secret = _make(
+            name=_checked_name(name), scopes=scopes, group_ids=groups, user=user, lifetime=lifetime
+        )
+        audit.record("create", audit.Kind.TOKEN, str(token), scopes=scopes)
     logger.info("Token %s (%s) was made: %s", token.pk, token, ", ".join(scopes))
     return token, secret
 
@@ -59,9 +63,12 @@ def revoke(token: Token) -> bool:
 
     Return False if it was revoked before.
     """
-    if not _revoke(Q(pk=token.pk)):
-        return False
-    _revoke(Q(parent=token.pk))
+    with transaction.atomic():
+        if not _revoke(Q(pk=token.pk)):
+            return False
+        _revoke(Q(parent=token.pk))
+        verb = "logout" if token.kind == Token.Kind.LOGIN else "revoke"
+        audit.record(verb, audit.Kind.TOKEN, str(token))
     logger.info("Token %s (%s) was revoked", token.pk, token)
     return True
 

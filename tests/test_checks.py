@@ -69,6 +69,8 @@ def test_a_good_production_setting_passes():
         ("CREW_LEASE_SECONDS", -1, "crew.E005"),
         ("CREW_MAX_ANSWER_BYTES", "many", "crew.E005"),
         ("CREW_DRAIN_SECONDS", -1, "crew.E005"),
+        ("CREW_AUDIT_DAYS", 0, "crew.E005"),
+        ("CREW_AUDIT_DAYS", 36_526, "crew.E005"),
         ("CREW_WORKER_MAX_CONCURRENCY", -1, "crew.E005"),
         ("CREW_DELIVERER", "carrier.pigeon", "crew.E006"),
         ("CREW_THROTTLER", "nowhere.at_all", "crew.E007"),

@@ -238,3 +238,31 @@ async def test_a_request_waits_for_a_socket_that_is_stuck_only_once():
 
     assert times[0] < 1.0
     assert sorted(times)[2] < 0.2
+
+
+class OnlyTheSecretWord:
+    """An embedder's own class."""
+
+    word = "open sesame"
+
+    def authenticate(self, request):
+        if request.META.get("HTTP_AUTHORIZATION") == f"Bearer {self.word}":
+            return get_user_model()(username="ali"), None
+        return None
+
+
+@in_a_loop
+async def test_an_embedder_s_own_class_opens_a_stream_and_ends_it(monkeypatch):
+    monkeypatch.setattr(consumers, "RECHECK", 0.05)
+    group = await sync_to_async(make_group)()
+    with override_settings(CREW_AUTHENTICATION=[f"{__name__}.OnlyTheSecretWord"]):
+        assert await code_of(path_of(group.pk, "please")) == 4401
+        by_header = (b"authorization", b"Bearer open sesame")
+        assert await code_of(path_of(group.pk, "-"), by_header) is None
+        one = socket(path_of(group.pk, "open sesame"))
+        assert (await one.connect())[0]
+
+        monkeypatch.setattr(OnlyTheSecretWord, "word", "another")
+
+        assert (await one.receive_output())["code"] == 4401
+        await one.wait()

@@ -25,7 +25,7 @@ from crewsite import lockout
 from tasks import access, tokens
 from tasks.access import READ, WRITE, sent_token
 from tasks.api.auth import TokenAuthentication, client_address
-from tasks.models import Token
+from tasks.models import TaskGroup, Token
 
 from .api_client import GROUPS, JSON, PROBLEM, TEXT, Api, Said
 from .factories import in_threads, make_group
@@ -199,6 +199,28 @@ def test_an_embedder_s_own_class_lets_in_whom_it_names(settings):
 
     assert Api("open sesame").get(GROUPS).status == 200
     assert Api("please").get(GROUPS).status == 401
+
+
+@pytest.mark.parametrize(
+    ("site", "kind", "status"),
+    [
+        ("cross-site", "text/plain", 403),
+        ("cross-site", "application/x-www-form-urlencoded", 403),
+        ("cross-site", "", 403),
+        ("cross-site", "application/json; charset=utf-8", 200),
+        ("same-origin", "text/plain", 200),
+        ("same-site", "text/plain", 200),
+        (None, "text/plain", 200),
+    ],
+)
+def test_without_authentication_no_other_site_s_form_gets_in(settings, client, site, kind, status):
+    settings.CREW_AUTHENTICATION = []
+    headers = {"Sec-Fetch-Site": site} if site else {}
+
+    said = client.post(GROUPS, b'{"name": "g"}', content_type=kind, headers=headers)
+
+    assert said.status_code == status
+    assert TaskGroup.objects.exists() is (status == 200)
 
 
 class OnlyTheSecretWord:
@@ -518,14 +540,16 @@ def test_s10_no_number_of_tries_at_once_gets_past_the_count(ann):
 
 
 def test_s26_logins_are_told_in_the_log_on_one_line(ann, caplog):
-    caplog.set_level(logging.INFO, "crewsite.login")
+    caplog.set_level(logging.INFO, "crew.audit")
 
     log_in()
     log_in("ann\r\nroot logged in", "wrong")
 
-    told = [(record.levelname, record.message) for record in caplog.records]
-    assert told[0] == ("INFO", "ann logged in from 127.0.0.1")
-    assert told[1][0] == "WARNING"
+    lines = [record for record in caplog.records if record.name == "crew.audit"]
+    told = [(record.levelname, record.message) for record in lines]
+    assert told[0] == ("INFO", "user:ann from 127.0.0.1: login user ann, count 1, {}")
+    refused = r"unknown from 127.0.0.1: login failed user ann\r\nroot logged in, count 1, {}"
+    assert told[1:] == [("WARNING", refused)]
 
 
 def test_what_no_name_can_hold_is_refused_at_the_admin_too(ann):

@@ -15,6 +15,8 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from ..errors import CrewError
+from .dress import dress
+from .watched import Watched
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -31,12 +33,13 @@ NONE = "-"
 REFUSALS = (CrewError, OperationalError)
 
 
-class CrewAdmin(ModelAdmin):
+class CrewAdmin(Watched, ModelAdmin):
     """A form that shows what the verbs refuse, and lists that never count a whole table twice."""
 
     show_full_result_count = False
     list_per_page = 50
     list_max_show_all = 200
+    list_fullwidth = True  # of unfold
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         """What a verb refuses becomes an error of the form, which is shown as it was sent."""
@@ -50,6 +53,7 @@ class CrewAdmin(ModelAdmin):
         self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
     ) -> Any:
         form: Any = super().get_form(request, obj, change, **kwargs)
+        dress(form)
         form.refusal = getattr(request, "crew_refusal", "")
         return form
 

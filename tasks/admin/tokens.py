@@ -11,6 +11,7 @@ from django.utils.html import format_html
 
 from .. import tokens
 from ..access import SCOPES, UserScopes
+from ..audit import Kind
 from ..models import Token
 from .base import CrewAdmin, plural
 from .forms import CrewForm, IdsField
@@ -43,6 +44,7 @@ class RenameForm(CrewForm):
 
 @admin.register(Token)
 class TokenAdmin(CrewAdmin):
+    kind, audited = Kind.TOKEN, ("edit", "delete")
     list_display = ("name", "prefix", *_TOLD)
     list_filter = ("kind",)
     list_select_related = ("user",)

@@ -5,8 +5,9 @@ from typing import Any
 
 from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest
-from rest_framework.authentication import BaseAuthentication
-from rest_framework.exceptions import AuthenticationFailed
+from django.utils.module_loading import import_string
+from rest_framework.authentication import BaseAuthentication, SessionAuthentication
+from rest_framework.exceptions import APIException, AuthenticationFailed
 from rest_framework.request import Request
 
 from .. import access
@@ -33,6 +34,40 @@ class TokenAuthentication(BaseAuthentication):  # type: ignore[misc]
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"
+
+
+def by_embedder(request: HttpRequest, secret: str) -> access.Access | None:
+    """Who calls, by an embedder's own classes alone, for a stream: `secret` is their token.
+
+    They are asked as for any call, with the token in the `Authorization` header.
+    """
+    if secret != "-":  # noqa: S105
+        request.META["HTTP_AUTHORIZATION"] = f"Bearer {secret}"
+    for path in conf.CREW_AUTHENTICATION:
+        kind = imported(path)
+        if issubclass(kind, TokenAuthentication | SessionAuthentication):
+            continue
+        try:
+            found = kind().authenticate(Request(request))
+        except APIException:
+            return None
+        if found is not None:
+            return of_embedder(*found)
+    return None
+
+
+def of_embedder(user: Any, auth: Any) -> access.Access:
+    """What somebody may whom an embedder's class has let in: all, unless it says so itself."""
+    if isinstance(auth, access.Access):
+        return auth
+    return access.everything(f"user:{getattr(user, 'pk', '')}", user)
+
+
+def imported(path: str) -> Any:
+    """A class by its dotted path; "api." begins a path of this very package."""
+    if path.startswith("api."):
+        path = f"{__name__.rpartition('.api.')[0]}.{path}"
+    return import_string(path)
 
 
 def client_address(request: HttpRequest) -> str:

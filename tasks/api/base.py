@@ -13,7 +13,6 @@ from django.core.exceptions import BadRequest, SuspiciousOperation
 from django.db import OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, UnreadablePostError
 from django.utils.cache import patch_vary_headers
-from django.utils.module_loading import import_string
 from drf_spectacular.openapi import AutoSchema
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication
 from rest_framework.exceptions import (
@@ -28,13 +27,14 @@ from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.request import Request
 from rest_framework.views import APIView, set_rollback
 
-from .. import access
+from .. import access, audit
 from ..access import Access
 from ..conf import conf
 from ..errors import ConflictError, CrewError, InvalidInputError, NotFoundError
 from ..models import TaskGroup
 from . import query
 from .answers import JSONRenderer, NoParser, json_answer, problem, text
+from .auth import client_address, imported, of_embedder
 from .body import Body
 
 log = logging.getLogger("crew.api")
@@ -44,6 +44,7 @@ STATUSES: dict[type[CrewError], int] = {
     NotFoundError: 404,
     ConflictError: 409,
 }
+JSON_TYPE = "application/json"
 LONGEST_ERROR = 600  # characters
 
 
@@ -102,30 +103,40 @@ class CrewView(APIView):  # type: ignore[misc]
 
     # --- Who calls -------------------------------------------------------------------------
 
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """What the call does is recorded as the caller's, once `check_permissions` knows them."""
+        with audit.nobody():
+            response: HttpResponseBase = super().dispatch(request, *args, **kwargs)
+            return response
+
     def get_authenticators(self) -> list[BaseAuthentication]:
         if self.is_open:
             return []
-        return [_imported(path)() for path in conf.CREW_AUTHENTICATION]
+        return [imported(path)() for path in conf.CREW_AUTHENTICATION]
 
     def check_permissions(self, request: Request) -> None:
         if self.is_open:
             return
         self.access = self._access(request)
+        self._name_actor(request)
         scope = self.needs[request.method]
         if scope and not self.access.may(scope):
             raise PermissionDenied(f"needs scope {scope}")
 
     def _access(self, request: Request) -> Access:
         if not conf.CREW_AUTHENTICATION:
+            _refuse_foreign_form(request)
             return access.everything("anyone")
         authenticator = request.successful_authenticator
         if authenticator is None:
             raise NotAuthenticated
-        if isinstance(request.auth, Access):
-            return request.auth
         if isinstance(authenticator, SessionAuthentication):
             return access.of_user(request.user)
-        return access.everything(f"user:{getattr(request.user, 'pk', '')}", request.user)
+        return of_embedder(request.user, request.auth)
+
+    def _name_actor(self, request: Request) -> None:
+        who = self.access.who or self.access.caller
+        audit.name(who, user=self.access.user, address=client_address(request))
 
     def needs_all_groups(self) -> None:
         """Refuse a caller who sees some groups only: what all groups share is not theirs."""
@@ -205,6 +216,9 @@ class CrewView(APIView):  # type: ignore[misc]
             case CrewError():
                 status = next(STATUSES[kind] for kind in STATUSES if isinstance(exc, kind))
                 return self.error(getattr(exc, "status", status), str(exc))
+            case PermissionDenied():
+                audit.denied(self.request.method, self.request.path, str(exc.detail))
+                return self._framework_error(exc)
             case APIException():
                 return self._framework_error(exc)
             case SuspiciousOperation() | BadRequest():
@@ -242,8 +256,12 @@ class CrewView(APIView):  # type: ignore[misc]
         return answer
 
 
-def _imported(path: str) -> Any:
-    """A class by its dotted path; "api." begins a path of this very package."""
-    if path.startswith("api."):
-        path = f"{__name__.rpartition('.api.')[0]}.{path}"
-    return import_string(path)
+def _refuse_foreign_form(request: Request) -> None:
+    """Raise PermissionDenied for what any page could have sent here without asking.
+
+    Nothing else keeps it out when there is no authentication. A type that forms can not have makes
+    browsers ask first, and CORS answers.
+    """
+    is_foreign = request.META.get("HTTP_SEC_FETCH_SITE") == "cross-site"
+    if is_foreign and request.method == "POST" and request._request.content_type != JSON_TYPE:
+        raise PermissionDenied(f"from another site only with the Content-Type {JSON_TYPE}")

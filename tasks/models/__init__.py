@@ -1,15 +1,18 @@
-"""What a group, task, parent edge, attempt, worker, workgroup, scheduler, change and token are.
+"""What a group, task, parent edge, attempt, worker, workgroup, scheduler, change, token and
+audit entry are.
 
 Facts only: fields, constraints, indexes and reads. States are derived (`queries.py`).
 """
 
 from .access import RepeatableCall, Token
+from .audit import AuditEntry
 from .fleet import Change, SchedulerProcess, Worker, Workgroup
 from .group import TaskGroup
 from .task import Attempt, Outcome, ParentEdge, Task
 
 __all__ = [
     "Attempt",
+    "AuditEntry",
     "Change",
     "Outcome",
     "ParentEdge",

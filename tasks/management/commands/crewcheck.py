@@ -5,6 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from ... import audit
 from ...invariants import INVARIANTS, QUIET, Invariant
 from ...repair import REPAIRABLE, repair
 
@@ -59,6 +60,7 @@ class Command(BaseCommand):
             if name in broken or name in ("pending_parents", "task_count"):
                 count = repair(name)
                 if count:
+                    audit.note(audit.at_shell(), "repair", rule=name, count=count)
                     self.stdout.write(f"repaired {name}: {count}")
         for name in sorted(broken - set(REPAIRABLE)):
             self.stdout.write(f"cannot repair {name}: someone must look")

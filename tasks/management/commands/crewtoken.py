@@ -8,7 +8,7 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError
 
-from ... import tokens
+from ... import audit, tokens
 from ...access import SCOPES
 from ...errors import CrewError
 from ...models import Token
@@ -39,10 +39,12 @@ class Command(BaseCommand):
             raise CommandError("give the name of a new token, or --list, or --revoke")
         if listed:
             self._list()
-        elif revoked is not None:
-            self._revoke(revoked)
-        else:
-            self._make(name, options)
+            return
+        with audit.by(audit.at_shell().who):
+            if revoked is not None:
+                self._revoke(revoked)
+            else:
+                self._make(name, options)
 
     def _make(self, name: str, options: dict[str, Any]) -> None:
         days = options["days"]

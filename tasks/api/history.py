@@ -1,0 +1,45 @@
+"""The routes of the audit history: what was done to a group, and to a task."""
+
+from django.db.models import QuerySet
+from django.http import HttpResponse
+from rest_framework.request import Request
+
+from .. import audit, wire
+from ..access import READ
+from ..errors import NotFoundError
+from ..models import AuditEntry, TaskGroup
+from . import query
+from .answers import json_answer
+from .base import CrewView
+from .tasks import OneTask
+
+
+class GroupHistory(CrewView):
+    """What people did to the group and its tasks, newest first; also when it is gone."""
+
+    needs = {"GET": READ}
+    is_v1 = False
+    takes = query.PAGING
+
+    def get(self, request: Request, gid: str) -> HttpResponse:
+        self.look_in(gid)
+        rows = audit.of_group(gid)
+        if not (rows.exists() or TaskGroup.objects.filter(pk=gid).exists()):
+            raise NotFoundError("task group not found")
+        return _history(request, rows)
+
+
+class TaskHistory(OneTask):
+    """What people did to the task, alone or with others of its group, newest first."""
+
+    needs = {"GET": READ}
+    is_v1 = False
+    takes = query.PAGING
+
+    def get(self, request: Request, tid: str) -> HttpResponse:
+        return _history(request, audit.of_task(self.task(tid)))
+
+
+def _history(request: Request, rows: QuerySet[AuditEntry]) -> HttpResponse:
+    page = query.page(request, strict=True).of(rows)
+    return json_answer({"count": rows.count(), "entries": [wire.audit_entry(row) for row in page]})
