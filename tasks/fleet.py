@@ -5,23 +5,30 @@ from datetime import timedelta
 from django.db import transaction
 from django.db.models.functions import Now
 
-from . import publish
+from . import audit, publish
 from .decide import MAX_DELAY
 from .errors import InvalidInputError
 from .models import Worker, Workgroup
 from .spec import read_text, read_worker
 
+MAX_CONCURRENCY = 1_000_000
+
 
 def limit_worker(name: str, max_concurrency: int | None) -> None:
     """Let the worker have so many attempts in flight, over all schedulers; None = the default.
 
-    Raises InvalidInputError for a name that can not be.
+    Raises InvalidInputError for a name or a limit that can not be.
     """
     if not read_worker(name):
         raise InvalidInputError("a worker has a name")
+    if max_concurrency is not None and not 0 <= max_concurrency <= MAX_CONCURRENCY:
+        raise InvalidInputError(
+            f"maxConcurrency must be null or a whole number up to {MAX_CONCURRENCY}"
+        )
     with transaction.atomic():
         Worker.objects.update_or_create(name=name, defaults={"max_concurrency": max_concurrency})
         publish.wake_schedulers()
+        audit.record("limit", audit.Kind.WORKER, name, maxConcurrency=max_concurrency)
 
 
 def hold_workgroup(name: str, *, seconds: float) -> None:
@@ -39,3 +46,11 @@ def hold_workgroup(name: str, *, seconds: float) -> None:
         Workgroup.objects.filter(pk=name).update(held_until=until, held_by="")
         publish.workgroup_changed([name])
         publish.wake_schedulers()
+        _record_hold(name, seconds)
+
+
+def _record_hold(name: str, seconds: float) -> None:
+    if seconds:
+        audit.record("hold", audit.Kind.WORKGROUP, name, seconds=seconds)
+    else:
+        audit.record("open", audit.Kind.WORKGROUP, name)

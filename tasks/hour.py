@@ -5,7 +5,7 @@ Attempts are found through their ids, which follow the time, so the settle keeps
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -35,11 +35,32 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
+class Looked:
+    """The attempts looked at: one of each `step` ids from `first` to `last` that ended `since`.
+
+    `since` is as the database writes times.
+    """
+
+    since: Any
+    first: int
+    last: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
-    """With `step` above 1 one of so many attempts was looked at, and stands for all of them."""
+    """With `step` above 1 one of so many attempts was looked at, and stands for all of them.
+
+    `looked` is None when there is not one attempt.
+    """
 
     counts: tuple[Count, ...] = ()
     step: int = 1
+    looked: Looked | None = None
+
+    def of(self, worker: str) -> "Ended":
+        """Those of one worker."""
+        return replace(self, counts=tuple(row for row in self.counts if row.worker == worker))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +89,14 @@ IDLE = Tally()
 
 def ended(at: datetime) -> Ended:
     """The attempts of the sixty minutes that end with the one of `at`, the database's time."""
-    since = _first_minute(at)
-    params: dict[str, Any] = {"since": connection.ops.adapt_datetimefield_value(since)}
-    found = run(sql.SINCE, params)
+    since = connection.ops.adapt_datetimefield_value(_first_minute(at))
+    found = run(sql.SINCE, {"since": since})
     if not found:
         return Ended()
     ((first, last),) = found
-    step = max(1, -(-(last + 1 - first) // SAMPLE))
-    rows = run(sql.ATTEMPTS, params | {"first": first, "last": last, "step": step})
-    return Ended(tuple(Count(*row) for row in rows), step)
+    looked = Looked(since, first, last, step=max(1, -(-(last + 1 - first) // SAMPLE)))
+    rows = run(sql.ATTEMPTS, asdict(looked))
+    return Ended(tuple(Count(*row) for row in rows), looked.step, looked)
 
 
 def minutes(at: datetime, ended: Ended) -> tuple[Minute, ...]:

@@ -6,9 +6,11 @@ The cost grows with what is shown: with what is left to do in the groups shown (
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
+from itertools import islice
 from typing import Any
 
 from django.db import connection
@@ -16,23 +18,21 @@ from django.db.models import Count, ExpressionWrapper, QuerySet
 from django.db.models.fields import DateTimeField
 from django.db.models.functions import Now
 
-from . import hour
+from . import hour, waiting
 from .hour import IDLE, Minute
 from .jsonio import dump
 from .models import SchedulerProcess, Task, TaskGroup, Worker, Workgroup
 from .progress import Progress
 from .sql import among, run
-from .sql import claim as claim_sql
 from .sql import overview as sql
 
 GROUPS = 20
+GROUPS_ASKED = 200  # by their ids, at most
 LOOKED_AT = 1_000  # newest groups, and older ones that are not finished, among which we look
 LEFT_COUNTED = 10_000  # tasks left of one group whose states are counted: those created first
-LANES = 1_000
-COUNTED = 1_000  # tasks held back by a workgroup: counted so far and no further
 WORKERS = 100
 HOLDS = 100
-LATEST = 10  # lanes that may have waited longest, whose first tasks tell the lag
+DEAD = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +79,25 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class WorkerLine:
-    """`in_flight` of `limit` attempts run; None = no limit. `hour` is what ended of late."""
+    """`in_flight` of `limit` attempts run; None = no limit. `hour` is what ended of late.
+
+    `ready` due tasks wait for nothing but room, `held` for a workgroup to open; `is_more`: at
+    least so many. `why` is the word of `waiting.why` for what keeps them.
+    """
 
     name: str
     in_flight: int
     limit: int | None
     hour: hour.Tally
+    ready: int
+    held: int
+    is_more: bool
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """What all groups share.
+    """What all groups share. `dead` are schedulers whose tasks nobody has given back yet.
 
     `lag_seconds` is how long the oldest due task has waited that no workgroup holds; None when
     none waits. With `step` above 1 the last hour is estimated from one of so many attempts.
@@ -97,6 +105,7 @@ class Fleet:
     """
 
     schedulers: tuple[Scheduler, ...]
+    dead: tuple[Scheduler, ...]
     holds: tuple[Hold, ...]
     workers: tuple[WorkerLine, ...]
     are_all_workers: bool
@@ -127,12 +136,24 @@ def overview(group_ids: Iterable[str] | None = None) -> Overview:
     """
     with sql.steered():
         groups, is_exact = _groups(None if group_ids is None else sorted(group_ids))
-        at = _now()
-        fleet = _fleet(at) if group_ids is None else None
-        return Overview(at, groups, is_exact, fleet)
+        at = clock()
+        return Overview(at, groups, is_exact, _fleet(at) if group_ids is None else None)
 
 
-def _now() -> datetime:
+def fleet() -> tuple[datetime, Fleet]:
+    """What all groups share, and the database's time at which it was so."""
+    with sql.steered():
+        at = clock()
+        return at, _fleet(at)
+
+
+def lines(groups: Sequence[TaskGroup]) -> tuple[Group, ...]:
+    """How far each of these groups is."""
+    with sql.steered():
+        return tuple(_lines(groups))
+
+
+def clock() -> datetime:
     """The database's."""
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
@@ -189,73 +210,67 @@ def _fleet(at: datetime) -> Fleet:
     for scheduler, worker, n in leases.values_list("leased_by", "worker").annotate(n=Count("*")):
         busy[str(scheduler)] += n
         flying[worker] += n
-    holds, lag, are_all_lanes = _waiting()
+    alive, dead = _schedulers(busy)
+    lanes, held = waiting.lanes(), waiting.holds()
+    counts = waiting.count(sql.WAITING, lanes)
     ended = hour.ended(at)
-    workers, are_all_workers = _workers(flying, hour.tallies(ended))
+    line = partial(worker_line, counts=counts, held=frozenset(held), free=free_slots(alive))
+    workers, are_all_workers = _workers(flying, hour.tallies(ended), line)
     return Fleet(
-        schedulers=_schedulers(busy),
-        holds=holds,
+        schedulers=alive,
+        dead=dead,
+        holds=tuple(_holds(held, counts)),
         workers=workers,
         are_all_workers=are_all_workers,
         minutes=hour.minutes(at, ended),
         step=ended.step,
-        lag_seconds=lag,
-        are_all_lanes=are_all_lanes,
+        lag_seconds=waiting.lag(lanes),
+        are_all_lanes=len(lanes) < waiting.LANES,
     )
 
 
-def _schedulers(busy: Mapping[str, int]) -> tuple[Scheduler, ...]:
-    rows: Any = SchedulerProcess.objects.alive().annotate(
-        now=ExpressionWrapper(Now(), output_field=DateTimeField())
-    )
-    return tuple(
-        Scheduler(
-            id=row.pk,
-            host=row.host,
-            pid=row.pid,
-            slots=row.slots,
-            busy=busy.get(row.pk, 0),
-            started_at=row.started_at,
-            beat_seconds=max(0.0, (row.now - row.beat_at).total_seconds()),
-        )
-        for row in rows.order_by("host", "started_at", "id")
+def _schedulers(busy: Mapping[str, int]) -> tuple[tuple[Scheduler, ...], tuple[Scheduler, ...]]:
+    """Those that are alive, and the newest of the dead."""
+    alive = SchedulerProcess.objects.alive()
+    dead = SchedulerProcess.objects.exclude(pk__in=alive.values("pk")).order_by("-beat_at", "id")
+    return (
+        tuple(_scheduler(row, busy) for row in _dated(alive).order_by("host", "started_at", "id")),
+        tuple(_scheduler(row, busy) for row in _dated(dead)[:DEAD]),
     )
 
 
-def _waiting() -> tuple[tuple[Hold, ...], float | None, bool]:
-    """The holds, the lag, and whether every lane was looked at for them."""
-    first = {"worker": "", "workgroup": "", "priority": -32_768}
-    lanes = run(claim_sql.LANES, first | {"lanes": LANES, "most": 1})
-    rows = Workgroup.objects.filter(held_until__gt=Now()).order_by("held_until", "name")
-    held = {row.name: row for row in rows[:HOLDS]}
-    behind: defaultdict[str, int] = defaultdict(int)
-    held_lanes = [_lane(*lane[:3]) for lane in lanes if lane[1] in held]
-    for name, n in run(sql.WAITING, {"lanes": dump(held_lanes), "most": COUNTED + 1}):
-        behind[name] += n
-    holds = (
-        Hold(name, row.held_until, row.held_by, min(behind[name], COUNTED), behind[name] > COUNTED)
-        for name, row in held.items()
-        if row.held_until
+def _dated(rows: Any) -> Any:
+    return rows.annotate(now=ExpressionWrapper(Now(), output_field=DateTimeField()))
+
+
+def _scheduler(row: Any, busy: Mapping[str, int]) -> Scheduler:
+    return Scheduler(
+        id=row.pk,
+        host=row.host,
+        pid=row.pid,
+        slots=row.slots,
+        busy=busy.get(row.pk, 0),
+        started_at=row.started_at,
+        beat_seconds=max(0.0, (row.now - row.beat_at).total_seconds()),
     )
-    return tuple(holds), _lag(lanes), len(lanes) < LANES
 
 
-def _lag(lanes: Sequence[tuple[Any, ...]]) -> float | None:
-    # A lane of a held workgroup has nothing due. The times say when a lane's first task may have
-    # become due, but a child is only due since its last parent completed.
-    due = sorted((lane for lane in lanes if lane[3]), key=lambda lane: lane[4])[:LATEST]
-    if not due:
-        return None
-    ((seconds,),) = run(sql.LAG, {"lanes": dump([_lane(*lane[:3]) for lane in due])})
-    return None if seconds is None else max(0.0, float(seconds))
+def free_slots(alive: Sequence[Scheduler]) -> int | None:
+    """Of all schedulers that are alive; None when there is none."""
+    return sum(row.slots - row.busy for row in alive) if alive else None
 
 
-def _lane(worker: str, workgroup: str, priority: int) -> dict[str, Any]:
-    return {"worker": worker, "workgroup": workgroup, "priority": priority}
+def _holds(held: Mapping[str, Workgroup], counts: waiting.Counts) -> Iterator[Hold]:
+    for name, row in islice(held.items(), HOLDS):
+        behind = waiting.total(counts, None, [name])
+        if row.held_until:
+            yield Hold(name, row.held_until, row.held_by, behind.count, behind.is_more)
 
 
 def _workers(
-    flying: Mapping[str, int], tallies: Mapping[str, hour.Tally]
+    flying: Mapping[str, int],
+    tallies: Mapping[str, hour.Tally],
+    line: Callable[..., WorkerLine],
 ) -> tuple[tuple[WorkerLine, ...], bool]:
     """By name; when they are too many, those that failed and worked most of late."""
     busy = sorted(
@@ -267,12 +282,32 @@ def _workers(
     shown = sorted([*busy, *idle][:WORKERS])
     known = Worker.objects.in_bulk(shown)
     lines = (
-        WorkerLine(
-            name,
-            flying.get(name, 0),
-            known.get(name, Worker()).limit,
-            tallies.get(name, IDLE),
-        )
+        line(known.get(name, Worker(name=name)), flying.get(name, 0), tallies.get(name, IDLE))
         for name in shown
     )
     return tuple(lines), len(busy) + len(idle) <= WORKERS
+
+
+def worker_line(
+    row: Worker,
+    in_flight: int,
+    tally: hour.Tally,
+    *,
+    counts: waiting.Counts,
+    held: Iterable[str],
+    free: int | None,
+) -> WorkerLine:
+    all_due, behind = waiting.total(counts, row.name), waiting.total(counts, row.name, held)
+    ready, limit = all_due.count - behind.count, row.limit
+    return WorkerLine(
+        name=row.name,
+        in_flight=in_flight,
+        limit=limit,
+        hour=tally,
+        ready=ready,
+        held=behind.count,
+        is_more=all_due.is_more,
+        why=waiting.why(
+            ready=ready, held=behind.count, in_flight=in_flight, limit=limit, free=free
+        ),
+    )

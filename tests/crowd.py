@@ -51,6 +51,18 @@ def fill(*, done: int = 100_000, failed: int = 0) -> None:
         cursor.execute("ANALYZE")
 
 
+def fill_groups(count: int) -> None:
+    """So many groups without tasks, a second apart."""
+    _, false, _, series, ago = _words()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""INSERT INTO crew_taskgroup (id, name, is_paused, task_count, created_at)
+            SELECT 'g' || n, 'group ' || n, {false}, 0, {ago.format(f"{count} - n")}
+            FROM {series.format(count - 1)}"""  # noqa: S608
+        )
+        cursor.execute("ANALYZE")
+
+
 def _words() -> tuple[str, str, str, str, str]:
     if connection.vendor == "postgresql":
         ago = "now() - make_interval(secs => {})"

@@ -8,7 +8,7 @@ from django.db import connection
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
-from tasks import fleet, hour
+from tasks import fleet, hour, waiting
 from tasks import overview as room
 from tasks.failures import failures
 from tasks.models import Attempt, SchedulerProcess, Task, TaskGroup, Worker, Workgroup
@@ -201,7 +201,7 @@ def test_holds_say_until_when_by_whom_and_how_many_tasks_wait():
 
 
 def test_what_a_hold_keeps_is_counted_so_far_and_no_further(monkeypatch):
-    monkeypatch.setattr(room, "COUNTED", 2)
+    monkeypatch.setattr(waiting, "COUNTED", 2)
     fleet.hold_workgroup("shop", seconds=600)
     for _ in range(3):
         make_task(workgroup="shop")

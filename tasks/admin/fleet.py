@@ -7,6 +7,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from .. import fleet
+from ..audit import Kind
 from ..models import SchedulerProcess, Worker, Workgroup
 from .base import CrewAdmin, ReadOnlyAdmin, plural
 from .forms import HoldForm, WorkerForm
@@ -16,6 +17,9 @@ HOLD_SECONDS = 60
 
 @admin.register(Worker)
 class WorkerAdmin(CrewAdmin):
+    kind, audited = Kind.WORKER, ("delete",)
+    change_list_template = "crew/admin/fleet_list.html"
+    change_form_template = "crew/admin/fleet_one.html"
     form = WorkerForm
     fields = ("name", "max_concurrency")
     list_display = ("name", "max_concurrency")
@@ -31,6 +35,8 @@ class WorkerAdmin(CrewAdmin):
 
 @admin.register(Workgroup)
 class WorkgroupAdmin(CrewAdmin):
+    change_list_template = "crew/admin/fleet_list.html"
+    change_form_template = "crew/admin/fleet_one.html"
     list_display = ("name", "held_until", "held_by")
     search_fields = ("name__startswith",)
     ordering = ("name",)
@@ -76,5 +82,6 @@ class WorkgroupAdmin(CrewAdmin):
 
 @admin.register(SchedulerProcess)
 class SchedulerProcessAdmin(ReadOnlyAdmin):
+    change_list_template = "crew/admin/fleet_list.html"
     list_display = ("id", "host", "pid", "slots", "started_at", "beat_at")
     ordering = ("-beat_at",)

@@ -7,7 +7,7 @@ from django.db.models.functions import Now
 from django.http import HttpResponse
 from rest_framework.request import Request
 
-from .. import fleet, wire
+from .. import closeup, fleet, overview, wire
 from ..access import OPERATE, READ
 from ..errors import InvalidInputError, NotFoundError
 from ..models import Task, Worker, Workgroup
@@ -15,7 +15,17 @@ from . import query
 from .answers import json_answer
 from .base import CrewView
 
-MAX_CONCURRENCY = 1_000_000
+
+class Fleet(CrewView):
+    """Schedulers, holds, workers and the last hour: what all groups share."""
+
+    needs = {"GET": READ}
+    is_v1 = False
+
+    def get(self, request: Request) -> HttpResponse:
+        self.needs_all_groups()
+        at, seen = overview.fleet()
+        return json_answer({"at": wire.time(at)} | wire.plain(seen))
 
 
 class Workers(CrewView):
@@ -32,11 +42,15 @@ class Workers(CrewView):
         return json_answer({"count": rows.count(), "workers": _workers(page)})
 
 
-class WorkerLimit(CrewView):
-    """Set how many attempts a worker may have in flight; null for the default."""
+class OneWorker(CrewView):
+    """A worker closely; and how many attempts it may have in flight, null for the default."""
 
-    needs = {"PUT": OPERATE}
+    needs = {"GET": READ, "PUT": OPERATE}
     is_v1 = False
+
+    def get(self, request: Request, name: str) -> HttpResponse:
+        self.needs_all_groups()
+        return json_answer(wire.plain(closeup.worker(name)))
 
     def put(self, request: Request, name: str) -> HttpResponse:
         self.needs_all_groups()
@@ -44,10 +58,8 @@ class WorkerLimit(CrewView):
         if not sent:
             raise InvalidInputError("maxConcurrency is missing")
         limit = sent["maxConcurrency"]
-        if limit is not None and (type(limit) is not int or not 0 <= limit <= MAX_CONCURRENCY):
-            raise InvalidInputError(
-                f"maxConcurrency must be null or a whole number up to {MAX_CONCURRENCY}"
-            )
+        if limit is not None and type(limit) is not int:
+            raise InvalidInputError("maxConcurrency must be null or a whole number")
         fleet.limit_worker(name, limit)
         return json_answer(_workers([Worker.objects.get(pk=name)])[0])
 
@@ -67,6 +79,17 @@ class Workgroups(CrewView):
         held = set(Workgroup.objects.filter(held_until__gt=Now()).values_list("name", flat=True))
         shown = [_workgroup(row, row.name in held) for row in page]
         return json_answer({"count": rows.count(), "workgroups": shown})
+
+
+class OneWorkgroup(CrewView):
+    """A workgroup closely: its hold, what it keeps back, and what runs."""
+
+    needs = {"GET": READ}
+    is_v1 = False
+
+    def get(self, request: Request, name: str) -> HttpResponse:
+        self.needs_all_groups()
+        return json_answer(wire.plain(closeup.workgroup(name)))
 
 
 class HoldWorkgroup(CrewView):

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from django.db import transaction
 
-from . import on_postgres, run, statement, steer
+from . import Statement, on_postgres, run, statement, steer
 
 _WALK = statement(
     postgresql="SELECT set_config('enable_bitmapscan', 'off', true)", sqlite="SELECT 1"
@@ -124,27 +124,35 @@ def _count_left(vendor: str) -> str:
 # How much is left of these groups, from the index alone.
 COUNT_LEFT = statement(postgresql=_count_left("postgresql"), sqlite=_count_left("sqlite"))
 
-# How many due tasks wait in each of these lanes; counted to `most` and no further.
-WAITING = statement(
-    postgresql="""
-        SELECT lane.workgroup, (SELECT count(*) FROM (
-            SELECT FROM crew_task t
-            WHERE t.worker = lane.worker AND t.workgroup = lane.workgroup
-              AND t.priority = lane.priority AND t.run_after <= {now} AND {ready}
-            LIMIT %(most)s) seen)
-        FROM jsonb_to_recordset(%(lanes)s::jsonb)
-            AS lane(worker text, workgroup text, priority int)
-    """,
-    sqlite="""
-        SELECT lane.value ->> 'workgroup', (SELECT count(*) FROM (
-            SELECT 1 FROM crew_task t
-            WHERE t.worker = lane.value ->> 'worker'
-              AND t.workgroup = lane.value ->> 'workgroup'
-              AND t.priority = lane.value ->> 'priority' AND t.run_after <= {now} AND {ready}
-            LIMIT %(most)s))
-        FROM json_each(%(lanes)s) lane
-    """,
-)
+
+def _count_in_lanes(when: str) -> Statement:
+    return statement(
+        postgresql=f"""
+            SELECT lane.worker, lane.workgroup, (SELECT count(*) FROM (
+                SELECT FROM crew_task t
+                WHERE t.worker = lane.worker AND t.workgroup = lane.workgroup
+                  AND t.priority = lane.priority AND t.run_after {when} {{now}} AND {{ready}}
+                LIMIT %(most)s) seen)
+            FROM jsonb_to_recordset(%(lanes)s::jsonb)
+                AS lane(worker text, workgroup text, priority int)
+        """,
+        sqlite=f"""
+            SELECT lane.value ->> 'worker', lane.value ->> 'workgroup', (SELECT count(*) FROM (
+                SELECT 1 FROM crew_task t
+                WHERE t.worker = lane.value ->> 'worker'
+                  AND t.workgroup = lane.value ->> 'workgroup'
+                  AND t.priority = lane.value ->> 'priority'
+                  AND t.run_after {when} {{now}} AND {{ready}}
+                LIMIT %(most)s))
+            FROM json_each(%(lanes)s) lane
+        """,
+    )
+
+
+# How many tasks of these lanes are due, and how many are due later; each lane is counted to `most`
+# and no further.
+WAITING = _count_in_lanes("<=")
+LATER = _count_in_lanes(">")
 
 # How long the first due tasks of these lanes have waited at most, in seconds.
 LAG = statement(
@@ -197,7 +205,7 @@ SINCE = statement(postgresql=_SINCE, sqlite=_SINCE)
 
 # One attempt of each `step` ids, from somewhere among them: of every `step`-th, workers that take
 # turns would show all or nothing.
-_PICKED = "%(first)s + n * %(step)s + n * 1103515245 %% 2147483648 / 65536 %% %(step)s"
+PICKED = "%(first)s + n * %(step)s + n * 1103515245 %% 2147483648 / 65536 %% %(step)s"
 
 # Attempts of these ids, counted by worker, minute (of the epoch) and outcome; with the last id.
 ATTEMPTS = statement(
@@ -205,7 +213,7 @@ ATTEMPTS = statement(
         SELECT h.worker, floor(extract(epoch FROM h.finished_at) / 60)::bigint, h.outcome,
                count(*), max(h.id)
         FROM generate_series(0::bigint, (%(last)s - %(first)s) / %(step)s) AS look(n)
-        JOIN crew_attempt h ON h.id = {_PICKED}
+        JOIN crew_attempt h ON h.id = {PICKED}
         WHERE h.finished_at >= %(since)s
         GROUP BY 1, 2, 3
     """,
@@ -220,7 +228,7 @@ ATTEMPTS = statement(
                    max(h.id) AS last
             FROM crew_attempt h
             -- Not a join: for that SQLite may read the table whole into a filter.
-            WHERE h.id IN (SELECT {_PICKED} FROM look) AND h.finished_at >= %(since)s
+            WHERE h.id IN (SELECT {PICKED} FROM look) AND h.finished_at >= %(since)s
             GROUP BY 1, 2, 3
         )
     """,

@@ -1,0 +1,311 @@
+"""One worker, or one workgroup, closely: what runs, what waits and why. Reads only.
+
+The cost grows with the attempts in flight, the lanes looked at and what is counted in them
+(`waiting`), and with at most `hour.SAMPLE` attempts of the last hour.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Count, QuerySet
+from django.db.models.functions import Left
+
+from . import hour, overview, waiting
+from .conf import conf
+from .errors import NotFoundError
+from .hour import IDLE, SHOWN_ERROR, Ended, Minute
+from .models import Attempt, AuditEntry, SchedulerProcess, Task, TaskGroup, Worker, Workgroup
+from .sql import among, run
+from .sql import closeup as sql
+from .sql import overview as overview_sql
+from .waiting import Lane, Waiting
+
+RUNNING = 50  # tasks in flight that are shown: those that run longest
+NEXT = 10  # tasks that wait, shown
+LOOKED_INTO = 20  # lanes whose first tasks are looked at for what is next
+GROUPS = 20
+LATENCIES = 1_000  # answers that tell how long one takes
+RECENT = 10  # answers that asked to wait, and acts of people
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A task whose attempt runs."""
+
+    id: str
+    name: str
+    group_id: str
+    worker: str
+    workgroup: str
+    attempt: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """A task that waits for nothing but its time, a hold or room."""
+
+    id: str
+    name: str
+    group_id: str
+    worker: str
+    workgroup: str
+    run_after: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class GroupLine:
+    """A group of which `running` tasks run; 0: one of what waits is next."""
+
+    id: str
+    name: str
+    running: int
+
+
+@dataclass(frozen=True, slots=True)
+class LaneLine:
+    """What waits for a worker in a workgroup; `held_until` is None when it is open."""
+
+    worker: str
+    workgroup: str
+    due: Waiting
+    later: Waiting
+    held_until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Half, and nineteen of twenty, of the last `answers` came within so many seconds."""
+
+    answers: int
+    median: float
+    p95: float
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What a person did to it."""
+
+    at: datetime
+    who: str
+    verb: str
+    detail: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerNow:
+    """`line` is what the list of workers shows of it; `own_limit` None means `default_limit`."""
+
+    at: datetime
+    line: overview.WorkerLine
+    own_limit: int | None
+    default_limit: int | None
+    minutes: tuple[Minute, ...]
+    step: int
+    latency: Latency | None
+    running: tuple[Running, ...]
+    next: tuple[Next, ...]
+    groups: tuple[GroupLine, ...]
+    lanes: tuple[LaneLine, ...]
+    acts: tuple[Act, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldAnswer:
+    """An attempt whose answer asked to wait."""
+
+    task_id: str
+    worker: str
+    at: datetime
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkgroupNow:
+    """`held_until` is None when it is open. `held_by` is the task that asked, "" for a person.
+
+    `in_flight` attempts run. `are_all_lanes` is False when only the first 1,000 lanes were looked
+    at for what waits.
+    """
+
+    at: datetime
+    name: str
+    held_until: datetime | None
+    held_by: str
+    held_by_name: str
+    in_flight: int
+    due: Waiting
+    later: Waiting
+    are_all_lanes: bool
+    running: tuple[Running, ...]
+    next: tuple[Next, ...]
+    groups: tuple[GroupLine, ...]
+    lanes: tuple[LaneLine, ...]
+    recent: tuple[HeldAnswer, ...]
+    acts: tuple[Act, ...]
+
+
+def worker(name: str) -> WorkerNow:
+    """The worker as it is now. Raises NotFoundError."""
+    row = Worker.objects.filter(pk=name).first()
+    if row is None:
+        raise NotFoundError("worker not found")
+    with overview_sql.steered():
+        return _worker(row)
+
+
+def workgroup(name: str) -> WorkgroupNow:
+    """The workgroup as it is now. Raises NotFoundError: it is known from its first hold on."""
+    row = Workgroup.objects.filter(pk=name).first()
+    if row is None:
+        raise NotFoundError("workgroup not found")
+    with overview_sql.steered():
+        return _workgroup(row)
+
+
+def _worker(row: Worker) -> WorkerNow:
+    at = overview.clock()
+    flying = Task.objects.filter(worker=row.name, leased_by__isnull=False)
+    rows = run(sql.LANES, {"worker": row.name, "lanes": waiting.LANES})
+    lanes = [Lane(row.name, *lane) for lane in rows]
+    held = waiting.holds()
+    due = waiting.count(overview_sql.WAITING, lanes)
+    ended = hour.ended(at).of(row.name)
+    groups = _groups_of(flying)
+    line = overview.worker_line(
+        row,
+        len(groups),
+        hour.tallies(ended).get(row.name, IDLE),
+        counts=due,
+        held=held,
+        free=_free_slots(),
+    )
+    following = _next(lanes, held)
+    return WorkerNow(
+        at=at,
+        line=line,
+        own_limit=row.max_concurrency,
+        default_limit=conf.CREW_WORKER_MAX_CONCURRENCY,
+        minutes=hour.minutes(at, ended),
+        step=ended.step,
+        latency=_latency(row.name, ended),
+        running=_running(flying),
+        next=following,
+        groups=_groups(groups, following),
+        lanes=tuple(_lane_lines(due, waiting.count(overview_sql.LATER, lanes), held)),
+        acts=_acts(AuditEntry.Kind.WORKER, row.name),
+    )
+
+
+def _workgroup(row: Workgroup) -> WorkgroupNow:
+    at = overview.clock()
+    is_held = row.held_until is not None and row.held_until > at
+    flying = Task.objects.filter(workgroup=row.name, leased_by__isnull=False)
+    looked_at = waiting.lanes()
+    lanes = [lane for lane in looked_at if lane.workgroup == row.name]
+    due = waiting.count(overview_sql.WAITING, lanes)
+    later = waiting.count(overview_sql.LATER, lanes)
+    following, groups = _next(lanes, ()), _groups_of(flying)
+    by = Task.objects.filter(pk=row.held_by) if row.held_by else Task.objects.none()
+    return WorkgroupNow(
+        at=at,
+        name=row.name,
+        held_until=row.held_until if is_held else None,
+        held_by=row.held_by,
+        held_by_name=by.values_list("name", flat=True).first() or "",
+        in_flight=len(groups),
+        due=waiting.total(due, None),
+        later=waiting.total(later, None),
+        are_all_lanes=len(looked_at) < waiting.LANES,
+        running=_running(flying),
+        next=following,
+        groups=_groups(groups, following),
+        lanes=tuple(_lane_lines(due, later, {row.name: row} if is_held else {})),
+        recent=_held_answers(row.name, hour.ended(at)),
+        acts=_acts(AuditEntry.Kind.WORKGROUP, row.name),
+    )
+
+
+def _free_slots() -> int | None:
+    """Of all schedulers that are alive; None when there is none."""
+    slots = dict(SchedulerProcess.objects.alive().values_list("pk", "slots"))
+    if not slots:
+        return None
+    busy = Task.objects.filter(leased_by__in=list(slots)).aggregate(n=Count("*"))["n"]
+    return int(sum(slots.values()) - busy)
+
+
+def _running(flying: QuerySet[Task]) -> tuple[Running, ...]:
+    """Those that run longest first."""
+    fields = ("id", "name", "group_id", "worker", "workgroup", "attempt", "leased_at")
+    rows = flying.order_by("leased_at", "id").values_list(*fields)[:RUNNING]
+    return tuple(Running(*row) for row in rows)
+
+
+def _next(lanes: Sequence[Lane], held: Collection[str]) -> tuple[Next, ...]:
+    """What is next in these lanes, by what the claim would take first; what is held comes last."""
+    in_order = sorted(lanes, key=lambda lane: (lane.workgroup in held, -lane.priority))
+    first = in_order[:LOOKED_INTO]
+    if not first:
+        return ()
+    found = run(sql.NEXT, {"lanes": waiting.sent(first), "most": NEXT})
+    rows = Task.objects.filter(pk__in=among(id_ for (id_,) in found))
+    fields = ("id", "name", "group_id", "worker", "workgroup", "run_after")
+    ordered = rows.order_by("-priority", "run_after", "id").values_list(*fields)
+    following = sorted((Next(*row) for row in ordered), key=lambda task: task.workgroup in held)
+    return tuple(following[:NEXT])
+
+
+def _groups_of(flying: QuerySet[Task]) -> list[str]:
+    """The group of each task in flight. Counted here: SQLite would walk all groups for it."""
+    return list(flying.order_by().values_list("group_id", flat=True))
+
+
+def _groups(running: Iterable[str], following: Iterable[Next]) -> tuple[GroupLine, ...]:
+    """The groups of what runs, those with most first, then those of what is next."""
+    counts = dict(Counter(running).most_common(GROUPS))
+    for task in following:
+        counts.setdefault(task.group_id, 0)
+    names = dict(TaskGroup.objects.filter(pk__in=list(counts)).values_list("pk", "name"))
+    return tuple(GroupLine(id_, names.get(id_, ""), n) for id_, n in counts.items())
+
+
+def _lane_lines(due: waiting.Counts, later: waiting.Counts, held: Any) -> Iterator[LaneLine]:
+    for key in sorted({*due, *later}):
+        row = held.get(key[1])
+        yield LaneLine(
+            *key,
+            due.get(key, waiting.NONE),
+            later.get(key, waiting.NONE),
+            row.held_until if row else None,
+        )
+
+
+def _latency(name: str, ended: Ended) -> Latency | None:
+    if not ended.counts or ended.looked is None:
+        return None
+    asked = asdict(ended.looked) | {"worker": name, "most": LATENCIES}
+    seconds = sorted(float(took) for (took,) in run(sql.SECONDS, asked))
+    if not seconds:
+        return None
+    return Latency(len(seconds), seconds[len(seconds) // 2], seconds[len(seconds) * 95 // 100])
+
+
+def _held_answers(name: str, ended: Ended) -> tuple[HeldAnswer, ...]:
+    """The newest first."""
+    if ended.looked is None:
+        return ()
+    asked = asdict(ended.looked) | {"workgroup": name, "most": RECENT}
+    ids = [id_ for (id_,) in run(sql.HELD, asked)]
+    rows = Attempt.objects.filter(pk__in=ids).annotate(text=Left("error", SHOWN_ERROR))
+    fields = ("task_id", "worker", "finished_at", "text")
+    return tuple(HeldAnswer(*row) for row in rows.order_by("-id").values_list(*fields))
+
+
+def _acts(kind: str, name: str) -> tuple[Act, ...]:
+    """The newest first."""
+    rows = AuditEntry.objects.filter(kind=kind, target=name).order_by("-id")
+    return tuple(Act(*row) for row in rows.values_list("at", "who", "verb", "detail")[:RECENT])

@@ -1,0 +1,31 @@
+// The list of groups: how far each of the shown is, live, and its id to copy.
+import { get } from "./api.js";
+import { el, find, said, toast } from "./dom.js";
+import { every, show } from "./look.js";
+import { groupProgress } from "./parts.js";
+
+const AT_ONCE = 25; // ids in one call: the path stays short
+const cells = new Map([...document.querySelectorAll("[data-group]")].map((cell) => [cell.dataset.group, cell]));
+const ids = [...cells.keys()];
+
+async function read() {
+  const parts = [];
+  for (let n = 0; n < ids.length; n += AT_ONCE) parts.push(ids.slice(n, n + AT_ONCE));
+  const answers = await Promise.all(parts.map((part) => get(`api/v1/task_groups/now?ids=${part.map(encodeURIComponent).join(",")}`)));
+  return { groups: answers.flatMap((answer) => answer.groups) };
+}
+
+function draw({ groups }) {
+  const seen = new Map(groups.map((row) => [row.id, row]));
+  for (const [id, cell] of cells) {
+    const row = seen.get(id);
+    show(cell, ...(row ? groupProgress(row) : [el("span", { class: "crew-dim" }, "gone")]));
+  }
+}
+
+for (const place of document.querySelectorAll("[data-copy]")) {
+  const id = place.dataset.copy;
+  const copy = () => navigator.clipboard.writeText(id).then(() => toast("Copied."), said);
+  place.after(el("button", { type: "button", class: "crew-copy", title: `Copy the id ${id}`, "aria-label": `Copy the id ${id}`, onclick: copy }, "copy"));
+}
+if (ids.length) every(read, draw, find("#crew-live"));
