@@ -207,7 +207,12 @@ def _take_keyed(me: str, picked: Sequence[tuple[str, str, str]]) -> list[tuple[A
 
 def _with_parents(me: str, rows: Sequence[Sequence[Any]]) -> list[Lease]:
     """The leases with what their parents gave, read in the claim's own transaction."""
-    ids = [row[0] for row in rows if row[7]]
+    parents, sizes = read_parents([row[0] for row in rows if row[7]])
+    return [_lease(me, row[:7], parents.get(row[0], ()), sizes.get(row[0], 0)) for row in rows]
+
+
+def read_parents(ids: Sequence[str]) -> tuple[Mapping[str, Sequence[Parent]], dict[str, int]]:
+    """What the parents of each task bring, and its bytes; over the limit only the bytes."""
     sizes: dict[str, int] = {}
     parents: defaultdict[str, list[Parent]] = defaultdict(list)
     if ids:
@@ -216,17 +221,11 @@ def _with_parents(me: str, rows: Sequence[Sequence[Any]]) -> list[Lease]:
             sizes[child] = size
             if parent[0] is not None:
                 parents[child].append(Parent(*parent))
-    return [_lease(me, row[:7], parents[row[0]], sizes.get(row[0], 0)) for row in rows]
+    return parents, sizes
 
 
 def _lease(me: str, row: Sequence[Any], parents: Sequence[Parent] = (), size: int = 0) -> Lease:
     id_, attempt, group_id, worker, workgroup, key, input_json = row
-    too_large = ""
-    if size > conf.CREW_MAX_PAYLOAD_BYTES:
-        too_large = (
-            f"not sent: the parents' inputs and outputs are {size} bytes, more than"
-            f" CREW_MAX_PAYLOAD_BYTES ({conf.CREW_MAX_PAYLOAD_BYTES})"
-        )
     return Lease(
         id_,
         attempt,
@@ -237,5 +236,15 @@ def _lease(me: str, row: Sequence[Any], parents: Sequence[Parent] = (), size: in
         me,
         input_json,
         parents=tuple(parents),
-        too_large=too_large,
+        too_large=too_large(size),
+    )
+
+
+def too_large(size: int) -> str:
+    """Why parents that bring so many bytes are not sent; "" when they are."""
+    if size <= conf.CREW_MAX_PAYLOAD_BYTES:
+        return ""
+    return (
+        f"not sent: the parents' inputs and outputs are {size} bytes, more than"
+        f" CREW_MAX_PAYLOAD_BYTES ({conf.CREW_MAX_PAYLOAD_BYTES})"
     )

@@ -1,7 +1,8 @@
 """What people may do: API, admin and commands call these same verbs.
 
 Each verb is one transaction that holds its group alone: no settle and no create runs in the
-group meanwhile, so a verb sees and leaves it whole. A deadlock or a busy database raises
+group meanwhile, so a verb sees and leaves it whole; it records itself in that transaction
+(`audit.py`). A deadlock or a busy database raises
 OperationalError and has changed nothing.
 """
 
@@ -14,10 +15,11 @@ from django.db import models, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from . import edges, publish, wire
+from . import audit, edges, publish, wire
 from .errors import ConflictError, NotFoundError
 from .jsonio import dump
 from .models import Attempt, ParentEdge, Task, TaskGroup
+from .names import camel
 from .spec import DEFAULT_ATTEMPTS, read_text
 from .sql import among, run
 from .sql import control as sql
@@ -72,13 +74,13 @@ def pause_group(group_id: str) -> int:
 
     Returns how many tasks were not paused before.
     """
-    return _set_paused(group_id, True)
+    return _recorded("pause", group_id, _set_paused(group_id, True))
 
 
 @_alone
 def resume_group(group_id: str) -> int:
     """Clear the pause of the group and of every task in it; return how many were paused."""
-    return _set_paused(group_id, False)
+    return _recorded("resume", group_id, _set_paused(group_id, False))
 
 
 @_alone
@@ -95,9 +97,11 @@ def reset_group(group_id: str, *, remaining_attempts: int = DEFAULT_ATTEMPTS) ->
     if tasks.filter(is_seed=True).exists():
         gone = list(tasks.filter(is_seed=False).values_list("id", flat=True))
         edges.remove(group_id, gone)
-    tasks.update(**UNRUN, remaining_attempts=remaining_attempts)
+    kept = tasks.update(**UNRUN, remaining_attempts=remaining_attempts)
     run(sql.RECOUNT, {"group": group_id, "ids": None})
     publish.tasks_changed((group_id, id_) for id_ in tasks.values_list("id", flat=True))
+    asked: dict[str, Any] = {"remaining_attempts": remaining_attempts, "deleted": len(gone)}
+    _recorded("reset", group_id, kept, **asked)
     return len(gone)
 
 
@@ -116,19 +120,21 @@ def cancel_group(group_id: str) -> int:
     stopped = {"remaining_attempts": 0, "leased_by": None, "leased_at": None, "merged_into": None}
     Task.objects.filter(id__in=among(ids)).update(**stopped)
     publish.tasks_changed((group_id, id_) for id_ in ids)
-    return len(ids)
+    return _recorded("cancel", group_id, len(ids))
 
 
 @_alone
 def retry_group(group_id: str, *, remaining_attempts: int = DEFAULT_ATTEMPTS) -> int:
     """Give every incomplete task its attempts back, failed ones at once; return how many."""
-    return _retry(group_id, Task.objects.filter(group_id=group_id), remaining_attempts)
+    count = _retry(group_id, Task.objects.filter(group_id=group_id), remaining_attempts)
+    return _recorded("retry", group_id, count, remaining_attempts=remaining_attempts)
 
 
 @_alone
 def rename_group(group_id: str, *, name: str) -> None:
     TaskGroup.objects.filter(pk=group_id).update(name=read_text(name, "name"))
     publish.group_changed(group_id, "update")
+    _recorded("edit", group_id, 1, fields=["name"])
 
 
 @_alone
@@ -143,7 +149,7 @@ def delete_group(group_id: str) -> int:
     count = edges.raw_delete(tasks)
     edges.raw_delete(TaskGroup.objects.filter(pk=group_id))
     publish.group_changed(group_id, "delete", last)
-    return count
+    return _recorded("delete", group_id, count)
 
 
 # --- Tasks -----------------------------------------------------------------------------------
@@ -152,12 +158,14 @@ def delete_group(group_id: str) -> int:
 @_alone
 def pause_tasks(group_id: str, ids: Sequence[str]) -> int:
     """Start no attempt of these tasks any more; running ones finish. Return how many changed."""
-    return _pause(group_id, Task.objects.filter(group_id=group_id, id__in=among(ids)), True)
+    tasks = Task.objects.filter(group_id=group_id, id__in=among(ids))
+    return _recorded("pause", group_id, _pause(group_id, tasks, True), ids)
 
 
 @_alone
 def resume_tasks(group_id: str, ids: Sequence[str]) -> int:
-    return _pause(group_id, Task.objects.filter(group_id=group_id, id__in=among(ids)), False)
+    tasks = Task.objects.filter(group_id=group_id, id__in=among(ids))
+    return _recorded("resume", group_id, _pause(group_id, tasks, False), ids)
 
 
 @_alone
@@ -166,7 +174,8 @@ def retry_tasks(
 ) -> int:
     """Give those that are incomplete their attempts back, failed ones at once."""
     tasks = Task.objects.filter(group_id=group_id, id__in=among(ids))
-    return _retry(group_id, tasks, remaining_attempts)
+    count = _retry(group_id, tasks, remaining_attempts)
+    return _recorded("retry", group_id, count, ids, remaining_attempts=remaining_attempts)
 
 
 @_alone
@@ -177,13 +186,21 @@ def reset_tasks(
 
     Raises ConflictError if one of them is executing (decision 10).
     """
-    tasks = _locked(group_id, ids)
-    _refuse_executing(tasks)
-    was_complete = [task.id for task in tasks if task.is_complete]
-    Task.objects.filter(id__in=among(ids)).update(**UNRUN, remaining_attempts=remaining_attempts)
-    edges.recount_children(group_id, was_complete)
-    publish.tasks_changed((group_id, task.id) for task in tasks)
-    return len(tasks)
+    return _reset(group_id, ids, remaining_attempts)
+
+
+@_alone
+def rerun_task(
+    group_id: str,
+    id_: str,
+    changes: Mapping[str, Any],
+    *,
+    remaining_attempts: int = DEFAULT_ATTEMPTS,
+) -> None:
+    """Edit a task, as `edit_task` does, and reset it: both or nothing."""
+    _edit(group_id, id_, changes)
+    _record_edit(group_id, id_, changes)
+    _reset(group_id, [id_], remaining_attempts)
 
 
 @_alone
@@ -193,6 +210,7 @@ def complete_task(group_id: str, id_: str, *, output: Any = None) -> None:
     Raises ConflictError if it is executing. A complete task only gets the output.
     """
     _edit(group_id, id_, {"is_complete": True, "output": output})
+    _recorded("complete", group_id, 1, [id_])
 
 
 @_alone
@@ -205,6 +223,7 @@ def edit_task(group_id: str, id_: str, changes: Mapping[str, Any]) -> None:
     task, and for a cycle.
     """
     _edit(group_id, id_, changes)
+    _record_edit(group_id, id_, changes)
 
 
 @_alone
@@ -215,10 +234,7 @@ def delete_tasks(group_id: str, ids: Sequence[str], *, children: str = "cascade"
     "detach" only cuts them off, "refuse" raises ConflictError if there are any.
     """
     _locked(group_id, ids)
-    going = edges.with_orphans(ids) if children == "cascade" else list(ids)
-    staying = ~Q(child__in=among(ids))
-    if children == "refuse" and ParentEdge.objects.filter(staying, parent__in=among(ids)).exists():
-        raise ConflictError("cannot delete tasks with children")
+    going = would_delete(ids, children=children)
     freed = list(
         ParentEdge.objects.filter(parent__in=among(going))
         .values_list("child_id", flat=True)
@@ -226,10 +242,36 @@ def delete_tasks(group_id: str, ids: Sequence[str], *, children: str = "cascade"
     )
     edges.remove(group_id, going)
     run(sql.RECOUNT, {"group": group_id, "ids": dump(freed)})
+    _recorded("delete", group_id, len(going), ids, children=children)
     return going
 
 
+def would_delete(ids: Sequence[str], *, children: str = "cascade") -> list[str]:
+    """The ids of all that `delete_tasks` would delete, for a question before it."""
+    staying = ~Q(child__in=among(ids))
+    if children == "refuse" and ParentEdge.objects.filter(staying, parent__in=among(ids)).exists():
+        raise ConflictError("cannot delete tasks with children")
+    return edges.with_orphans(ids) if children == "cascade" else list(ids)
+
+
 # --- Below the verbs -------------------------------------------------------------------------
+
+
+def _recorded(
+    verb: str, group_id: str, count: int, ids: Sequence[str] | None = None, **asked: Any
+) -> int:
+    """Record what was done to the group, or to these tasks of it; return the count.
+
+    What no task was changed by is not recorded: some may not even be there.
+    """
+    told = {camel(name): value for name, value in asked.items()}
+    if ids is None:
+        kind, target = audit.Kind.GROUP, group_id
+    else:
+        kind, target = audit.Kind.TASK, ids[0] if len(ids) == 1 else ""
+    if ids is None or count:
+        audit.record(verb, kind, target, group_id=group_id, count=count, ids=ids or (), **told)
+    return count
 
 
 def _set_paused(group_id: str, is_paused: bool) -> int:
@@ -256,6 +298,24 @@ def _retry(group_id: str, tasks: models.QuerySet[Task], remaining_attempts: int)
     failed.filter(run_after__gt=Now(), leased_by=None).update(run_after=Now())
     publish.tasks_changed((group_id, id_) for id_ in ids)
     return len(ids)
+
+
+def _record_edit(group_id: str, id_: str, changes: Mapping[str, Any]) -> None:
+    """The names of the fields, never what they hold."""
+    if changes.keys() == {"is_paused"}:
+        _recorded("pause" if changes["is_paused"] else "resume", group_id, 1, [id_])
+    else:
+        _recorded("edit", group_id, 1, [id_], fields=sorted(map(camel, changes)))
+
+
+def _reset(group_id: str, ids: Sequence[str], remaining_attempts: int) -> int:
+    tasks = _locked(group_id, ids)
+    _refuse_executing(tasks)
+    was_complete = [task.id for task in tasks if task.is_complete]
+    Task.objects.filter(id__in=among(ids)).update(**UNRUN, remaining_attempts=remaining_attempts)
+    edges.recount_children(group_id, was_complete)
+    publish.tasks_changed((group_id, task.id) for task in tasks)
+    return _recorded("reset", group_id, len(tasks), ids, remaining_attempts=remaining_attempts)
 
 
 def _locked(group_id: str, ids: Sequence[str]) -> list[Task]:

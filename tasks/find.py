@@ -1,21 +1,27 @@
 """Groups and tasks as people look for them: filters and pages, all in the database."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
 
 from django.db import transaction
-from django.db.models import F, Model, Q, QuerySet
-from django.db.models.functions import Now
+from django.db.models import DateTimeField, F, Model, Q, QuerySet, TextField
+from django.db.models.expressions import RawSQL
+from django.db.models.functions import Cast, Now
 from django.db.models.lookups import IContains
 
 from .errors import InvalidInputError
 from .models import Task, TaskGroup
+from .names import MAX_LENGTH
 from .progress import State
 from .sql import among, on_postgres, steer
 
 Row = TypeVar("Row", bound=Model)
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d{1,6})?(\+00)?", re.ASCII)
 
 MAX_SEARCH = 200  # characters
 DEEP = 1_000  # rows before a page
@@ -55,10 +61,12 @@ class Holds(IContains):
 class TaskFilter:
     """Which tasks of a group; the empty filter means all of them.
 
-    `search` is part of a name, whatever its case. `states` are words of `progress.State`.
+    `search` is part of a name, whatever its case, `q` of a name or an id. `states` are words of
+    `progress.State`.
     """
 
     search: str = ""
+    q: str = ""
     skip_completed: bool = False
     states: tuple[str, ...] = ()
     worker: str | None = None
@@ -73,6 +81,7 @@ class TaskFilter:
             known = ", ".join(IN_STATE)
             raise InvalidInputError(f"state is one of {known}; not {', '.join(unknown)}")
         _check_search(self.search)
+        _check_search(self.q)
 
     @property
     def is_empty(self) -> bool:
@@ -125,6 +134,8 @@ def matching(group_id: str, which: TaskFilter) -> QuerySet[Task]:
     rows = Task.objects.filter(group_id=group_id)
     if which.search:
         rows = rows.filter(Holds(F("name"), which.search))
+    if which.q:
+        rows = rows.filter(Q(Holds(F("name"), which.q)) | Q(Holds(F("id"), which.q)))
     if which.skip_completed:
         rows = rows.filter(is_complete=False)
     if which.states:
@@ -144,6 +155,37 @@ def matching(group_id: str, which: TaskFilter) -> QuerySet[Task]:
 def ids(group_id: str, which: TaskFilter) -> list[str]:
     """The ids of all matching tasks, in id order."""
     return list(matching(group_id, which).order_by("id").values_list("id", flat=True))
+
+
+def some_ids(
+    group_id: str, which: TaskFilter, *, after: str = "", most: int
+) -> tuple[list[str], str | None]:
+    """At most `most` of the matching ids, oldest first, and the place to go on from.
+
+    None is the end. `after` is such a place: a time and an id, so it stays right when the task
+    there is changed or deleted meanwhile.
+    """
+    rows = matching(group_id, which)
+    if after:
+        at, id_ = _read_place(after)
+        rows = rows.filter(Q(created_at__gt=at) | Q(created_at=at, id__gt=id_), created_at__gte=at)
+    # Times as the database writes them: SQLite compares their text, which Django would change.
+    rows = rows.annotate(at=Cast("created_at", TextField())).order_by("created_at", "id")
+    pairs = list(rows.values_list("at", "id")[: most + 1])
+    going_on = "/".join(pairs[most - 1]) if len(pairs) > most else None
+    return [id_ for _, id_ in pairs[:most]], going_on
+
+
+def _read_place(place: str) -> tuple[RawSQL, str]:
+    time, slash, id_ = place.partition("/")
+    if not (_TIME.fullmatch(time) and slash and len(id_) <= MAX_LENGTH and "\0" not in id_):
+        raise InvalidInputError("after is no place that was answered as next")
+    try:
+        datetime.fromisoformat(time)
+    except ValueError as error:
+        raise InvalidInputError("after is no place that was answered as next") from error
+    sql = "%s::timestamptz" if on_postgres() else "%s"
+    return RawSQL(sql, (time,), output_field=DateTimeField()), id_  # noqa: S611  two fixed texts
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from .models import Attempt, ParentEdge, Task, TaskGroup, Workgroup
+from .models import Attempt, AuditEntry, ParentEdge, Task, TaskGroup, Workgroup
 from .names import camel
 from .progress import COUNTED, Progress, state_of
 from .sql import among
@@ -86,6 +86,20 @@ def attempt(row: Attempt) -> Json:
         "startedAt": time(row.started_at),
         "finishedAt": time(row.finished_at),
         "late": late,
+    }
+
+
+def audit_entry(row: AuditEntry) -> Json:
+    """What somebody did; without the address, which is for those who look after the site."""
+    return {
+        "at": time(row.at),
+        "who": row.who,
+        "verb": row.verb,
+        "kind": row.kind,
+        "id": row.target,
+        "ids": row.ids.split(),
+        "count": row.count,
+        "detail": row.detail,
     }
 
 

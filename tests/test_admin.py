@@ -1,5 +1,6 @@
 """The admin: every write is a verb, every refusal a sentence, every list a few queries."""
 
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from django.db.models.functions import Now
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
 from tasks import control, create, fleet
 from tasks.admin import tasks as task_admin
@@ -338,6 +340,150 @@ def test_editing_an_executing_task_is_a_form_error(admin: Client) -> None:
     assert "task a is executing" in page.content.decode()
     assert 'value="new"' in page.content.decode()
     assert Task.objects.get(pk="a").name == ""
+
+
+def shown(client: Client, model: str, id_: str) -> dict[str, Any]:
+    """What a browser that opened the form would send back untouched."""
+    form = client.get(url(model, "change", id_)).context["adminform"].form
+    sent: dict[str, Any] = {"attempts-TOTAL_FORMS": 0, "attempts-INITIAL_FORMS": 0}
+    for name in form.fields:
+        value = form[name].field.prepare_value(form[name].value())
+        if isinstance(value, datetime):
+            value = timezone.localtime(value)
+            sent |= {f"{name}_0": f"{value:%Y-%m-%d}", f"{name}_1": f"{value:%H:%M:%S}"}
+        elif value is True:
+            sent[name] = "on"
+        elif value is not False:
+            sent[name] = "" if value is None else value
+    return sent
+
+
+def test_the_second_of_two_operators_is_told_that_the_task_changed_meanwhile(
+    admin: Client,
+) -> None:
+    make_graph()
+    first, second = shown(admin, "task", "a"), shown(admin, "task", "a")
+
+    admin.post(url("task", "change", "a"), first | {"name": "first"})
+    page = admin.post(url("task", "change", "a"), second | {"name": "second", "key": "k"})
+
+    assert page.status_code == 200
+    assert "changed meanwhile: name" in page.content.decode()
+    assert 'value="second"' in page.content.decode()
+    task = Task.objects.get(pk="a")
+    assert (task.name, task.key) == ("first", "")
+
+
+def test_saving_again_after_that_writes_what_stands_in_the_form(admin: Client) -> None:
+    make_graph()
+    stale = shown(admin, "task", "a") | {"name": "second"}
+    control.edit_task("g", "a", {"name": "first"})
+    page = admin.post(url("task", "change", "a"), stale)
+    seen = page.context["adminform"].form["seen"].value()
+
+    admin.post(url("task", "change", "a"), stale | {"seen": seen})
+
+    assert Task.objects.get(pk="a").name == "second"
+
+
+@pytest.mark.parametrize("field", ["worker", "input", "parents", "priority", "is_paused"])
+def test_a_change_of_any_field_by_another_is_told(admin: Client, field: str) -> None:
+    make_graph()
+    changes = {
+        "worker": {"worker": "other"},
+        "input": {"input": [2]},
+        "parents": {"parent_ids": ("a",)},
+        "priority": {"priority": 3},
+        "is_paused": {"is_paused": True},
+    }[field]
+    stale = shown(admin, "task", "c")
+    control.edit_task("g", "c", changes)
+
+    page = admin.post(url("task", "change", "c"), stale | {"name": "mine"})
+
+    assert "changed meanwhile" in page.content.decode()
+    assert Task.objects.get(pk="c").name == ""
+
+
+def test_what_an_attempt_wrote_meanwhile_is_kept_and_no_hindrance(admin: Client) -> None:
+    make_graph()
+    form = shown(admin, "task", "a")
+    Task.objects.filter(pk="a").update(remaining_attempts=3, run_after=FUTURE, errors=["boom"])
+
+    answer = admin.post(url("task", "change", "a"), form | {"name": "new"})
+
+    assert answer.status_code == 302
+    task = Task.objects.get(pk="a")
+    assert (task.name, task.remaining_attempts, task.errors) == ("new", 3, ["boom"])
+    assert task.run_after.year == 2999
+
+
+def test_attempts_that_both_changed_are_told(admin: Client) -> None:
+    make_graph()
+    form = shown(admin, "task", "a")
+    Task.objects.filter(pk="a").update(remaining_attempts=3)
+
+    page = admin.post(url("task", "change", "a"), form | {"remaining_attempts": 9})
+
+    assert "changed meanwhile: remaining attempts" in page.content.decode()
+    assert Task.objects.get(pk="a").remaining_attempts == 3
+
+
+def test_a_big_number_survives_the_form(admin: Client) -> None:
+    make_graph()
+    form = shown(admin, "task", "a") | {"input": '{"n": 12345678901234567890}'}
+
+    admin.post(url("task", "change", "a"), form)
+
+    assert Task.objects.get(pk="a").input == {"n": 12345678901234567890}
+    assert "12345678901234567890" in shown(admin, "task", "a")["input"]
+
+
+def test_renaming_a_group_that_was_paused_meanwhile_does_not_resume_it(admin: Client) -> None:
+    make_graph()
+    form = shown(admin, "taskgroup", "g")
+    control.pause_group("g")
+
+    page = admin.post(url("taskgroup", "change", "g"), form | {"name": "new"})
+
+    assert "changed meanwhile: is paused" in page.content.decode()
+    group = TaskGroup.objects.get(pk="g")
+    assert (group.name, group.is_paused) == ("demo", True)
+
+
+def test_a_print_that_no_form_of_ours_made_is_as_none(admin: Client) -> None:
+    make_graph()
+
+    for seen in ("[1]", "{", "7"):
+        admin.post(url("task", "change", "a"), task_form("a", name=f"n{seen}", seen=seen))
+        assert Task.objects.get(pk="a").name == f"n{seen}"
+
+
+def test_after_saving_comes_the_page_of_the_task_or_the_group(admin: Client) -> None:
+    make_graph()
+
+    pages = [
+        admin.post(url("task", "change", "a"), task_form("a", name="x")),
+        admin.post(url("task", "add"), new_task(new_id="n")),
+        admin.post(url("task", "add"), new_task(new_id="m", _addanother="1")),
+        admin.post(url("taskgroup", "add"), {"new_id": "h", "name": "H"}),
+    ]
+
+    assert [page["Location"] for page in pages] == [
+        url("task", "change", "a"),
+        url("task", "change", "n"),
+        f"{url('task', 'add')}?group=g",
+        url("taskgroup", "change", "h"),
+    ]
+
+
+def test_add_child_comes_with_group_and_parents(admin: Client) -> None:
+    make_graph()
+
+    page = admin.get(url("task", "add") + "?group=g&parents=a,b")
+
+    form = page.context["adminform"].form
+    assert (form["group"].value(), form["parents"].value()) == ("g", "a,b")
 
 
 def test_completing_a_task_by_hand_frees_its_children(admin: Client) -> None:

@@ -823,7 +823,7 @@ def test_the_database_gives_up(api, monkeypatch):
     def locked(*_, **__):
         raise OperationalError("database is locked: SELECT secrets")
 
-    monkeypatch.setattr("tasks.api.tasks.create.create_tasks", locked)
+    monkeypatch.setattr("tasks.api.tasks.create.create_task", locked)
     said = api.post(TASKS, {})
 
     is_refusal(said, 503, TEXT, "the database is busy, try again")
@@ -835,7 +835,7 @@ def test_a_bug_of_ours_tells_nothing(api, monkeypatch, caplog, path, type_):
     def broken(*_, **__):
         raise ZeroDivisionError("secrets")
 
-    monkeypatch.setattr("tasks.create.create_tasks", broken)
+    monkeypatch.setattr("tasks.create.graph.check_new", broken)
 
     said = api.post(path, {} if path == TASKS else {"tasks": []})
 

@@ -38,7 +38,7 @@ CHECKS = [
 ]
 API = schemathesis.openapi.from_wsgi("/api/v1/openapi.json", get_wsgi_application())
 OPERATIONS = [found.ok() for found in API.get_all_operations()]
-PARAMETER = re.compile(r"<[a-z]+:([a-z]+)>")
+PARAMETER = re.compile(r"<\w+:(\w+)>")
 NOT_DESCRIBED = {"group-stream", "openapi", "docs", "unknown"}
 
 

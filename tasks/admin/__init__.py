@@ -1,3 +1,3 @@
 """The admin: plain lists and forms; every write is a verb of `control` or `create`."""
 
-from . import attempts, fleet, groups, tasks, tokens  # noqa: F401  each registers its admins
+from . import attempts, fleet, groups, history, tasks, tokens  # noqa: F401  each registers its admins

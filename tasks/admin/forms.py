@@ -11,6 +11,7 @@ from ..models import ParentEdge, Task, TaskGroup
 from ..names import check_id, check_worker
 from ..spec import read_attempts, read_error_delay, read_text, read_worker
 from .base import pretty
+from .seen import SeenMixin
 
 
 class _AsTyped(str):
@@ -89,29 +90,44 @@ def _rule(check: Callable[..., Any], *args: Any) -> Any:
 
 class NewIdMixin(forms.Form):
     new_id = forms.CharField(
-        label="id", required=False, max_length=200, help_text="Empty for a new one."
+        label="id",
+        required=False,
+        max_length=200,
+        help_text="Empty for a new one. Letters, digits and . _ : - ; it can not be changed.",
     )
 
     def clean_new_id(self) -> Any:
         return _rule(check_id, self.cleaned_data["new_id"]) if self.cleaned_data["new_id"] else ""
 
 
-class GroupForm(CrewForm):
+class GroupForm(SeenMixin, CrewForm):
     class Meta:
         model = TaskGroup
         fields = ("name", "is_paused")
+        help_texts = {
+            "is_paused": "No attempt of it starts. Without the tick every task of it is resumed.",
+        }
+
+    def stored(self) -> dict[str, Any]:
+        return dict(TaskGroup.objects.values(*GroupForm.Meta.fields).get(pk=self.instance.pk))
 
 
 class NewGroupForm(NewIdMixin, GroupForm):
     pass
 
 
-class TaskForm(CrewForm):
+class TaskForm(SeenMixin, CrewForm):
     """A change of a task: what is not changed is not written."""
 
-    input = StrictJSONField(required=False, help_text="JSON; empty for null.")
-    output = StrictJSONField(required=False, help_text="JSON; empty for null.")
-    parents = IdsField(required=False, help_text="Ids of the tasks this one waits for, one a line.")
+    machine = ("remaining_attempts", "run_after", "is_complete", "output")
+    input = StrictJSONField(required=False, help_text="Sent to the worker. JSON; empty for null.")
+    output = StrictJSONField(
+        required=False, help_text="Sent to the workers of its children. JSON; empty for null."
+    )
+    parents = IdsField(
+        required=False,
+        help_text="Ids of the tasks this one waits for, one a line. They must be in its group.",
+    )
 
     class Meta:
         model = Task
@@ -128,6 +144,20 @@ class TaskForm(CrewForm):
             "error_delay_in_seconds",
             "priority",
         )
+        help_texts = {
+            "worker": "Appended to the base URL of the workers. Without one the task never runs.",
+            "workgroup": "Tasks of one workgroup, in all groups, are held together when one of"
+            " them is told to wait: for what shares a rate limit.",
+            "key": "Of the tasks of its group with one key, one runs and settles the others.",
+            "remaining_attempts": "How often it may still be tried.",
+            "error_delay_in_seconds": "The wait after a failed attempt, in seconds.",
+            "priority": "-10 to 10; higher runs first among tasks that are due.",
+            "run_after": "Not before this time. Empty for at once; in a change, for no change.",
+            "is_paused": "No attempt of it starts until it is resumed.",
+            "is_complete": "Counts as done, and its children may start.",
+            "is_seed": "Kept when its group is reset, which deletes all other tasks. A group"
+            " without seeds keeps all its tasks.",
+        }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -136,6 +166,11 @@ class TaskForm(CrewForm):
         if "parents" in self.fields and not self.instance._state.adding:
             edges = ParentEdge.objects.filter(child=self.instance.pk).order_by("position")
             self.initial["parents"] = tuple(edges.values_list("parent_id", flat=True))
+
+    def stored(self) -> dict[str, Any]:
+        row = Task.objects.values(*TaskForm.Meta.fields, "input", "output").get(pk=self.instance.pk)
+        edges = ParentEdge.objects.filter(child=self.instance.pk).order_by("position")
+        return dict(row) | {"parents": list(edges.values_list("parent_id", flat=True))}
 
     def clean_worker(self) -> Any:
         return _rule(read_worker, self.cleaned_data["worker"])
@@ -157,7 +192,7 @@ class TaskForm(CrewForm):
 
     def changes(self) -> dict[str, Any]:
         """What was changed, by the names that `control.edit_task` knows."""
-        changes = {name: self.cleaned_data[name] for name in self.changed_data}
+        changes = {name: self.cleaned_data[name] for name in self.touched()}
         if "parents" in changes:
             changes["parent_ids"] = changes.pop("parents")
         if changes.get("run_after", ...) is None:
@@ -169,6 +204,7 @@ class NewTaskForm(NewIdMixin, TaskForm):
     class Meta:
         model = Task
         fields = ("group", *TaskForm.Meta.fields)
+        help_texts = TaskForm.Meta.help_texts
 
     def wire(self) -> dict[str, Any]:
         """The task in the words of the API, for `create.create_tasks`."""
@@ -182,6 +218,7 @@ class NewTaskForm(NewIdMixin, TaskForm):
             "key": given["key"],
             "remainingAttempts": given["remaining_attempts"],
             "isPaused": given["is_paused"],
+            "isComplete": given["is_complete"],
             "isSeed": given["is_seed"],
             "runAfter": due.isoformat() if due else None,
             "errorDelayInSeconds": given["error_delay_in_seconds"],

@@ -4,26 +4,52 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.db.models import Count, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.contrib.admin.utils import quote
+from django.core.paginator import Paginator
+from django.db.models import Count, F, Q, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from .. import control, create
+from ..audit import Kind
+from ..find import Holds
 from ..models import Task, TaskGroup
 from ..progress import progress
 from .base import CrewAdmin, plural
 from .forms import GroupForm, NewGroupForm
 
 
+class NewestPages(Paginator):  # type: ignore[type-arg]
+    """Pages of the newest rows: to count all of a big table takes longer than to show a page."""
+
+    most = 10_000
+
+    @cached_property
+    def count(self) -> int:
+        rows: Any = self.object_list
+        return int(rows[: self.most].count())
+
+    @property
+    def is_capped(self) -> bool:
+        return self.count == self.most
+
+
 @admin.register(TaskGroup)
 class TaskGroupAdmin(CrewAdmin):
+    kind, audited = Kind.GROUP, ("create",)
     change_form_template = "crew/admin/group.html"
-    list_display = ("id", "name", "is_paused", "task_count", "created_at")
+    change_list_template = "crew/admin/groups.html"
+    paginator = NewestPages
+    show_facets = admin.ShowFacets.NEVER
+    list_display = ("title", "now", "id_to_copy", "created_at")
+    list_display_links = ("title",)
     list_filter = ("is_paused", "created_at")
-    search_fields = ("=id", "name__startswith")
+    search_fields = ("id", "name")
+    search_help_text = "Part of the name, or the whole id."
     ordering = ("-created_at", "-id")
     actions = ("pause", "resume", "retry", "reset")
 
@@ -40,6 +66,35 @@ class TaskGroupAdmin(CrewAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return ("id", "progress", "tasks", "created_at") if obj else ()
+
+    # --- The list ---
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        words = search_term.strip()
+        if words:
+            queryset = queryset.filter(Q(pk=words) | Q(Holds(F("name"), words)))
+        return queryset, False
+
+    @admin.display(description="name", ordering="name")
+    def title(self, group: TaskGroup) -> str:
+        return str(group)
+
+    @admin.display(description="id", ordering="id")
+    def id_to_copy(self, group: TaskGroup) -> SafeString:
+        """`groups.js` puts a button to copy it beside it."""
+        return format_html('<span data-copy="{0}">{0}</span>', group.pk)
+
+    @admin.display(description="progress")
+    def now(self, group: TaskGroup) -> SafeString:
+        """Kept up to date by `groups.js`; the list itself counts no tasks."""
+        words = plural(group.task_count, "task")
+        return format_html(
+            '<div class="crew-page crew-now" data-group="{}">{}</div>', group.pk, words
+        )
+
+    # --- The form ---
 
     @admin.display(description="progress")
     def progress(self, group: TaskGroup) -> str:
@@ -59,10 +114,23 @@ class TaskGroupAdmin(CrewAdmin):
             )
             obj.pk = made.pk
             return
-        if "name" in form.changed_data:
-            control.rename_group(obj.pk, name=obj.name)
-        if "is_paused" in form.changed_data:
-            (control.pause_group if obj.is_paused else control.resume_group)(obj.pk)
+        with control.alone(obj.pk):
+            form.refuse_stale()
+            touched = form.touched()
+            if "name" in touched:
+                control.rename_group(obj.pk, name=obj.name)
+            if "is_paused" in touched:
+                (control.pause_group if obj.is_paused else control.resume_group)(obj.pk)
+
+    def response_post_save_change(self, request: HttpRequest, obj: Any) -> HttpResponseRedirect:
+        """Back to the group's own page."""
+        return HttpResponseRedirect(self._page_of(obj))
+
+    def response_post_save_add(self, request: HttpRequest, obj: Any) -> HttpResponseRedirect:
+        return HttpResponseRedirect(self._page_of(obj))
+
+    def _page_of(self, group: TaskGroup) -> str:
+        return reverse(f"{self.admin_site.name}:crew_taskgroup_change", args=[quote(group.pk)])
 
     # --- Deleting ---
 

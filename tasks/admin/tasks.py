@@ -4,18 +4,21 @@ from collections import defaultdict
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.utils import quote
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
+from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
 from .. import control, create
+from ..audit import Kind
 from ..models import ParentEdge, Task, TaskGroup, Worker
 from ..progress import STATE, State
 from .attempts import AttemptInline
-from .base import NONE, CrewAdmin, link, plural
+from .base import NONE, CrewAdmin, link, plural, pretty
 from .forms import NewTaskForm, TaskForm
 
 LINKS = 100  # parents or children shown on a task's page
@@ -80,6 +83,7 @@ class WithoutPayload:
 
 @admin.register(Task)
 class TaskAdmin(CrewAdmin):
+    kind, audited = Kind.TASK, ("create",)
     change_form_template = "crew/admin/task.html"
     list_display = (
         "id",
@@ -119,9 +123,11 @@ class TaskAdmin(CrewAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is None:
-            return [(None, {"fields": ("new_id", "group", *_EDITED, "input", "parents")})]
-        data = ("is_complete", "input", "output", "errors_listed")
+            fields = ("new_id", "group", *_EDITED, "is_complete", "input", "parents")
+            return [(None, {"fields": fields})]
         may_edit = self.has_change_permission(request, obj)
+        payloads = ("input", "output") if may_edit else ("input_shown", "output_shown")
+        data = ("is_complete", *payloads, "errors_listed")
         links = ("parent_links", "child_links")
         graph = ("parents", *links) if may_edit else links
         return [
@@ -134,14 +140,35 @@ class TaskAdmin(CrewAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is None:
             return ()
-        derived = ("state_in_words", "errors_listed", "parent_links", "child_links")
+        derived = ["state_in_words", "errors_listed", "parent_links", "child_links"]
+        if not self.has_change_permission(request, obj):
+            derived += ["input_shown", "output_shown"]
         return ("id", "in_group", *derived, "all_attempts", *_MACHINE)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         if not change:
             (obj.pk,) = create.create_tasks(obj.group_id, [form.wire()])
-        elif changes := form.changes():
-            control.edit_task(obj.group_id, obj.pk, changes)
+            return
+        with control.alone(obj.group_id):
+            form.refuse_stale()
+            if changes := form.changes():
+                control.edit_task(obj.group_id, obj.pk, changes)
+
+    def response_add(self, request: HttpRequest, obj: Any, *args: Any, **kwargs: Any) -> Any:
+        """With "Add another" it stays in the group, else it goes on to the new task."""
+        response = super().response_add(request, obj, *args, **kwargs)
+        if "_addanother" in request.POST:
+            return HttpResponseRedirect(f"{request.path}?{urlencode({'group': obj.group_id})}")
+        if "_continue" in request.POST or "_popup" in request.POST:
+            return response
+        return HttpResponseRedirect(self._page_of(obj))
+
+    def response_post_save_change(self, request: HttpRequest, obj: Any) -> HttpResponseRedirect:
+        """Back to the task, not to the list of all groups' tasks."""
+        return HttpResponseRedirect(self._page_of(obj))
+
+    def _page_of(self, task: Task) -> str:
+        return reverse(f"{self.admin_site.name}:crew_task_change", args=[quote(task.pk)])
 
     # --- Deleting ---
 
@@ -202,6 +229,15 @@ class TaskAdmin(CrewAdmin):
     @admin.display(description="state")
     def state_in_words(self, task: Task) -> str:
         return words(task)
+
+    # Of a theme's own way to show JSON we know nothing: unfold's needs inline styles.
+    @admin.display(description="input")
+    def input_shown(self, task: Task) -> str:
+        return format_html("<pre>{}</pre>", pretty(task.input))
+
+    @admin.display(description="output")
+    def output_shown(self, task: Task) -> str:
+        return format_html("<pre>{}</pre>", pretty(task.output))
 
     @admin.display(description="errors")
     def errors_listed(self, task: Task) -> str:

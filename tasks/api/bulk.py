@@ -6,7 +6,7 @@ from typing import Any
 from django.http import HttpResponse
 from rest_framework.request import Request
 
-from .. import control, create, find
+from .. import audit, control, create, find
 from ..access import OPERATE, WRITE
 from ..conf import conf
 from ..errors import InvalidInputError
@@ -21,6 +21,7 @@ from .repeat import once
 NDJSON = {"application/x-ndjson", "application/jsonl"}
 # 10,000 tasks of 20 fields and their payloads; the bytes are limited as well.
 MAX_NODES = 2_000_000
+MOST_AT_ONCE = 10_000  # tasks of one call with a limit
 
 
 class BulkCreate(CrewView):
@@ -58,24 +59,41 @@ class BulkCreate(CrewView):
 class BulkVerb(CrewView):
     """A verb on those tasks of a group that the query's filter, or the body's `ids`, name.
 
-    With `?dryRun=1` they are only counted. The look and the verb are one transaction.
+    With `?dryRun=1` they are only counted. The look and the verb are one transaction. With
+    `?limit=` it is done to so many of them, the oldest first, and the answer's `next` says where
+    the following call goes on (`after`): a group of a million is not held for long.
     """
 
     needs = {"POST": OPERATE}
     is_v1 = False
-    takes: Collection[str] = (*query.FILTERS, "all", "dryRun")
+    takes: Collection[str] = (*query.FILTERS, "all", "dryRun", "limit", "after")
     known: tuple[str, ...] = ("ids",)
 
     def post(self, request: Request, gid: str) -> HttpResponse:
         self.look_in(gid)
         sent = self.fields(request, may_be_empty=True, known=self.known)
         which = _named(request, sent)
-        with control.alone(gid):
-            ids = find.ids(gid, which)
-            if which.ids is not None and len(ids) < len(which.ids):
-                raise InvalidInputError("some of the ids are not in the group, or do not match")
-            count = len(ids) if query.sure(request, "dryRun") else self.apply(gid, ids, sent)
-        return json_answer({"count": count})
+        limit = _limit(request, which)
+        with audit.asking(**query.sent(request, query.FILTERS)), control.alone(gid):
+            ids, going_on = self._look(gid, which, limit)
+            if query.sure(request, "dryRun"):
+                told = self.preview(ids)
+            else:
+                told = {"count": self.apply(gid, ids, sent)}
+        return json_answer(told | ({"next": going_on} if limit else {}))
+
+    def _look(self, gid: str, which: TaskFilter, limit: int) -> tuple[list[str], str | None]:
+        if limit:
+            after = self.request.query_params.get("after", "")
+            return find.some_ids(gid, which, after=after, most=limit)
+        ids = find.ids(gid, which)
+        if which.ids is not None and len(ids) < len(which.ids):
+            raise InvalidInputError("some of the ids are not in the group, or do not match")
+        return ids, None
+
+    def preview(self, ids: list[str]) -> dict[str, Any]:
+        """What a dry run tells."""
+        return {"count": len(ids)}
 
     def apply(self, gid: str, ids: list[str], sent: dict[str, Any]) -> int:
         """Do it; return how many tasks it touched."""
@@ -122,6 +140,10 @@ class DeleteTasks(BulkVerb):
     needs = {"POST": WRITE}
     takes = (*BulkVerb.takes, "children")
 
+    def preview(self, ids: list[str]) -> dict[str, Any]:
+        going = control.would_delete(ids, children=query.children(self.request))
+        return {"count": len(going), "descendants": len(going) - len(ids)}
+
     def apply(self, gid: str, ids: list[str], sent: dict[str, Any]) -> int:
         return len(control.delete_tasks(gid, ids, children=query.children(self.request)))
 
@@ -133,6 +155,18 @@ def _named(request: Request, sent: dict[str, Any]) -> TaskFilter:
     if which.is_empty and not query.sure(request, "all"):
         raise InvalidInputError("name the tasks by a filter or by ids, or say all=1")
     return which
+
+
+def _limit(request: Request, which: TaskFilter) -> int:
+    """How many tasks this call is for; 0 for all."""
+    limit = query.whole(request, "limit", 0)
+    if "limit" in request.query_params and not 1 <= limit <= MOST_AT_ONCE:
+        raise InvalidInputError(f"limit goes from 1 to {MOST_AT_ONCE}")
+    if "after" in request.query_params and not limit:
+        raise InvalidInputError("after goes with limit")
+    if limit and which.ids is not None:
+        raise InvalidInputError("limit goes with a filter, not with ids")
+    return limit
 
 
 def _listed(value: Any) -> list[Any]:

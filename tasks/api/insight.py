@@ -7,6 +7,8 @@ from .. import control, failures, overview, picture, timeline, wire
 from ..access import OPERATE, READ
 from ..errors import InvalidInputError, NotFoundError
 from ..explain import explain
+from ..models import TaskGroup
+from ..preview import call_of
 from . import query
 from .answers import json_answer
 from .base import CrewView
@@ -24,6 +26,20 @@ class Overview(CrewView):
         return json_answer(wire.plain(overview.overview(self.access.group_ids)))
 
 
+class GroupsNow(CrewView):
+    """How far these groups are; those that are not there, or not for the caller, are left out."""
+
+    needs = {"GET": READ}
+    is_v1 = False
+    takes = ("ids",)
+
+    def get(self, request: Request) -> HttpResponse:
+        ids = query.ids(request, "ids", most=overview.GROUPS_ASKED)
+        rows = self.access.only(TaskGroup.objects.filter(pk__in=ids), "pk")
+        shown = overview.lines(list(rows.order_by("-created_at", "-id")))
+        return json_answer({"groups": wire.plain(shown)})
+
+
 class Explain(OneTask):
     """Why the task is not running: every gate, in the order the scheduler sees them."""
 
@@ -31,10 +47,25 @@ class Explain(OneTask):
     is_v1 = False
 
     def get(self, request: Request, tid: str) -> HttpResponse:
-        told = explain(self.task(tid).pk)
+        task = self.task(tid)
+        told = explain(task.pk)
         if told is None:
             raise NotFoundError("task not found")
-        return json_answer(wire.plain(told) | {"startsItself": told.starts_itself})
+        row = {"mergedInto": task.merged_into, "createdBy": task.created_by}
+        return json_answer(wire.plain(told) | {"startsItself": told.starts_itself} | row)
+
+
+class Call(OneTask):
+    """The call that the worker would get for the task now; secrets are left out."""
+
+    needs = {"GET": READ}
+    is_v1 = False
+
+    def get(self, request: Request, tid: str) -> HttpResponse:
+        called = call_of(self.task(tid).pk)
+        if called is None:
+            raise NotFoundError("task not found")
+        return json_answer(wire.plain(called))
 
 
 class Graph(CrewView):

@@ -11,12 +11,12 @@ from ..conf import conf
 from ..errors import InvalidInputError
 from ..find import Page, TaskFilter
 from ..find import page as page_of
-from ..names import check_text
+from ..names import check_id, check_text
 
 # Longer numbers are none to the old Crew either.
 WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 PAGING = ("page", "pageSize")
-FILTERS = ("search", "skipCompleted", "state", "worker", "workgroup", "key", "seeds")
+FILTERS = ("search", "q", "skipCompleted", "state", "worker", "workgroup", "key", "seeds")
 MOST_PAGES = 10**9
 # Go's words.
 TRUE = {"1", "t", "T", "TRUE", "true", "True"}
@@ -53,6 +53,7 @@ def task_filter(
     skip = sure if strict else flag
     return TaskFilter(
         search=search(request),
+        q=given(request, "q") or "",
         skip_completed=skip(request, "skipCompleted"),
         states=() if states is None else tuple(part.strip() for part in states.split(",")),
         worker=given(request, "worker"),
@@ -113,6 +114,17 @@ def whole(request: Request, name: str, default: int) -> int:
     return int(value)
 
 
+def ids(request: Request, name: str, *, most: int) -> list[str]:
+    """Ids with commas between them. Raises InvalidInputError for what can be none, or too many."""
+    found = [part for part in request.query_params.get(name, "").split(",") if part]
+    if len(found) > most:
+        raise InvalidInputError(f"{name} holds more than {most} ids")
+    try:
+        return [check_id(part) for part in found]
+    except ValueError as error:
+        raise InvalidInputError(str(error)) from error
+
+
 def _is_within(request: Request, name: str, most: int) -> bool:
     value = request.query_params.get(name)
     return value is None or (WHOLE.fullmatch(value) is not None and 0 < int(value) <= most)
@@ -121,6 +133,11 @@ def _is_within(request: Request, name: str, most: int) -> bool:
 def _number(request: Request, name: str, default: int) -> int:
     value = request.query_params.get(name, "")
     return int(value) if WHOLE.fullmatch(value) else default
+
+
+def sent(request: Request, names: Collection[str]) -> dict[str, str]:
+    """Those of the parameters that were sent, as they were."""
+    return {name: request.query_params[name] for name in names if name in request.query_params}
 
 
 def given(request: Request, name: str) -> str | None:

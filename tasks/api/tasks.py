@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.http import HttpResponse, HttpResponseBase
+from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 
 from .. import control, create, find, wire
@@ -163,6 +164,26 @@ class RetryTask(TaskVerb):
     """Give the task its attempts back; a complete one stays as it is."""
 
     verb = staticmethod(control.retry_tasks)
+
+
+class RerunTask(OneTask):
+    """Give the task this `input`, if any, and make it as if it had never run, in one.
+
+    409 while it executes. A new input needs scope `write` as well.
+    """
+
+    needs = {"POST": OPERATE}
+    is_v1 = False
+
+    def post(self, request: Request, gid: str, tid: str) -> HttpResponse:
+        self.look_in(gid)
+        sent = self.fields(request, may_be_empty=True, known=("input", "remainingAttempts"))
+        if "input" in sent and not self.access.may(WRITE):
+            raise PermissionDenied(f"a new input needs scope {WRITE}")
+        changes = read_changes({name: sent[name] for name in sent if name == "input"})
+        attempts = read_attempts(sent.get("remainingAttempts"))
+        control.rerun_task(gid, tid, changes, remaining_attempts=attempts)
+        return self.shown(tid, gid)
 
 
 class TaskAttempts(OneTask):

@@ -24,6 +24,8 @@ def crew_page(context: RequestContext) -> dict[str, Any]:
         "group_url": reverse("admin:crew_taskgroup_change", args=[PLACE]),
         "groups_url": reverse("admin:crew_taskgroup_changelist"),
         "new_group_url": reverse("admin:crew_taskgroup_add"),
+        "worker_url": reverse("admin:crew_worker_change", args=[PLACE]),
+        "workgroup_url": reverse("admin:crew_workgroup_change", args=[PLACE]),
         "task_url": reverse("admin:crew_task_change", args=[PLACE]),
         "new_task_url": reverse("admin:crew_task_add"),
     }

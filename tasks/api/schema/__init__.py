@@ -11,13 +11,14 @@ from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.settings import patched_settings
 from drf_spectacular.utils import extend_schema_view
 
-from . import of_groups, of_insight, of_login, of_tasks
+from . import of_groups, of_history, of_insight, of_login, of_tasks
 
 DESCRIBED = {
     **of_login.DESCRIBED,
     **of_groups.DESCRIBED,
     **of_tasks.DESCRIBED,
     **of_insight.DESCRIBED,
+    **of_history.DESCRIBED,
 }
 TAGS = {
     "groups": "Task groups: graphs of tasks.",

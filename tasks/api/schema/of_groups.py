@@ -34,6 +34,14 @@ def _group_verb(name: str, summary: str, *, takes_attempts: bool = False) -> dic
     return {"post": operation(f"{name}_group", summary, told, **options)}
 
 
+# For pages: their keys are told in `overview.py` and `closeup.py`.
+PICTURE = {"type": "object", "additionalProperties": True}
+
+
+def _look(name: str, summary: str, *statuses: int) -> dict[str, Any]:
+    return {"get": operation(name, summary, answers(PICTURE, *statuses, **OURS), tags=["fleet"])}
+
+
 DESCRIBED: Mapping[type[APIView], Mapping[str, Any]] = {
     groups.Groups: {
         "get": operation(
@@ -105,7 +113,9 @@ DESCRIBED: Mapping[type[APIView], Mapping[str, Any]] = {
             parameters=OUR_PAGE,
         )
     },
-    fleet.WorkerLimit: {
+    fleet.Fleet: _look("fleet_now", "Schedulers, holds, workers and the last hour"),
+    fleet.OneWorker: {
+        "get": _look("worker_now", "A worker closely", 404)["get"],
         "put": operation(
             "limit_worker",
             "Limit a worker",
@@ -113,7 +123,7 @@ DESCRIBED: Mapping[type[APIView], Mapping[str, Any]] = {
             tags=["fleet"],
             request={JSON: shapes.WorkerLimit},
             body={"maxConcurrency": 10},
-        )
+        ),
     },
     fleet.Workgroups: {
         "get": operation(
@@ -124,6 +134,7 @@ DESCRIBED: Mapping[type[APIView], Mapping[str, Any]] = {
             parameters=OUR_PAGE,
         )
     },
+    fleet.OneWorkgroup: _look("workgroup_now", "A workgroup closely", 404),
     fleet.HoldWorkgroup: {
         "post": operation(
             "hold_workgroup",

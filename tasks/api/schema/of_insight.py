@@ -11,9 +11,11 @@ from . import shapes
 from .shapes import STATES
 from .words import BODY, DRY_RUN, JSON, OUR_PAGE, OURS, Parameter, answers, operation
 
-# Pictures for pages: their keys are told in `tasks/picture.py`, `timeline.py` and `overview.py`.
+# Pictures for pages: their keys are told in `tasks/picture.py`, `timeline.py`, `overview.py` and
+# `closeup.py`.
 PICTURE = {"type": "object", "additionalProperties": True}
 NOT_NEGATIVE = {"type": "integer", "minimum": 0, "maximum": 10**9}
+IDS = {"type": "string", "pattern": "^([A-Za-z0-9][A-Za-z0-9._:-]{0,40}(,|$)){0,20}$"}
 GROUP = Parameter("group", {"type": "string", "maxLength": 200}, "Only of this group.")
 
 
@@ -52,6 +54,20 @@ class Explanation(s.Serializer):  # type: ignore[misc]
     state = s.ChoiceField(choices=STATES)
     gates = Gate(many=True)
     startsItself = s.BooleanField()
+    mergedInto = s.CharField(allow_null=True, help_text="The task of its key that ran for it.")
+    createdBy = s.CharField(allow_blank=True, help_text="The task whose answer made it.")
+
+
+class Call(s.Serializer):  # type: ignore[misc]
+    """A call as it would go out now."""
+
+    worker = s.CharField(allow_blank=True)
+    url = s.CharField(allow_blank=True)
+    refused = s.CharField(allow_blank=True, help_text="Why it would not go out.")
+    headers = s.DictField(child=s.CharField())
+    body = s.CharField(help_text="The exact text, but for its end if `isCut`.")
+    size = s.IntegerField(help_text="Bytes of the body.")
+    isCut = s.BooleanField()
 
 
 class Failure(s.Serializer):  # type: ignore[misc]
@@ -85,7 +101,15 @@ class TaskIds(s.Serializer):  # type: ignore[misc]
 
 DESCRIBED: Mapping[type[APIView], Mapping[str, Any]] = {
     insight.Overview: _look("overview", "Groups at work, and the fleet", PICTURE, 400),
+    insight.GroupsNow: _look(
+        "groups_now",
+        "How far some groups are",
+        PICTURE,
+        400,
+        parameters=[Parameter("ids", IDS, "At most 200 ids with commas between them.")],
+    ),
     insight.Explain: _look("explain_task", "Why a task is not running", Explanation, 400, 404),
+    insight.Call: _look("task_call", "The call a worker would get now", Call, 400, 404),
     insight.Around: _look("task_around", "The graph around a task", PICTURE, 400, 404),
     insight.Graph: _look("group_graph", "The graph of a group", PICTURE, 400, 404),
     insight.GraphBucket: _look(

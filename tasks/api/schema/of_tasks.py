@@ -30,7 +30,17 @@ from .words import (
 BULK = {
     "tags": ["bulk"],
     "request": {JSON: shapes.SomeTasks},
-    "parameters": [*FILTER, Parameter("all", bool, "Every task of the group."), DRY_RUN],
+    "parameters": [
+        *FILTER,
+        Parameter("all", bool, "Every task of the group."),
+        DRY_RUN,
+        Parameter(
+            "limit",
+            {"type": "integer", "minimum": 1, "maximum": bulk.MOST_AT_ONCE},
+            "Do it to so many, the oldest first, in this call. Not with ids.",
+        ),
+        Parameter("after", {"type": "string"}, "Go on behind this place, a `next` of an answer."),
+    ],
     "body": {"ids": ["fetch-17", "fetch-18"]},
 }
 NEW_TASKS_BODY = {
@@ -46,7 +56,7 @@ def _task_verb(name: str, summary: str) -> dict[str, Any]:
 
 
 def _bulk_verb(name: str) -> dict[str, Any]:
-    told = answers(shapes.Count, 404, 409, *BODY, example={"count": 2}, **OURS)
+    told = answers(shapes.BulkCount, 404, 409, *BODY, example={"count": 2}, **OURS)
     return {"post": operation(f"{name}_tasks", f"{name.title()} many tasks", told, **BULK)}
 
 
@@ -104,6 +114,16 @@ DESCRIBED: Mapping[type[APIView], Mapping[str, Any]] = {
     },
     tasks.ResetTask: _task_verb("reset", "Reset a task"),
     tasks.RetryTask: _task_verb("retry", "Retry a task"),
+    tasks.RerunTask: {
+        "post": operation(
+            "rerun_task",
+            "Change the input of a task and run it again",
+            answers(shapes.Task, 404, 409, *BODY, example=EXAMPLE_TASK, **OURS),
+            tags=["tasks"],
+            request={JSON: shapes.Rerun},
+            body={"input": {"page": 18}, "remainingAttempts": 3},
+        )
+    },
     tasks.TaskById: {
         "get": operation(
             "get_task_by_id",

@@ -175,6 +175,20 @@ class Count(s.Serializer):  # type: ignore[misc]
     count = s.IntegerField()
 
 
+class BulkCount(Count):
+    """What was done, or would be."""
+
+    descendants = s.IntegerField(required=False, help_text="Of `count`, in a dry run of delete.")
+    next = s.CharField(
+        required=False, allow_null=True, help_text="The next `after`; null at the end."
+    )
+
+
+class Rerun(s.Serializer):  # type: ignore[misc]
+    input = payload("The new input; without it the input stays. Needs scope `write` as well.")
+    remainingAttempts = number(0, MAX_ATTEMPTS, DEFAULT_ATTEMPTS, "What the task gets.")
+
+
 class LateAnswer(s.Serializer):  # type: ignore[misc]
     """An answer that came when another attempt had begun: kept, never applied."""
 

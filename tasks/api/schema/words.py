@@ -79,6 +79,7 @@ STATE = {
 }
 FILTER = [
     SEARCH,
+    Parameter("q", LABEL, "Part of a name or of an id, whatever its case."),
     Parameter("skipCompleted", bool, "Only those that are not complete."),
     Parameter("state", STATE, f"Some of {', '.join(shapes.STATES)}, comma separated."),
     Parameter("seeds", bool, "Only seeds."),

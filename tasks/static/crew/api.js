@@ -13,32 +13,40 @@ export class Refused extends Error {
   }
 }
 
-export const get = (path, signal) => call("GET", path, undefined, signal);
-export const post = (path, body = {}) => call("POST", path, body);
-export const put = (path, body) => call("PUT", path, body);
-export const del = (path) => call("DELETE", path);
+export const get = async (path, signal) => JSON.parse(await call("GET", path, undefined, signal));
+export const post = async (path, body = {}) => JSON.parse(await send("POST", path, JSON.stringify(body)));
+export const put = async (path, body) => JSON.parse(await send("PUT", path, JSON.stringify(body)));
+export const del = async (path) => JSON.parse(await call("DELETE", path));
+// As text, for what JSON.parse would change (json.js).
+export const text = (path, signal) => call("GET", path, undefined, signal);
+export const send = (method, path, body) => call(method, path, body);
 
 // `path` parts are quoted: at`api/v1/task/${id}`.
 export const at = (parts, ...values) =>
   parts.reduce((path, part, n) => path + encodeURIComponent(values[n - 1]) + part);
 
-// Gives the answer's JSON; throws Refused with the server's own sentence.
+// Gives the answer's text; throws Refused with the server's own sentence.
 async function call(method, path, body, signal) {
-  let answer;
+  let answer, said;
   try {
     answer = await fetch(base + path, {
       method,
       signal,
       credentials: "same-origin",
       headers: method === "GET" ? {} : { "X-CSRFToken": csrf, "Content-Type": "application/json" },
-      body: body === undefined ? undefined : JSON.stringify(body),
+      body,
     });
+    said = await answer.text();
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Refused(0, "The server can not be reached.");
   }
-  const kind = answer.headers.get("Content-Type") ?? "";
-  const said = kind.includes("json") ? await answer.json() : await answer.text();
   if (answer.ok) return said;
-  throw new Refused(answer.status, said.detail ?? said.message ?? String(said));
+  throw new Refused(answer.status, words(said, answer));
+}
+
+function words(said, answer) {
+  const isJson = (answer.headers.get("Content-Type") ?? "").includes("json");
+  const told = isJson ? JSON.parse(said) : { detail: said };
+  return told.detail ?? told.message ?? said;
 }

@@ -1,6 +1,6 @@
 // Elements from words: text is always text, never markup.
 import { Refused } from "./api.js";
-import { STATES } from "./graph.js";
+import { STATES } from "./states.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const short = new Intl.NumberFormat();
@@ -90,25 +90,131 @@ export function toast(text, isError = false) {
   if (!isError) setTimeout(() => shown.remove(), 5_000);
 }
 
+// What a second press while the first is still at work does not do again.
+export function single(act) {
+  let busy = false;
+  return async () => {
+    if (busy) return;
+    busy = true;
+    try {
+      await act();
+    } finally {
+      busy = false;
+    }
+  };
+}
+
 // Asks before something that can not be taken back. Gives the form's fields, or null for no.
-export function ask(title, text, { yes = "Do it", danger = false, fields = [] } = {}) {
-  const dialog = el("dialog", { class: "crew-dialog", "aria-labelledby": "crew-dialog-title" });
-  const form = el("form", { method: "dialog" }, el("h2", { id: "crew-dialog-title" }, title), el("p", {}, text), ...fields);
+//
+// With `act(given)` the dialog stays until that is done, and shows its error: nothing that was
+// typed is lost. Gives what `act` gave, then.
+export function ask(title, text, { yes = "Do it", danger = false, fields = [], act, wide = false } = {}) {
+  const id = `crew-dialog-${++asked}`;
+  const wrong = el("p", { class: "crew-wrong", role: "alert" });
   const no = el("button", { type: "button", class: "crew-button" }, "Cancel");
   const go = el("button", { class: danger ? "crew-button crew-danger" : "crew-button crew-primary", value: "yes" }, yes);
-  form.append(el("div", { class: "crew-dialog-buttons" }, no, go));
-  dialog.append(form);
-  document.body.append(dialog);
+  const form = el("form", { method: "dialog" }, el("h2", { id }, title), el("p", {}, text), ...fields, wrong, el("div", { class: "crew-dialog-buttons" }, no, go));
+  const dialog = el("dialog", { class: wide ? "crew-dialog crew-wide" : "crew-dialog", "aria-labelledby": id }, form);
   return new Promise((resolve) => {
+    let result = null;
     no.addEventListener("click", () => dialog.close());
-    dialog.addEventListener("close", () => {
-      resolve(dialog.returnValue === "yes" ? new FormData(form) : null);
-      dialog.remove();
+    form.addEventListener("submit", async (event) => {
+      const given = new FormData(form);
+      if (!act) return (result = given);
+      event.preventDefault();
+      go.disabled = true;
+      wrong.textContent = "";
+      try {
+        result = (await act(given)) ?? true;
+        dialog.close();
+      } catch (error) {
+        wrong.textContent = error.message;
+        go.disabled = false;
+      }
     });
-    dialog.showModal();
-    (danger ? no : go).focus();
+    present(dialog, () => resolve(result));
+    (fields.length ? form.querySelector("input, textarea") : danger ? no : go).focus();
   });
+}
+
+let asked = 0;
+
+// Shows a dialog over the page until it is closed. Then the focus is where it was.
+export function present(dialog, closed = () => {}) {
+  const opener = document.activeElement;
+  const key = focusKey(opener);
+  dialog.addEventListener("close", () => {
+    dialog.remove();
+    closed();
+    // The page may have drawn the opener anew meanwhile, or it is in a menu that is closed.
+    const home = opener?.isConnected ? opener : again(key);
+    (home?.closest("details:not([open])")?.querySelector("summary") ?? home)?.focus();
+  });
+  document.body.append(dialog);
+  dialog.showModal();
+}
+
+const focusKey = (node) => (node && node !== document.body ? [node.tagName, node.getAttribute("aria-label") ?? node.textContent].join("|") : "");
+
+const again = (key) => (key ? [...document.querySelectorAll("a, button, summary")].find((found) => focusKey(found) === key) : null);
+
+// A dialog that only shows something.
+export function tell(title, ...parts) {
+  const id = `crew-dialog-${++asked}`;
+  const close = el("button", { type: "button", class: "crew-button crew-primary" }, "Close");
+  const dialog = el("dialog", { class: "crew-dialog crew-wide", "aria-labelledby": id }, el("h2", { id }, title), ...parts, el("div", { class: "crew-dialog-buttons" }, close));
+  close.addEventListener("click", () => dialog.close());
+  present(dialog);
+  close.focus();
+  return dialog;
 }
 
 export const attemptsField = () =>
   el("label", { class: "crew-field" }, "Attempts for each task", el("input", { type: "number", name: "attempts", min: 1, max: 1000, value: 5, required: true }));
+
+// A quiet button that puts a text into the clipboard. `what` says which.
+export function copyButton(text, what, words = "copy") {
+  const act = async () => {
+    try {
+      await navigator.clipboard.writeText(text);
+      toast(`Copied: ${what}.`);
+    } catch {
+      toast("The browser does not let this page copy; it needs https.", true);
+    }
+  };
+  return el("button", { type: "button", class: "crew-copy", title: `Copy ${what}`, "aria-label": `Copy ${what}`, onclick: act }, words);
+}
+
+// Text in a box, to be read and copied.
+export function block(text, what) {
+  return el("div", { class: "crew-block" }, copyButton(text, what), el("pre", { class: "crew-json", tabindex: 0, "aria-label": what }, text));
+}
+
+// A menu of a row hangs below its sign, or above where there is no room, past the table's edges.
+document.addEventListener("toggle", ({ target }) => {
+  if (!target.matches?.("details.crew-more[open]")) return;
+  const [sign, menu] = target.children;
+  const at = sign.getBoundingClientRect();
+  const isLow = at.bottom + menu.offsetHeight > innerHeight && at.top > menu.offsetHeight;
+  menu.style.top = `${isLow ? at.top - menu.offsetHeight - 4 : at.bottom + 4}px`;
+  menu.style.left = `${Math.max(8, at.right - menu.offsetWidth)}px`;
+}, true);
+document.addEventListener("scroll", () => {
+  for (const menu of document.querySelectorAll("details.crew-more[open]")) menu.open = false;
+}, { capture: true, passive: true });
+
+// Menus close by Escape, which gives the focus back, and by a click elsewhere.
+document.addEventListener("keydown", (event) => {
+  const menu = event.key === "Escape" && document.querySelector("details.crew-menu[open]");
+  if (!menu) return;
+  menu.open = false;
+  menu.querySelector("summary").focus();
+});
+document.addEventListener("click", (event) => {
+  for (const menu of document.querySelectorAll("details.crew-menu[open]")) {
+    if (menu.contains(event.target) && !event.target.closest("button, a")) continue;
+    const sign = menu.contains(document.activeElement) && menu.querySelector("summary");
+    menu.open = false;
+    if (sign) sign.focus();
+  }
+});

@@ -1,6 +1,6 @@
 // Failed tasks by worker and kind of error, newest first: of one group, or of all.
 import { get, post } from "./api.js";
-import { ago, ask, attemptsField, el, number, toast } from "./dom.js";
+import { ago, ask, attemptsField, el, number, single, toast } from "./dom.js";
 
 export function open(panel, context) {
   const only = context.group ? `group=${encodeURIComponent(context.group)}` : "";
@@ -26,17 +26,17 @@ export function open(panel, context) {
   function failure(kind) {
     const facts = el("p", { class: "crew-dim" }, kind.status ? `HTTP ${kind.status} · ` : "", "newest ", ago(kind.newestAt), ` · in ${number(kind.groupCount)} ${kind.groupCount === 1 ? "group" : "groups"} · `, el("a", { href: context.taskUrl(kind.taskId) }, "an example"));
     const button = context.may.has("operate")
-      ? el("button", { type: "button", class: "crew-button crew-primary", onclick: () => retry(kind).catch(context.said) }, `Retry ${number(kind.count)}`)
+      ? el("button", { type: "button", class: "crew-button crew-primary", onclick: single(() => retry(kind).catch(context.said)) }, `Retry ${number(kind.count)}`)
       : null;
-    return el("li", { class: "crew-card" }, el("div", {}, el("h3", {}, el("span", { class: "crew-chip", "data-state": "failed" }, `${number(kind.count)}×`), ` ${kind.worker || "no worker"}`), el("pre", { class: "crew-error-text" }, kind.error || "no error was told"), facts), button);
+    return el("li", { class: "crew-card" }, el("div", {}, el("h3", {}, el("span", { class: "crew-chip", "data-state": "failed" }, `${number(kind.count)}×`), ` ${kind.worker || "no worker"}`), el("pre", { class: "crew-error-text", tabindex: "0" }, kind.error || "no error was told"), facts), button);
   }
 
   async function retry(kind) {
     const route = `api/v1/failure/${kind.key}/retry?${only}`;
     const { count } = await post(`${route}&dryRun=1`);
-    const given = await ask(`Retry ${number(count)} tasks of ${kind.worker || "no worker"}`, "All that failed in this way get their attempts back and start again.", { yes: "Retry", fields: [attemptsField()] });
-    if (!given) return;
-    const done = await post(route, { remainingAttempts: Number(given.get("attempts")) });
+    const act = (given) => post(route, { remainingAttempts: Number(given.get("attempts")) });
+    const done = await ask(`Retry ${number(count)} tasks of ${kind.worker || "no worker"}`, "All that failed in this way get their attempts back and start again.", { yes: "Retry", fields: [attemptsField()], act });
+    if (!done) return;
     toast(`Gave attempts back to ${number(done.count)} tasks.`);
     reload();
   }

@@ -1,8 +1,10 @@
 // The page of a group: its head, and the tab that is open. Everything live comes by one stream.
 import { at, del, get, post } from "./api.js";
-import { adminUrl, ask, attemptsField, el, find, number, said, showLive, stacked, toast } from "./dom.js";
-import { STATES } from "./graph.js";
+import { adminUrl, ask, attemptsField, el, find, number, said, showLive, single, stacked, toast } from "./dom.js";
+import { STATES } from "./states.js";
 import { Live } from "./live.js";
+import { show } from "./look.js";
+import * as place from "./place.js";
 
 const page = find("#crew-group-page");
 const group = page.dataset.group;
@@ -15,6 +17,7 @@ const TABS = {
   graph: () => import("./picture.js"),
   timeline: () => import("./timeline.js"),
   failures: () => import("./failures.js"),
+  history: () => import("./history.js"),
   settings: async () => ({ open: () => ({}) }),
 };
 
@@ -24,10 +27,12 @@ const context = {
   may,
   taskUrl: (id) => adminUrl(page.dataset.taskUrl, id),
   newTaskUrl: page.dataset.newTaskUrl,
+  childUrl: (id) => `${page.dataset.newTaskUrl}&parents=${encodeURIComponent(id)}`,
   said,
 };
 let shown = null; // the open tab's {heard(message), reload()}
 let paused = null;
+let deleting = false;
 
 // --- The head ---
 
@@ -43,22 +48,31 @@ async function progress() {
   } catch (error) {
     return error.status === 404 ? gone() : undefined; // the next look may do
   }
+  head(now, row);
+  if (paused !== row.isPaused) actions((paused = row.isPaused));
+}
+
+function head(now, row) {
   const percent = (100 * now.completedPercent).toFixed(2);
+  const count = el("span", { class: "crew-dim" }, ` ${number(now.complete)} of ${number(now.total)} tasks complete `);
+  const held = row.isPaused ? el("strong", { class: "crew-chip", "data-state": "paused" }, "group paused") : null;
   const chips = Object.keys(STATES)
     .filter((state) => now[state])
-    .map((state) => el("li", { class: "crew-chip", "data-state": state }, `${number(now[state])} ${STATES[state].label}`));
-  find("#crew-progress").replaceChildren(
-    el("p", { class: "crew-percent" }, `${percent} %`, el("span", { class: "crew-dim" }, ` ${number(now.complete)} of ${number(now.total)} tasks complete`), row.isPaused ? el("strong", { class: "crew-chip", "data-state": "paused" }, "group paused") : null),
+    .map((state) => el("li", {}, el("a", { class: "crew-chip", "data-state": state, href: `#tasks?state=${state}` }, `${number(now[state])} ${STATES[state].label}`)));
+  show(
+    find("#crew-progress"),
+    el("h2", { class: "crew-name", id: "crew-name" }, row.name || row.id),
+    el("p", { class: "crew-percent" }, `${percent} %`, count, held),
     stacked(now, now.total || 1, `${percent} % complete`),
     el("ul", { class: "crew-chips" }, ...chips),
   );
-  if (paused !== row.isPaused) actions((paused = row.isPaused));
 }
 
 function actions(isPaused) {
   if (!may.has("operate")) return;
-  const button = (text, act, kind = "") => el("button", { type: "button", class: `crew-button ${kind}`, onclick: () => act().catch(said) }, text);
-  find("#crew-actions").replaceChildren(
+  const button = (text, act, kind = "") => el("button", { type: "button", class: `crew-button ${kind}`, onclick: single(() => act().catch(said)) }, text);
+  show(
+    find("#crew-actions"),
     isPaused ? button("Resume", () => verb("resume", "Resumed.")) : button("Pause", () => verb("pause", "Paused: running attempts finish.")),
     button("Retry…", retry),
     button("Reset…", reset),
@@ -75,8 +89,11 @@ async function verb(name, told, body = {}) {
 
 async function retry() {
   const { failed = 0 } = await get(`${path}/progress`);
-  const given = await ask("Retry this group", `Every task that is not complete gets its attempts back: ${number(failed)} have none left. Error delays are skipped.`, { yes: "Retry", fields: [attemptsField()] });
-  if (given) await verb("retry", "Attempts given back.", { remainingAttempts: Number(given.get("attempts")) });
+  await ask("Retry this group", `Every task that is not complete gets its attempts back: ${number(failed)} have none left. Error delays are skipped.`, {
+    yes: "Retry",
+    fields: [attemptsField()],
+    act: (given) => verb("retry", "Attempts given back.", { remainingAttempts: Number(given.get("attempts")) }),
+  });
 }
 
 async function reset() {
@@ -84,32 +101,49 @@ async function reset() {
   const what = seeds.count
     ? `${number(seeds.count)} seeds stay, and ${number(all.count - seeds.count)} other tasks are deleted.`
     : `It has no seeds, so all ${number(all.count)} tasks stay.`;
-  const given = await ask("Reset this group", `${what} What stays is as if it had never run: outputs and errors go, and it starts again. Attempts in flight are given up.`, { yes: "Reset", danger: true, fields: [attemptsField()] });
-  if (given) await verb("reset", "Reset.", { remainingAttempts: Number(given.get("attempts")) });
+  await ask("Reset this group", `${what} What stays is as if it had never run: outputs and errors go, and it starts again. Attempts in flight are given up.`, {
+    yes: "Reset",
+    danger: true,
+    fields: [attemptsField()],
+    act: (given) => verb("reset", "Reset.", { remainingAttempts: Number(given.get("attempts")) }),
+  });
 }
 
 async function cancel() {
   const now = await get(`${path}/progress`);
   const text = `${number(now.total - now.complete)} tasks that are not complete are tried no more; ${number(now.executing)} attempts in flight are given up. A retry brings them back.`;
-  if (await ask("Cancel this group", text, { yes: "Stop it", danger: true })) await verb("cancel", "Cancelled.");
+  await ask("Cancel this group", text, { yes: "Stop it", danger: true, act: () => verb("cancel", "Cancelled.") });
 }
 
 async function remove() {
   const now = await get(`${path}/progress`);
-  if (!(await ask("Delete this group", `The group and its ${number(now.total)} tasks go for good.`, { yes: "Delete", danger: true }))) return;
-  await del(path);
-  location.assign(page.dataset.listUrl);
+  const act = async () => {
+    deleting = true;
+    try {
+      await del(path);
+    } catch (error) {
+      deleting = false;
+      throw error;
+    }
+  };
+  const done = await ask("Delete this group", `The group and its ${number(now.total)} tasks go for good.`, { yes: "Delete", danger: true, act });
+  if (done) location.assign(page.dataset.listUrl);
 }
 
+// Somebody else deleted it; of our own doing nothing needs to be told.
 function gone() {
+  if (deleting) return;
+  deleting = true;
   live.end();
-  ask("This group is gone", "Somebody deleted it.", { yes: "To the groups" }).then(() => location.assign(page.dataset.listUrl));
+  ask("Task group deleted", "Somebody deleted this group; what is shown here is no more.", { yes: "To the groups" }).then(() => location.assign(page.dataset.listUrl));
 }
 
 // --- Tabs ---
 
+const tabs = [...page.querySelectorAll("[role=tab]")];
+
 async function open(name) {
-  for (const tab of page.querySelectorAll("[role=tab]")) {
+  for (const tab of tabs) {
     const isIt = tab.id === `tab-${name}`;
     tab.setAttribute("aria-selected", isIt);
     tab.tabIndex = isIt ? 0 : -1;
@@ -117,20 +151,27 @@ async function open(name) {
   }
   shown?.close?.();
   shown = null;
-  history.replaceState(null, "", `#${name}`);
   const tab = await TABS[name]();
-  shown = tab.open(find(`#panel-${name}`), context);
+  if (name !== place.tab(TABS, first)) return; // another was asked for meanwhile
+  shown = tab.open(find(`#panel-${name}`), { ...context, place: place.of(name) });
 }
 
-for (const tab of page.querySelectorAll("[role=tab]")) {
-  tab.addEventListener("click", () => open(tab.id.slice(4)));
+const go = (name) => {
+  if (find(`#tab-${name}`).getAttribute("aria-selected") === "true") return;
+  place.of(name).write(new URLSearchParams());
+  open(name);
+};
+
+for (const tab of tabs) {
+  tab.addEventListener("click", () => go(tab.id.slice(4)));
   tab.addEventListener("keydown", (event) => {
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (!step) return;
-    const all = [...page.querySelectorAll("[role=tab]")];
-    const next = all[(all.indexOf(tab) + step + all.length) % all.length];
-    next.focus();
-    next.click();
+    const here = tabs.indexOf(tab);
+    const next = { ArrowRight: here + 1, ArrowLeft: here - 1, Home: 0, End: tabs.length - 1 }[event.key];
+    if (next === undefined) return;
+    event.preventDefault();
+    const other = tabs.at(next % tabs.length);
+    other.focus();
+    go(other.id.slice(4));
   });
 }
 
@@ -155,4 +196,7 @@ const live = new Live(group, {
 
 setInterval(() => document.hidden || look(), PULSE);
 progress();
-open(location.hash.slice(1) in TABS ? location.hash.slice(1) : page.querySelector(".errornote, .errorlist") ? "settings" : "tasks");
+const first = "wrong" in page.dataset ? "settings" : "tasks";
+open(place.tab(TABS, first));
+// Links to a tab, as the chips of the states are, and the way back.
+window.addEventListener("hashchange", () => open(place.tab(TABS, first)));

@@ -14,6 +14,7 @@ export class Live {
   #tries = 0;
   #timer = 0;
   #ended = false;
+  #lost = false; // the last socket went without our asking
 
   constructor(group, { onMessage, onState, onReload }) {
     this.group = group;
@@ -43,12 +44,17 @@ export class Live {
     socket.onopen = () => {
       this.#tries = 0;
       this.on.state("live");
+      // The stream tells what was missed, but not to who had no place in it yet, nor to a list
+      // that could not be loaded meanwhile.
+      if (this.#lost) this.on.reload();
+      this.#lost = false;
     };
     socket.onmessage = (event) => this.#heard(JSON.parse(event.data));
     socket.onclose = () => {
       if (this.#socket !== socket) return;
       this.#socket = null;
       if (document.hidden) return this.on.state("hidden");
+      this.#lost = true;
       this.on.state("waiting");
       this.#soon(Math.min(LAST, FIRST * 2 ** this.#tries++) * (0.7 + Math.random() * 0.6));
     };

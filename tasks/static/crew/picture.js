@@ -1,5 +1,6 @@
 // The tab with the graph, as `graph.js` draws it, and the list behind a node of a summed one.
-import { at, get } from "./api.js";
+import { get } from "./api.js";
+import { card } from "./card.js";
 import { el, number } from "./dom.js";
 import { Graph } from "./graph.js";
 
@@ -7,8 +8,9 @@ export function open(panel, context) {
   const place = el("div");
   const list = el("div", { class: "crew-bucket", hidden: true, tabindex: -1 });
   panel.replaceChildren(place, list);
+  let opened = null;
   const graph = new Graph(place, {
-    onOpen: (id) => location.assign(context.taskUrl(id)),
+    onOpen: async (id) => (opened = await card(id, { ...context, done: reload })),
     onOpenBucket: (node) => bucket(node.band, node.worker).catch(context.said),
     onStale: reload,
   });
@@ -40,6 +42,7 @@ export function open(panel, context) {
     close: () => (ended = true),
     heard({ type, task }) {
       if (!task) return;
+      if (opened?.isOpen() && opened.id === task.id) opened.look();
       if (type === "update") graph.update([{ id: task.id, state: task.state, name: task.name }]);
       else reload();
     },
