@@ -12,14 +12,20 @@ CREW = Path(__file__).resolve().parent.parent / "crew"
 PROGRAMS = ("sh", "cat", "chmod", "cksum", "dirname", "mkdir", "readlink", "rm", "sleep")
 
 # A Python that pretends: its venv is a copy of itself, and what it installs is a line in a log.
+# It finds a Chromium where there is a program of that name.
 WORKING = f"""#!/bin/sh
 case "$*" in
     '-m venv .venv') mkdir -p .venv/bin; cat "$0" > .venv/bin/python; chmod +x .venv/bin/python ;;
     *'-m pip'*) echo "pip $*" >> "$PIP_LOG" ;;
+    '-m tests.browser.chromium') command -v chromium ;;
+    '-m pytest'* | '-m tests.servers'*) echo "ran $*" ;;
     'manage.py'*) echo "ran $*" ;;
     *) exec {sys.executable} "$@" ;;
 esac
 """
+# An apt that pretends: it only notes what it is asked for.
+APT = '#!/bin/sh\necho "$*" >> "$APT_LOG"\n'
+BROKEN_APT = APT + 'case "$*" in install*) echo "E: no network" >&2; exit 100 ;; esac\n'
 BROKEN = "#!/bin/sh\necho 'pyenv: command not found' >&2\nexit 127\n"
 TOO_OLD = "#!/bin/sh\nexit 1\n"  # what the question for its version comes to
 
@@ -32,7 +38,8 @@ def place(tmp_path):
     top.mkdir()
     programs.mkdir()
     shutil.copy(CREW, top / "crew")
-    (top / "requirements.txt").write_text("nothing\n")
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        (top / name).write_text("nothing\n")
     for name in PROGRAMS:
         (programs / name).symlink_to(shutil.which(name))
     return top
@@ -57,7 +64,7 @@ def test_an_unknown_command_fails_with_a_sentence(place):
 def test_it_works_through_a_symlink_from_anywhere(place, tmp_path):
     link = tmp_path / "link"
     link.symlink_to(place / "crew")
-    python(place, "python3", WORKING)
+    program(place, "python3", WORKING)
 
     done = crew(place, "manage", "check", program=link, cwd="/")
 
@@ -65,9 +72,9 @@ def test_it_works_through_a_symlink_from_anywhere(place, tmp_path):
 
 
 def test_a_broken_and_a_too_old_python_are_skipped(place):
-    python(place, "python3.11", BROKEN)
-    python(place, "python3", TOO_OLD)
-    python(place, "python3.13", WORKING)
+    program(place, "python3.11", BROKEN)
+    program(place, "python3", TOO_OLD)
+    program(place, "python3.13", WORKING)
 
     done = crew(place, "manage", "check")
 
@@ -76,7 +83,7 @@ def test_a_broken_and_a_too_old_python_are_skipped(place):
 
 
 def test_no_python_at_all_is_told_with_the_remedy(place):
-    python(place, "python3", TOO_OLD)
+    program(place, "python3", TOO_OLD)
 
     done = crew(place, "demo")
 
@@ -86,7 +93,7 @@ def test_no_python_at_all_is_told_with_the_remedy(place):
 
 
 def test_the_python_named_is_the_only_one_tried(place):
-    python(place, "python3", WORKING)
+    program(place, "python3", WORKING)
 
     done = crew(place, "manage", "check", PYTHON="/no/such python")
 
@@ -95,7 +102,7 @@ def test_the_python_named_is_the_only_one_tried(place):
 
 
 def test_a_python_without_the_venv_module_is_told_with_the_remedy(place):
-    python(place, "python3", '#!/bin/sh\ncase "$*" in *ensurepip*) exit 1 ;; esac\n')
+    program(place, "python3", '#!/bin/sh\ncase "$*" in *ensurepip*) exit 1 ;; esac\n')
 
     done = crew(place, "manage", "check")
 
@@ -104,7 +111,7 @@ def test_a_python_without_the_venv_module_is_told_with_the_remedy(place):
 
 
 def test_it_installs_again_only_when_the_requirements_change(place):
-    python(place, "python3", WORKING)
+    program(place, "python3", WORKING)
 
     crew(place, "manage", "check")
     second = crew(place, "manage", "check")
@@ -117,7 +124,7 @@ def test_it_installs_again_only_when_the_requirements_change(place):
 
 
 def test_what_an_interrupted_run_left_is_made_anew(place):
-    python(place, "python3", WORKING)
+    program(place, "python3", WORKING)
     crew(place, "manage", "check")
     half_made = place / ".venv" / "half-made"
     half_made.touch()
@@ -132,11 +139,11 @@ def test_what_an_interrupted_run_left_is_made_anew(place):
 
 @pytest.mark.parametrize("damage", ["python does not run", "the folder was moved"])
 def test_a_venv_that_can_not_be_used_is_made_anew(place, damage):
-    python(place, "python3", WORKING)
+    program(place, "python3", WORKING)
     crew(place, "manage", "check")
     (place / ".venv" / "old").touch()
     if damage == "python does not run":
-        python(place, ".venv/bin/python", BROKEN, folder=place)
+        program(place, ".venv/bin/python", BROKEN, folder=place)
     else:
         place = place.rename(place.with_name("another place"))
 
@@ -146,10 +153,69 @@ def test_a_venv_that_can_not_be_used_is_made_anew(place, damage):
     assert not (place / ".venv" / "old").exists()
 
 
-def python(place: Path, name: str, script: str, folder: Path | None = None) -> None:
-    program = (folder or place.parent / "bin") / name
-    program.write_text(script)
-    program.chmod(0o755)
+def test_tests_find_a_chromium_that_is_there(place):
+    program(place, "python3", WORKING)
+    program(place, "chromium", BROKEN)
+    machine(place, user=0, apt=APT)
+
+    done = crew(place, "test")
+
+    assert done.returncode == 0, done.stderr
+    assert apt_calls(place) == []
+
+
+def test_tests_install_a_chromium_as_root_with_apt(place):
+    program(place, "python3", WORKING)
+    machine(place, user=0, apt=APT)
+
+    done = crew(place, "test")
+
+    assert done.returncode == 0, done.stderr
+    assert apt_calls(place) == INSTALLATION
+    assert "installing Debian's chromium" in done.stderr
+
+
+def test_an_installation_that_fails_is_tried_again_and_the_tests_run(place):
+    program(place, "python3", WORKING)
+    machine(place, user=0, apt=BROKEN_APT)
+
+    done = crew(place, "test")
+
+    assert apt_calls(place) == 2 * INSTALLATION
+    assert "apt could not install chromium" in done.stderr
+    assert done.stdout.splitlines()[0] == "ran -m pytest"
+
+
+@pytest.mark.parametrize(("user", "apt"), [(1000, APT), (0, None)], ids=["no root", "no apt"])
+def test_nothing_is_installed_by_who_can_not(place, user, apt):
+    program(place, "python3", WORKING)
+    machine(place, user=user, apt=apt)
+
+    done = crew(place, "test")
+
+    assert done.returncode == 0, done.stderr
+    assert apt_calls(place) == []
+    assert "chromium" not in done.stderr
+
+
+INSTALLATION = ["update -qq", "install -y -qq --no-install-recommends chromium"]
+
+
+def machine(place: Path, *, user: int, apt: str | None) -> None:
+    program(place, "id", f"#!/bin/sh\necho {user}\n")
+    if apt:
+        program(place, "apt-get", apt)
+
+
+def apt_calls(place: Path) -> list[str]:
+    log = place.parent / "apt.log"
+    return log.read_text().splitlines() if log.exists() else []
+
+
+def program(place: Path, name: str, script: str, folder: Path | None = None) -> None:
+    file = (folder or place.parent / "bin") / name
+    file.write_text(script)
+    file.chmod(0o755)
 
 
 def installations(place: Path) -> list[str]:
@@ -164,7 +230,13 @@ def crew(
     return subprocess.run(
         [str(program or place / "crew"), *args],
         cwd=cwd or place,
-        env={"PATH": str(top / "bin"), "HOME": str(top), "PIP_LOG": str(top / "pip.log"), **env},
+        env={
+            "PATH": str(top / "bin"),
+            "HOME": str(top),
+            "PIP_LOG": str(top / "pip.log"),
+            "APT_LOG": str(top / "apt.log"),
+            **env,
+        },
         capture_output=True,
         text=True,
         timeout=60,

@@ -1,0 +1,1 @@
+"""The pages as people have them: a real Chromium on a real server; no complaint is let pass."""
