@@ -16,7 +16,7 @@ from django.db.models.lookups import IContains
 from .errors import InvalidInputError
 from .models import Task, TaskGroup
 from .names import MAX_LENGTH
-from .progress import State
+from .progress import HELD, State
 from .sql import among, on_postgres, steer
 
 Row = TypeVar("Row", bound=Model)
@@ -39,8 +39,8 @@ IN_STATE: dict[str, Q] = {
     State.PAUSED: _ABLE & Q(is_paused=True),
     State.BLOCKED: _RUNNABLE & Q(pending_parents__gt=0),
     State.UNASSIGNED: _RUNNABLE & Q(pending_parents=0, worker=""),
-    State.SCHEDULED: _FREE & Q(run_after__gt=Now()),
-    State.READY: _FREE & Q(run_after__lte=Now()),
+    State.SCHEDULED: _FREE & (Q(run_after__gt=Now()) | HELD),
+    State.READY: _FREE & Q(run_after__lte=Now()) & ~HELD,
 }
 
 

@@ -1,5 +1,6 @@
 """How far a group is. Reads only, and never more rows than the group has left to do."""
 
+from collections.abc import Container
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -8,7 +9,7 @@ from django.db.models import Case, Count, Q, Value, When
 from django.db.models.functions import Now
 
 from .errors import NotFoundError
-from .models import Task, TaskGroup
+from .models import Task, TaskGroup, Workgroup
 
 
 class State(models.TextChoices):
@@ -27,6 +28,10 @@ class State(models.TextChoices):
 
 COUNTED = tuple(state.value for state in State)
 
+# The hold of a task's workgroup is a later time for it (contract 2.4). Asked once a query.
+HELD = ~Q(workgroup="") & Q(
+    workgroup__in=Workgroup.objects.filter(held_until__gt=Now()).values("name")
+)
 # One truth for lists and counts: annotate with it, as `state`. The clock is the database's.
 STATE = Case(
     When(is_complete=True, then=Value(State.COMPLETE.value)),
@@ -36,14 +41,17 @@ STATE = Case(
     When(is_paused=True, then=Value(State.PAUSED.value)),
     When(pending_parents__gt=0, then=Value(State.BLOCKED.value)),
     When(worker="", then=Value(State.UNASSIGNED.value)),
-    When(Q(run_after__gt=Now()), then=Value(State.SCHEDULED.value)),
+    When(Q(run_after__gt=Now()) | HELD, then=Value(State.SCHEDULED.value)),
     default=Value(State.READY.value),
     output_field=models.CharField(),
 )
 
 
-def state_of(task: Task, now: datetime) -> State:
-    """`STATE` of a row that has been read, for showing it; a test holds the two together."""
+def state_of(task: Task, now: datetime, held: Container[str]) -> State:
+    """`STATE` of a row that has been read, for showing it; `held` are the workgroups that are.
+
+    A test holds the two together.
+    """
     if task.is_complete:
         return State.COMPLETE
     if task.leased_by is not None:
@@ -58,7 +66,8 @@ def state_of(task: Task, now: datetime) -> State:
         return State.BLOCKED
     if not task.worker:
         return State.UNASSIGNED
-    return State.SCHEDULED if task.run_after > now else State.READY
+    is_later = task.run_after > now or task.workgroup in held
+    return State.SCHEDULED if is_later else State.READY
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,10 +224,10 @@ def _why(row: _Row, held: Container[str]) -> str:
             return f"has no attempts left; the last error of {row.worker}: {error}"
         case State.UNASSIGNED:
             return "has no worker"
+        case State.SCHEDULED if row.workgroup in held:
+            return f"is held with {row.workgroup}, longer than max_seconds_of_delays allows"
         case State.SCHEDULED:
             return "is due later than max_seconds_of_delays allows"
-        case State.READY if row.workgroup in held:
-            return f"is held with {row.workgroup}, longer than max_seconds_of_delays allows"
         case State.READY:
             return f"is ready, but {row.worker} takes no calls: its limit is 0"
         case State.EXECUTING | State.FOLLOWING:

@@ -127,7 +127,7 @@ def _task(row: Task, parent_ids: list[str], held: Mapping[str, datetime], now: d
         "parentIds": parent_ids,
         "busyExecuting": row.is_executing,
         "priority": row.priority,
-        "state": state_of(row, now).value,
+        "state": state_of(row, now, held).value,
     }
 
 

@@ -1,16 +1,20 @@
 """Explain names every gate, and agrees with the claim."""
 
 import random
+from collections import Counter
 from datetime import timedelta
 
 import pytest
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from tasks import control, fleet
+from tasks import control, find, fleet
 from tasks.explain import explain
+from tasks.jsonio import dump
 from tasks.models import SchedulerProcess, Task
 from tasks.progress import STATE, State, state_of
+from tasks.sql import run
+from tasks.sql.overview import LEFT
 
 from .factories import (
     claim_ids,
@@ -187,7 +191,7 @@ def waits_for_nothing(task) -> bool:
 
 
 def test_the_state_of_a_row_is_the_state_of_the_query():
-    """`progress.state_of` and `progress.STATE` are one rule in two languages."""
+    """One rule in four languages: of a query, a row, a filter, and the overview's statement."""
     group = make_group()
     done, running = make_task(group), make_task(group)
     (first, second) = claim_ids(slots=2)
@@ -201,14 +205,24 @@ def test_the_state_of_a_row_is_the_state_of_the_query():
         make_task(group, run_after=timezone.now() + FAR),
         make_task(group, merged_into=first),
         make_task(group),
+        make_task(group, workgroup="held"),
+        make_task(group, workgroup="open"),
     ]
     assert {first, second} == {done.pk, running.pk}
+    fleet.hold_workgroup("held", seconds=60)
+    fleet.hold_workgroup("open", seconds=0)
 
     told = {
-        task.pk: (task.state, state_of(task, timezone.now()).value)
+        task.pk: (task.state, state_of(task, timezone.now(), {"held"}).value)
         for task in Task.objects.annotate(state=STATE)
     }
 
     assert all(ours == theirs for ours, theirs in told.values())
     assert {ours for ours, _ in told.values()} == {state.value for state in State}
-    assert len(rows) == 9
+    assert len(rows) == 11
+    assert [told[row.pk][0] for row in rows[-2:]] == ["scheduled", "ready"]
+    for state in State:
+        found = find.ids(group.pk, find.TaskFilter(states=(state.value,)))
+        assert set(found) == {pk for pk, (ours, _) in told.items() if ours == state}
+    left = {(state, n) for _, state, n in run(LEFT, {"groups": dump([group.pk]), "most": 99})}
+    assert left == set(Counter(ours for ours, _ in told.values() if ours != "complete").items())

@@ -280,6 +280,8 @@ def words(task: Any) -> str:
         return f"merged into {task.merged_into}"
     if task.state == State.BLOCKED:
         return f"waiting for {plural(task.pending_parents, 'parent')}"
+    if task.state == State.SCHEDULED and task.run_after <= timezone.now():
+        return f"held with {task.workgroup}"
     if task.state == State.SCHEDULED:
         due = timezone.localtime(task.run_after)
         is_today = due.date() == timezone.localdate()

@@ -99,7 +99,9 @@ def _left(vendor: str) -> str:
                  WHEN t.is_paused THEN 'paused'
                  WHEN t.pending_parents > 0 THEN 'blocked'
                  WHEN t.worker = '' THEN 'unassigned'
-                 WHEN t.run_after > {{now}} THEN 'scheduled'
+                 WHEN t.run_after > {{now}} OR t.workgroup <> '' AND t.workgroup IN
+                     (SELECT name FROM crew_workgroup WHERE held_until > {{now}})
+                     THEN 'scheduled'
                  ELSE 'ready' END,
             count(*)
         FROM {_GROUPS[vendor]} {_LEFT[vendor]}
