@@ -242,6 +242,10 @@ def _numbers() -> Iterator[CheckMessage]:
         yield _error(5, "CREW_DRAIN_SECONDS must not be negative.", "0 drops running calls.")
     if _is_number(conf.CREW_AUDIT_DAYS) and conf.CREW_AUDIT_DAYS > 36_525:
         yield _error(5, "CREW_AUDIT_DAYS must be a hundred years at most.", "400 is the default.")
+    keep = conf.CREW_KEEP_DAYS
+    if keep is not None and not (_is_number(keep) and 0 < keep <= 36_525):
+        hint = "None, the default, keeps them."
+        yield _error(5, f"CREW_KEEP_DAYS must be days up to a hundred years, not {keep!r}.", hint)
     limit = conf.CREW_WORKER_MAX_CONCURRENCY
     if limit is not None and (not isinstance(limit, int) or limit < 0):
         yield _error(

@@ -56,6 +56,8 @@ DEFAULTS: dict[str, Any] = {
     "CREW_TRUSTED_PROXIES": 0,
     # float, days: how long the audit history is kept.
     "CREW_AUDIT_DAYS": 400.0,
+    # float | None, days: groups that were finished so long ago are deleted; None = never.
+    "CREW_KEEP_DAYS": None,
     # int, bytes: the longest body of a request; of a bulk create; of one as NDJSON.
     "CREW_MAX_BODY_BYTES": 2 * 1024 * 1024,
     "CREW_MAX_BULK_BYTES": 16 * 1024 * 1024,

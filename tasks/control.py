@@ -2,8 +2,7 @@
 
 Each verb is one transaction that holds its group alone: no settle and no create runs in the
 group meanwhile, so a verb sees and leaves it whole; it records itself in that transaction
-(`audit.py`). A deadlock or a busy database raises
-OperationalError and has changed nothing.
+(`audit.py`). A deadlock or a busy database raises OperationalError and has changed nothing.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -15,13 +15,14 @@ from collections.abc import Callable
 from django.db import DatabaseError, connection, connections, transaction
 from django.db.models.functions import Now
 
-from . import prune, publish, settle
+from . import prune, publish, retention, settle
 from .conf import conf
 from .models import SchedulerProcess
 
 logger = logging.getLogger(__name__)
 
 PRUNE_EVERY = 60.0  # seconds
+PRUNE_GROUPS_FOR = 2.0  # seconds of them: the sweep waits for it
 LOST_AT = 0.8  # of the lease: silent for so long, we no longer count on it
 
 
@@ -94,6 +95,8 @@ class Heart:
             if time.monotonic() - pruned_at > PRUNE_EVERY:
                 pruned_at = time.monotonic()
                 prune.prune()
+                if conf.CREW_KEEP_DAYS is not None:
+                    retention.prune_groups(conf.CREW_KEEP_DAYS, seconds=PRUNE_GROUPS_FOR)
 
         self._every(lambda: conf.CREW_SWEEP_SECONDS * random.uniform(0.8, 1.2), sweep)  # noqa: S311
 

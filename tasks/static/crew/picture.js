@@ -4,6 +4,8 @@ import { card } from "./card.js";
 import { el, number } from "./dom.js";
 import { Graph } from "./graph.js";
 
+const EVERY = 500; // ms at least from one look to the next
+
 export function open(panel, context) {
   const place = el("div");
   const list = el("div", { class: "crew-bucket", hidden: true, tabindex: -1 });
@@ -15,8 +17,25 @@ export function open(panel, context) {
     onStale: reload,
   });
   let ended = false;
+  let looking = false;
+  let stale = false; // something came since the look began
 
+  // One look at a time, however much is told meanwhile, and a rest as long as it took: a server
+  // that is slow for so large a graph is not asked by all who watch it at once and for ever.
   async function reload() {
+    if (looking) return (stale = true);
+    looking = true;
+    do {
+      stale = false;
+      const begun = performance.now();
+      await look();
+      const took = performance.now() - begun;
+      await new Promise((rested) => setTimeout(rested, Math.max(took, EVERY - took)));
+    } while (stale && !ended);
+    looking = false;
+  }
+
+  async function look() {
     try {
       const picture = await get(`${context.path}/graph`);
       if (!ended) graph.show(picture);

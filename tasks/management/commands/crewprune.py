@@ -1,0 +1,39 @@
+"""`manage.py crewprune`: delete what is finished and old."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from ... import retention
+from ...conf import conf
+
+
+class Command(BaseCommand):
+    help = (
+        "Delete groups of which every task is complete, and was so --days ago, oldest first, some"
+        " tasks at a time. Schedulers do it by themselves when CREW_KEEP_DAYS is set."
+    )
+    requires_migrations_checks = True
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--days", type=float, help="the default is CREW_KEEP_DAYS")
+        parser.add_argument("--seconds", type=float, default=60.0, help="stop after so long (60)")
+        parser.add_argument("--dry-run", action="store_true", help="say what would go")
+
+    def handle(
+        self, *args: Any, days: float | None, seconds: float, dry_run: bool, **options: Any
+    ) -> None:
+        days = conf.CREW_KEEP_DAYS if days is None else days
+        if days is None or not 0 <= days <= retention.MOST_DAYS:
+            raise CommandError(f"name --days, 0 to {retention.MOST_DAYS}, or set CREW_KEEP_DAYS")
+        if dry_run:
+            for group_id, name, count in retention.finished(days).values_list(
+                "pk", "name", "task_count"
+            ):
+                self.stdout.write(f"{group_id} {name}: {count} tasks")
+            return
+        groups, tasks = retention.prune_groups(days, seconds=seconds)
+        self.stdout.write(f"{groups} groups and {tasks} tasks deleted")
+        if retention.finished(days).exists():
+            self.stdout.write("The time is over; run it again for the rest")

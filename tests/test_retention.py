@@ -1,0 +1,136 @@
+"""Finished groups go when they are old enough, and nothing else does."""
+
+from datetime import timedelta
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db.models.functions import Now
+
+from tasks import control, create, retention
+from tasks.invariants import INVARIANTS
+from tasks.models import AuditEntry, Change, Task, TaskGroup
+
+from .factories import claim_one, complete, make_group, make_task
+
+pytestmark = pytest.mark.django_db
+
+OLD = timedelta(days=31)
+
+
+@pytest.fixture(autouse=True)
+def two_at_once(monkeypatch):
+    monkeypatch.setattr(retention, "AT_ONCE", 2)
+
+
+def age(group, by=OLD):
+    """As if all of it had been so long ago."""
+    TaskGroup.objects.filter(pk=group.pk).update(created_at=Now() - by)
+    group.tasks.filter(is_complete=True).update(completed_at=Now() - by)
+    return group
+
+
+def finished(tasks=1):
+    group = make_group()
+    create.create_tasks(group.pk, [{"isComplete": True} for _ in range(tasks)])
+    return age(group)
+
+
+def assert_whole():
+    assert {each.name: found for each in INVARIANTS if (found := list(each.find()))} == {}
+
+
+def test_an_old_finished_group_goes_with_all_it_holds():
+    group = make_group()
+    first = make_task(group)
+    complete(claim_one(), 1)
+    second = make_task(group, parents=[first])
+    complete(claim_one(), 2)
+    make_task(group, parents=[first, second], is_complete=True)
+    age(group)
+    other = finished()
+    age(other, timedelta(days=29))
+
+    gone = retention.prune_groups(30, seconds=60)
+
+    assert gone == (1, 3)
+    assert list(TaskGroup.objects.all()) == [other]
+    assert Task.objects.count() == 1
+    assert_whole()
+    entry = AuditEntry.objects.get()
+    assert (entry.who, entry.verb, entry.target) == ("retention", "delete", group.pk)
+    assert Change.objects.filter(group_id=group.pk, group_event="delete").exists()
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        {"worker": "w"},
+        {"worker": "w", "remainingAttempts": 0},
+        {"worker": "w", "isPaused": True},
+        {"isComplete": True},
+    ],
+)
+def test_what_is_not_finished_or_was_so_only_lately_stays(left):
+    group = finished()
+    create.create_tasks(group.pk, [left])
+    age(make_group())  # nothing was begun in it
+
+    assert retention.prune_groups(30, seconds=60) == (0, 0)
+    assert TaskGroup.objects.count() == 2
+
+
+def test_when_the_time_is_over_the_rest_waits_for_the_next_time():
+    group = finished(5)
+    finished(1)
+
+    assert retention.prune_groups(30, seconds=0) == (0, 2)
+    assert (group.tasks.count(), TaskGroup.objects.get(pk=group.pk).task_count) == (3, 3)
+    assert_whole()
+    assert retention.prune_groups(30, seconds=60) == (2, 4)
+
+
+def test_a_group_that_somebody_goes_on_with_is_left_alone(monkeypatch):
+    group = finished(5)
+    remove = retention.edges.remove
+
+    def gone_on_with(group_id, ids):
+        remove(group_id, ids)
+        control.resume_group(group_id)
+        create.create_tasks(group_id, [{"worker": "w"}])
+
+    monkeypatch.setattr(retention.edges, "remove", gone_on_with)
+
+    assert retention.prune_groups(30, seconds=60) == (0, 2)
+    assert group.tasks.count() == 4
+
+
+def prune(*args):
+    out = StringIO()
+    call_command("crewprune", *args, stdout=out)
+    return out.getvalue()
+
+
+def test_the_command_says_what_would_go_what_went_and_what_is_left():
+    group = finished(3)
+
+    assert prune("--days", "30", "--dry-run") == f"{group.pk} {group.name}: 3 tasks\n"
+    assert "0 groups and 2 tasks deleted\nThe time is over" in prune("--days=30", "--seconds=0")
+    assert prune("--days", "30") == "1 groups and 1 tasks deleted\n"
+
+
+@pytest.mark.parametrize("args", [(), ("--days=-1",), ("--days=nan",), ("--days=1e9",)])
+def test_without_a_time_that_can_be_nothing_goes(args):
+    finished()
+
+    with pytest.raises(CommandError, match="CREW_KEEP_DAYS"):
+        prune(*args)
+
+    assert TaskGroup.objects.exists()
+
+
+def test_the_setting_is_the_command_s_default(settings):
+    settings.CREW_KEEP_DAYS = 30
+    finished()
+
+    assert "1 groups" in prune()
