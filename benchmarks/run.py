@@ -69,8 +69,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here too")
     options = parser.parse_args()
     results = []
-    with _databases(options.database) as databases:
-        for database in databases:
+    with databases(options.database) as urls:
+        for database in urls:
             for workload in WORKLOADS:
                 if options.only and not any(part in workload.name for part in options.only):
                     continue
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 @contextmanager
-def _databases(urls: list[str] | None) -> Iterator[list[str]]:
+def databases(urls: list[str] | None) -> Iterator[list[str]]:
     """The URLs given; or a SQLite file and a PostgreSQL of our own, fsync on."""
     if urls:
         yield urls
@@ -91,6 +91,10 @@ def _databases(urls: list[str] | None) -> Iterator[list[str]]:
 
     with postgres(durability=True) as server:
         yield [f"sqlite:///{mkdtemp(prefix='crew-bench-')}/db.sqlite3", server.url]
+
+
+def kind_of(url: str) -> str:
+    return "SQLite" if url.startswith("sqlite") else "PostgreSQL"
 
 
 def _run(workload: Workload, database: str, schedulers: int) -> float:
@@ -166,7 +170,7 @@ def _report(
     workload: Workload, database: str, schedulers: int, seconds: list[float]
 ) -> dict[str, object]:
     median = statistics.median(seconds)
-    kind = "SQLite" if database.startswith("sqlite") else "PostgreSQL"
+    kind = kind_of(database)
     print(
         f"{workload.name:24} {kind:10} {schedulers} scheduler(s): "
         f"{workload.becomes / median:8,.0f} tasks/s   "

@@ -13,7 +13,6 @@ LINKS = 500  # arrows between boxes; the thinner ones are only counted
 OTHERS = None  # the worker of the lane that they share
 
 Lane = tuple[str | None, int]  # the worker, and how many workers it stands for
-Place = tuple[int, str | None]  # band, worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +44,11 @@ def summed(level: Sequence[int], workers: Sequence[str], edges: Sequence[Edge]) 
     deepest = max(level, default=0)
     deep = deepest // BANDS + 1  # levels in a band
     lanes = lanes_of(Counter(workers))
-    own = {worker for worker, _ in lanes}
-    places = [
-        (depth // deep, worker if worker in own else OTHERS)
-        for depth, worker in zip(level, workers, strict=True)
-    ]
+    # A place is band and lane as one number: of tuples the garbage collector would look at each.
+    lane = {worker: n for n, (worker, _) in enumerate(lanes)}
+    lane_of = {worker: lane.get(worker, len(lanes) - 1) for worker in set(workers)}
+    start = [depth // deep * len(lanes) for depth in range(deepest + 1)]
+    places = [start[depth] + lane_of[name] for depth, name in zip(level, workers, strict=True)]
     boxes, box_of, links = _boxes(places, [worker for worker, _ in lanes], edges)
     return Sums(
         bands=[(first, min(first + deep - 1, deepest)) for first in range(0, deepest + 1, deep)],
@@ -72,19 +71,23 @@ def lanes_of(workers: Counter[str]) -> list[Lane]:
 
 
 def _boxes(
-    places: list[Place], lanes: list[str | None], edges: Sequence[Edge]
+    places: list[int], lanes: list[str | None], edges: Sequence[Edge]
 ) -> "tuple[list[Box], array[int], list[tuple[int, int, int]]]":
     """The boxes row by row, the box of each task, and the links, the most telling first.
 
     Those are the thickest, and those that lead down before those within a band.
     """
     counts = Counter(places)
-    order = {worker: n for n, worker in enumerate(lanes)}
-    spots = sorted(counts, key=lambda spot: (spot[0], order[spot[1]]))
+    spots = sorted(counts)
     number = {spot: n for n, spot in enumerate(spots)}
     box_of = array("H", [number[place] for place in places])
-    flows = Counter([(box_of[parent], box_of[child]) for parent, child in edges])
-    boxes = [Box(*spot, counts[spot], flows[n, n]) for n, spot in enumerate(spots)]
-    links = [(a, b, n) for (a, b), n in flows.items() if a != b]
-    links.sort(key=lambda link: (spots[link[0]][0] == spots[link[1]][0], -link[2], link))
+    size = len(spots)
+    flows = Counter([box_of[parent] * size + box_of[child] for parent, child in edges])
+    bands = [spot // len(lanes) for spot in spots]
+    boxes = [
+        Box(bands[n], lanes[spot % len(lanes)], counts[spot], flows[n * size + n])
+        for n, spot in enumerate(spots)
+    ]
+    links = [(*divmod(flow, size), n) for flow, n in flows.items() if flow // size != flow % size]
+    links.sort(key=lambda link: (bands[link[0]] == bands[link[1]], -link[2], link))
     return boxes, box_of, links
