@@ -4,6 +4,7 @@ import { adminUrl, ask, attemptsField, el, find, number, said, showLive, single,
 import { STATES } from "./states.js";
 import { Live } from "./live.js";
 import { show } from "./look.js";
+import { paced } from "./paced.js";
 import * as place from "./place.js";
 
 const page = find("#crew-group-page");
@@ -11,6 +12,7 @@ const group = page.dataset.group;
 const may = new Set(page.dataset.may.split(" "));
 const path = at`api/v1/task_group/${group}`;
 const PROGRESS_EVERY = 500; // ms at most between two looks while things happen
+const FETCH_REST = 1_000; // ms after which the other tabs' scripts are fetched, before a click
 const PULSE = 5_000; // and while nothing is told: times pass, schedulers die
 const TABS = {
   tasks: () => import("./table.js"),
@@ -35,11 +37,6 @@ let paused = null;
 let deleting = false;
 
 // --- The head ---
-
-const soon = (work, ms) => {
-  let timer = 0;
-  return () => (timer ||= setTimeout(() => ((timer = 0), work()), ms));
-};
 
 async function progress() {
   let now, row;
@@ -177,7 +174,7 @@ for (const tab of tabs) {
 
 // --- Live ---
 
-const look = soon(progress, PROGRESS_EVERY);
+const look = paced(progress, PROGRESS_EVERY);
 
 function refresh() {
   look();
@@ -195,8 +192,9 @@ const live = new Live(group, {
 });
 
 setInterval(() => document.hidden || look(), PULSE);
-progress();
+look();
 const first = "wrong" in page.dataset ? "settings" : "tasks";
 open(place.tab(TABS, first));
 // Links to a tab, as the chips of the states are, and the way back.
 window.addEventListener("hashchange", () => open(place.tab(TABS, first)));
+setTimeout(() => Object.values(TABS).forEach((tab) => tab().catch(() => null)), FETCH_REST);

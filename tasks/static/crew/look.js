@@ -31,13 +31,19 @@ export function every(read, draw, sign, gone = () => {}) {
   return look;
 }
 
+// Where a selection begins. To ask for it lays the page out anew: for each of many cells, seconds.
+let selected = null;
+document.addEventListener("selectionchange", () => {
+  const selection = getSelection();
+  selected = selection.isCollapsed ? null : selection.anchorNode;
+});
+
 // Puts the nodes in place, but leaves alone what is as it was, and what somebody is selecting.
 // What had the focus has it afterwards.
 export function show(place, ...nodes) {
   const next = place.cloneNode(false);
   next.append(...nodes.filter((node) => node != null));
-  const selected = getSelection();
-  if (place.isEqualNode(next) || (!selected.isCollapsed && place.contains(selected.anchorNode))) return;
+  if (place.isEqualNode(next) || (selected && place.contains(selected))) return;
   const key = place.contains(document.activeElement) ? keyOf(document.activeElement) : null;
   place.replaceChildren(...next.childNodes);
   if (key) [...place.querySelectorAll("a, button, summary, input")].find((found) => keyOf(found) === key)?.focus();

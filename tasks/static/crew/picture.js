@@ -3,6 +3,7 @@ import { get } from "./api.js";
 import { card } from "./card.js";
 import { el, number } from "./dom.js";
 import { Graph } from "./graph.js";
+import { paced } from "./paced.js";
 
 const EVERY = 500; // ms at least from one look to the next
 
@@ -12,28 +13,12 @@ export function open(panel, context) {
   panel.replaceChildren(place, list);
   let opened = null;
   const graph = new Graph(place, {
-    onOpen: async (id) => (opened = await card(id, { ...context, done: reload })),
+    onOpen: async (id) => (opened = await card(id, { ...context, done: () => reload() })),
     onOpenBucket: (node) => bucket(node.band, node.worker).catch(context.said),
-    onStale: reload,
+    onStale: () => reload(),
   });
   let ended = false;
-  let looking = false;
-  let stale = false; // something came since the look began
-
-  // One look at a time, however much is told meanwhile, and a rest as long as it took: a server
-  // that is slow for so large a graph is not asked by all who watch it at once and for ever.
-  async function reload() {
-    if (looking) return (stale = true);
-    looking = true;
-    do {
-      stale = false;
-      const begun = performance.now();
-      await look();
-      const took = performance.now() - begun;
-      await new Promise((rested) => setTimeout(rested, Math.max(took, EVERY - took)));
-    } while (stale && !ended);
-    looking = false;
-  }
+  const reload = paced(() => (ended ? null : look()), EVERY);
 
   async function look() {
     try {
