@@ -82,7 +82,8 @@ def _boxes(
     number = {spot: n for n, spot in enumerate(spots)}
     box_of = array("H", [number[place] for place in places])
     size = len(spots)
-    flows = Counter([box_of[parent] * size + box_of[child] for parent, child in edges])
+    row_of = [n * size for n in box_of]
+    flows = Counter([row_of[parent] + box_of[child] for parent, child in edges])
     bands = [spot // len(lanes) for spot in spots]
     boxes = [
         Box(bands[n], lanes[spot % len(lanes)], counts[spot], flows[n * size + n])

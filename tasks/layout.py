@@ -8,7 +8,8 @@ its row instead of shuffling the others.
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
+from itertools import starmap
+from operator import itemgetter, lt
 
 Edge = tuple[int, int]  # parent, child; indexes of nodes
 Links = list[list[int]]
@@ -38,7 +39,7 @@ class Layout:
 def levels(count: int, edges: Sequence[Edge]) -> list[int]:
     """How many steps the longest way down to each node has; roots are on level 0."""
     level = [0] * count
-    if all(parent < child for parent, child in edges):
+    if all(starmap(lt, edges)):
         # Parents were made first, as nearly always: child by child, each parent's level is known.
         for parent, child in sorted(edges, key=itemgetter(1)):
             if level[parent] >= level[child]:

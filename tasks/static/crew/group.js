@@ -12,7 +12,6 @@ const group = page.dataset.group;
 const may = new Set(page.dataset.may.split(" "));
 const path = at`api/v1/task_group/${group}`;
 const PROGRESS_EVERY = 500; // ms at most between two looks while things happen
-const FETCH_REST = 1_000; // ms after which the other tabs' scripts are fetched, before a click
 const PULSE = 5_000; // and while nothing is told: times pass, schedulers die
 const TABS = {
   tasks: () => import("./table.js"),
@@ -153,6 +152,17 @@ async function open(name) {
   shown = tab.open(find(`#panel-${name}`), { ...context, place: place.of(name) });
 }
 
+// The other tabs' scripts, and the graph, are there before the click.
+async function begin() {
+  await open(place.tab(TABS, first));
+  try {
+    const [, picture] = await Promise.all(Object.values(TABS).map((tab) => tab()));
+    if (place.tab(TABS, first) !== "graph") picture.prepare(path);
+  } catch {
+    // The click asks again.
+  }
+}
+
 const go = (name) => {
   if (find(`#tab-${name}`).getAttribute("aria-selected") === "true") return;
   place.of(name).write(new URLSearchParams());
@@ -194,7 +204,6 @@ const live = new Live(group, {
 setInterval(() => document.hidden || look(), PULSE);
 look();
 const first = "wrong" in page.dataset ? "settings" : "tasks";
-open(place.tab(TABS, first));
+begin();
 // Links to a tab, as the chips of the states are, and the way back.
 window.addEventListener("hashchange", () => open(place.tab(TABS, first)));
-setTimeout(() => Object.values(TABS).forEach((tab) => tab().catch(() => null)), FETCH_REST);

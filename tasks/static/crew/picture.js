@@ -7,6 +7,13 @@ import { paced } from "./paced.js";
 
 const EVERY = 500; // ms at least from one look to the next
 
+let prepared = null;
+
+// Asks for the picture before the tab is opened: the first of a large graph takes the server longest.
+export function prepare(path) {
+  prepared = get(`${path}/graph`).catch(() => null);
+}
+
 export function open(panel, context) {
   const place = el("div");
   const list = el("div", { class: "crew-bucket", hidden: true, tabindex: -1 });
@@ -21,9 +28,12 @@ export function open(panel, context) {
   const reload = paced(() => (ended ? null : look()), EVERY);
 
   async function look() {
+    const early = prepared;
+    prepared = null;
     try {
-      const picture = await get(`${context.path}/graph`);
+      const picture = (await early) ?? (await get(`${context.path}/graph`));
       if (!ended) graph.show(picture);
+      if (early) reload(); // it may be old
     } catch (error) {
       context.said(error);
     }
