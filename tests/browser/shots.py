@@ -29,8 +29,12 @@ PAGES = {
     "group-failures": "/admin/crew/taskgroup/invoices/change/#failures",
     "task": "/admin/crew/task/nightly.parse-3/change/",
     "add-task": "/admin/crew/task/add/?group=nightly",
+    "group-history": f"{GROUP}#history",
+    "attempts": "/admin/crew/attempt/",
     "workers": "/admin/crew/worker/",
+    "worker": "/admin/crew/worker/parse/change/",
     "workgroups": "/admin/crew/workgroup/",
+    "workgroup": "/admin/crew/workgroup/smtp.example.org/change/",
     "schedulers": "/admin/crew/schedulerprocess/",
     "tokens": "/admin/crew/token/",
     "audit": "/admin/crew/auditentry/",
@@ -132,6 +136,8 @@ def shoot(url: str, user: object) -> None:
     with started(chromium.find()) as browser:
         for kind, options in KINDS.items():
             person = Visit(browser, url, reduced_motion="reduce", **options)
+            person.settle("/admin/login/")
+            take(person, SCREENS / f"login-{kind}.png")
             person.log_in(user)
             person.settle(GROUP)
             person.page.wait_for_selector(".crew-chip[data-state=executing]")

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from tasks.models import Task, TaskGroup, Worker, Workgroup
+from tasks import create
+from tasks.models import AuditEntry, Task, TaskGroup, Worker, Workgroup
 
 from ..factories import claim_one, complete, fail, make_group, make_task
 from ..stub_worker import StubWorker, answer, in_turn
@@ -34,6 +35,29 @@ def test_a_group_and_its_tasks_are_made_by_forms(visit, boss):
         1,
     )
     assert parent.input == {"url": "https://example.org"}
+
+
+def test_a_large_group_goes_part_by_part(visit, boss):
+    """So that nobody waits for it; what it holds does not start meanwhile."""
+    group = make_group()
+    first, *_ = create.create_tasks(group.pk, [{"worker": "worker-a"} for _ in range(2_050)])
+    make_task(group, parents=[Task.objects.get(pk=first)])
+    page = visit(boss).go(f"/admin/crew/taskgroup/{group.pk}/change/")
+
+    page.locator("#crew-actions").get_by_role("button", name="Delete…").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("its 2,051 tasks go for good")
+    dialog.get_by_role("button", name="Delete").click()
+    page.wait_for_url("**/admin/crew/taskgroup/")
+
+    assert not TaskGroup.objects.exists()
+    entries = AuditEntry.objects.filter(group_id=group.pk).order_by("id")
+    assert list(entries.values_list("verb", "kind", "count")) == [
+        ("cancel", "group", 2_051),
+        ("delete", "task", 2_000),
+        ("delete", "task", 51),
+        ("delete", "group", 0),
+    ]
 
 
 def test_what_a_form_refuses_is_told_and_nothing_is_made(visit, boss):

@@ -1,5 +1,6 @@
 // The page of a group: its head, and the tab that is open. Everything live comes by one stream.
 import { at, del, get, post } from "./api.js";
+import { empty } from "./bulk.js";
 import { adminUrl, ask, attemptsField, el, find, number, said, showLive, single, stacked, toast } from "./dom.js";
 import { STATES } from "./states.js";
 import { Live } from "./live.js";
@@ -38,6 +39,7 @@ let deleting = false;
 // --- The head ---
 
 async function progress() {
+  if (deleting) return;
   let now, row;
   try {
     [now, row] = await Promise.all([get(`${path}/progress`), get(path)]);
@@ -112,18 +114,19 @@ async function cancel() {
 }
 
 async function remove() {
-  const now = await get(`${path}/progress`);
-  const act = async () => {
-    deleting = true;
-    try {
+  const { total } = await get(`${path}/progress`);
+  if (!(await ask("Delete this group", `The group and its ${number(total)} tasks go for good.`, { yes: "Delete", danger: true }))) return;
+  deleting = true; // nobody looks for what goes
+  try {
+    if (await empty(path, total)) {
       await del(path);
-    } catch (error) {
-      deleting = false;
-      throw error;
+      return location.assign(page.dataset.listUrl);
     }
-  };
-  const done = await ask("Delete this group", `The group and its ${number(now.total)} tasks go for good.`, { yes: "Delete", danger: true, act });
-  if (done) location.assign(page.dataset.listUrl);
+  } catch (error) {
+    said(error);
+  }
+  deleting = false;
+  refresh();
 }
 
 // Somebody else deleted it; of our own doing nothing needs to be told.
@@ -187,12 +190,14 @@ for (const tab of tabs) {
 const look = paced(progress, PROGRESS_EVERY);
 
 function refresh() {
+  if (deleting) return;
   look();
   shown?.reload?.();
 }
 
 const live = new Live(group, {
   onMessage(message) {
+    if (deleting) return;
     look();
     if (message.taskGroup && message.type === "delete") return gone();
     shown?.heard?.(message);
