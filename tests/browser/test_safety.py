@@ -56,6 +56,9 @@ AREAS = ("home", "password", "API", "app crew", "app auth", "a task", "a group",
 # Who they are and what they may is no text to be shown, and has values of its own.
 NOT_TEXT = {"password", "digest", "session_hash", "leased_by", "merged_into", "scopes", "group_ids"}
 
+# A text is shown alike, whichever database it comes from.
+pytestmark = pytest.mark.sqlite
+
 
 @pytest.mark.parametrize("area", AREAS)
 def test_what_others_wrote_is_only_text(visit, boss, area):
