@@ -111,7 +111,7 @@ class _Socket:
     def _admit(self) -> access.Access:
         """The caller's access, if this group may be watched with it. Raises Refused."""
         request = _request(self.scope)
-        sent = access.sent_token(request.META.get("HTTP_AUTHORIZATION", ""))
+        sent = _sent_token(request)
         self.is_session = bool(conf.CREW_AUTHENTICATION) and self.token == "-" and not sent  # noqa: S105
         self._check_origin(request)  # before a ticket is used up
         found = self._find(request, sent)
@@ -124,16 +124,14 @@ class _Socket:
     def _find(self, request: ASGIRequest, sent: str) -> access.Access | None:
         if not conf.CREW_AUTHENTICATION:
             return access.everything("anyone")
-        if self.is_session and (found := _of_session(request)):
-            return found
-        if not self.is_session:
-            found = (
-                access.of_secret(sent) if self.token == "-" else access.of_stream_secret(self.token)  # noqa: S105
-            )
-            if found:
-                return found
-        self.is_embedders = True
-        return by_embedder(request, sent or self.token)
+        if self.is_session:
+            found = _of_session(request)
+        elif self.token == "-":  # noqa: S105
+            found = access.of_secret(sent)
+        else:
+            found = access.of_stream_secret(self.token)
+        self.is_embedders = found is None
+        return found or by_embedder(request, sent or self.token)
 
     def _check_origin(self, request: ASGIRequest) -> None:
         """A cookie goes along with whatever page asks, so only our own may use one.
@@ -156,8 +154,7 @@ class _Socket:
     def _may_stay(self) -> bool:
         if self.is_embedders:
             request = _request(self.scope)
-            sent = access.sent_token(request.META.get("HTTP_AUTHORIZATION", ""))
-            found = by_embedder(request, sent or self.token)
+            found = by_embedder(request, _sent_token(request) or self.token)
             return found is not None and found.caller == self.access.caller
         if not self.is_session:
             return access.still_valid(self.access)
@@ -270,6 +267,10 @@ def _request(scope: Message) -> ASGIRequest:
     """The handshake as Django's own request: hosts, cookies and proxies as its settings say."""
     scheme = "https" if scope.get("scheme") in ("wss", "https") else "http"
     return ASGIRequest({**scope, "type": "http", "method": "GET", "scheme": scheme}, BytesIO())
+
+
+def _sent_token(request: ASGIRequest) -> str:
+    return access.sent_token(request.META.get("HTTP_AUTHORIZATION", ""))
 
 
 def _of_session(request: ASGIRequest) -> access.Access | None:

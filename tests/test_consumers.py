@@ -266,3 +266,24 @@ async def test_an_embedder_s_own_class_opens_a_stream_and_ends_it(monkeypatch):
 
         assert (await one.receive_output())["code"] == 4401
         await one.wait()
+
+
+class ByCookie:
+    """An embedder's own class that looks at what a browser sends by itself."""
+
+    def authenticate(self, request):
+        is_known = request.COOKIES.get("pass") == "word"
+        return (get_user_model()(username="ali"), None) if is_known else None
+
+
+@in_a_loop
+async def test_no_foreign_page_opens_a_stream_with_an_embedder_s_cookie():
+    group = await sync_to_async(make_group)()
+    cookie, foreign = (b"cookie", b"pass=word"), (b"origin", b"https://evil.example")
+    own = (b"origin", b"http://testserver")
+    with override_settings(
+        CREW_AUTHENTICATION=[f"{__name__}.ByCookie"], ALLOWED_HOSTS=["testserver"]
+    ):
+        assert await code_of(path_of(group.pk, "anything"), cookie, foreign) == 4401
+        assert await code_of(path_of(group.pk, "-"), cookie, foreign) == 4403
+        assert await code_of(path_of(group.pk, "-"), cookie, own) is None

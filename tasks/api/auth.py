@@ -39,10 +39,13 @@ class TokenAuthentication(BaseAuthentication):  # type: ignore[misc]
 def by_embedder(request: HttpRequest, secret: str) -> access.Access | None:
     """Who calls, by an embedder's own classes alone, for a stream: `secret` is their token.
 
-    They are asked as for any call, with the token in the `Authorization` header.
+    They are asked as for any call, with the token in the `Authorization` header. A cookie goes
+    along with whatever page asks, and who has a token may come from any: so it is one or the other.
     """
     if secret != "-":  # noqa: S105
         request.META["HTTP_AUTHORIZATION"] = f"Bearer {secret}"
+        request.META.pop("HTTP_COOKIE", None)
+        request.__dict__.pop("COOKIES", None)  # if somebody looked before
     for path in conf.CREW_AUTHENTICATION:
         kind = imported(path)
         if issubclass(kind, TokenAuthentication | SessionAuthentication):
