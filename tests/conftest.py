@@ -4,12 +4,14 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
 from django.db import connection
 
 from . import servers
+from .api_client import Api, AtRoot
 
 
 def pytest_configure() -> None:
@@ -42,3 +44,16 @@ def redis_url() -> Iterator[str]:
         except servers.ServerError as error:
             pytest.skip(str(error))
         yield server.url
+
+
+@pytest.fixture
+def no_auth(settings: Any) -> None:
+    """The API at the root, open to everyone."""
+    settings.ROOT_URLCONF = AtRoot
+    settings.CREW_AUTHENTICATION = []
+
+
+@pytest.fixture
+def api() -> Api:
+    """Somebody without a token."""
+    return Api()

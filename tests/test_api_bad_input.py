@@ -24,26 +24,14 @@ from .api_client import (
     TASKS,
     TEXT,
     Api,
-    AtRoot,
     everything_stored,
 )
 from .factories import claim_ids, claim_one, complete, in_threads, make_group, make_task, wire
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_auth")]
 
 BULK = f"{TASKS}/bulk"
 ATTEMPTS = "/api/v1/task/t/attempts"
-
-
-@pytest.fixture(autouse=True)
-def no_auth(settings):
-    settings.ROOT_URLCONF = AtRoot
-    settings.CREW_AUTHENTICATION = []
-
-
-@pytest.fixture
-def api():
-    return Api()
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,6 @@ from .api_client import (
     TASK,
     TASKS,
     Api,
-    AtRoot,
     everything_stored,
     row_counts,
 )
@@ -37,20 +36,9 @@ from .factories import (
     wire,
 )
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_auth")]
 
 BULK = f"{TASKS}/bulk"
-
-
-@pytest.fixture(autouse=True)
-def no_auth(settings):
-    settings.ROOT_URLCONF = AtRoot
-    settings.CREW_AUTHENTICATION = []
-
-
-@pytest.fixture
-def api():
-    return Api()
 
 
 def lines(tasks):

@@ -10,10 +10,10 @@ from django.utils import timezone
 from tasks.conf import DEFAULTS
 from tasks.models import Task, TaskGroup
 
-from .api_client import GROUP, GROUPS, JSON, TASK, TASKS, TEXT, Api, AtRoot, UnderPrefix
+from .api_client import GROUP, GROUPS, JSON, TASK, TASKS, TEXT, Api, UnderPrefix
 from .factories import claim_one, fail, make_group, make_task, wire
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_auth")]
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 ZERO = "0001-01-01T00:00:00Z"
@@ -54,17 +54,6 @@ SPA_TASK = {
     "parentIds": [],
     "id": "",
 }
-
-
-@pytest.fixture(autouse=True)
-def no_auth(settings):
-    settings.ROOT_URLCONF = AtRoot
-    settings.CREW_AUTHENTICATION = []
-
-
-@pytest.fixture
-def api():
-    return Api()
 
 
 def is_json(said, status=200):

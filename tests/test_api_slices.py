@@ -9,24 +9,13 @@ from tasks import control, tokens
 from tasks.deliver import payload
 from tasks.models import Task
 
-from .api_client import GROUP, PROBLEM, TASK, TASKS, Api, AtRoot, everything_stored
+from .api_client import GROUP, PROBLEM, TASK, TASKS, Api, everything_stored
 from .factories import claim_all, claim_ids, complete, fail, make_group, make_task, wire
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_auth")]
 
 BIG = 12345678901234567890
 RERUN = f"{TASK}/rerun"
-
-
-@pytest.fixture(autouse=True)
-def no_auth(settings):
-    settings.ROOT_URLCONF = AtRoot
-    settings.CREW_AUTHENTICATION = []
-
-
-@pytest.fixture
-def api():
-    return Api()
 
 
 @pytest.fixture
