@@ -9,7 +9,6 @@ the machine does meanwhile, it does to both.
 import argparse
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -18,6 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
+
+from tests.servers import free_port
 
 from .run import ROOT, databases, kind_of
 
@@ -32,7 +33,7 @@ class Server:
         self.name, self.path = name, path
         self.wall: list[float] = []
         self.cpu: list[float] = []
-        self.port = _free_port()
+        self.port = free_port()
         self.process = subprocess.Popen(
             [sys.executable, *(part.format(port=self.port) for part in command)],
             env=env,
@@ -131,12 +132,6 @@ def _report(server: Server, database: str) -> dict[str, object]:
         "wall_seconds": server.wall,
         "cpu_seconds": server.cpu,
     }
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-        return port
 
 
 if __name__ == "__main__":

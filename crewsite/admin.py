@@ -1,12 +1,12 @@
 """The admin of the shipped site: its name, and people and roles on the theme's own classes."""
 
-from typing import TYPE_CHECKING, Any
-
 from django.apps import apps
 from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
+
+from tasks.admin.base import ModelAdmin
 
 from .people import People, Roles
 
@@ -14,13 +14,6 @@ admin.site.site_header = admin.site.site_title = "Crew"
 admin.site.index_title = "Home"
 apps.get_app_config("auth").verbose_name = "Access"
 admin.site.site_url = None  # there is no other site to go back to
-
-if TYPE_CHECKING:
-    ModelAdmin = admin.ModelAdmin[Any]
-elif "unfold" in settings.INSTALLED_APPS:
-    from unfold.admin import ModelAdmin
-else:
-    from django.contrib.admin import ModelAdmin
 
 admin.site.unregister(User)
 admin.site.unregister(Group)

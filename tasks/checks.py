@@ -12,7 +12,7 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from .conf import DEFAULTS, conf
+from .conf import DEFAULTS, MOST_DAYS, conf
 from .deliver import make_deliverer, tls_context
 from .destinations import Destinations
 from .names import check_base
@@ -240,10 +240,10 @@ def _numbers() -> Iterator[CheckMessage]:
             yield _error(5, f"{name} must be a number above 0, not {value!r}.", "See conf.py.")
     if isinstance(conf.CREW_DRAIN_SECONDS, int | float) and conf.CREW_DRAIN_SECONDS < 0:
         yield _error(5, "CREW_DRAIN_SECONDS must not be negative.", "0 drops running calls.")
-    if _is_number(conf.CREW_AUDIT_DAYS) and conf.CREW_AUDIT_DAYS > 36_525:
+    if _is_number(conf.CREW_AUDIT_DAYS) and conf.CREW_AUDIT_DAYS > MOST_DAYS:
         yield _error(5, "CREW_AUDIT_DAYS must be a hundred years at most.", "400 is the default.")
     keep = conf.CREW_KEEP_DAYS
-    if keep is not None and not (_is_number(keep) and 0 < keep <= 36_525):
+    if keep is not None and not (_is_number(keep) and 0 < keep <= MOST_DAYS):
         hint = "None, the default, keeps them."
         yield _error(5, f"CREW_KEEP_DAYS must be days up to a hundred years, not {keep!r}.", hint)
     limit = conf.CREW_WORKER_MAX_CONCURRENCY

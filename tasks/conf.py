@@ -8,6 +8,8 @@ from typing import Any
 
 from django.conf import settings
 
+MOST_DAYS = 36_525  # a hundred years: no time of ours is longer
+
 DEFAULTS: dict[str, Any] = {
     # str: a worker's URL is this base plus the worker's name; http(s), ends in "/".
     "CREW_WORKER_BASE_URL": "",

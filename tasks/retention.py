@@ -11,7 +11,6 @@ from . import audit, control, edges
 from .errors import NotFoundError
 from .models import Task, TaskGroup
 
-MOST_DAYS = 36_525
 AT_ONCE = 2_000  # tasks in one transaction
 WHO = "retention"  # who the audit history says it was
 

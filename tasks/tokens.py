@@ -15,7 +15,7 @@ from django.db.models.functions import Now
 
 from . import audit
 from .access import SCOPES, Access, UserScopes, digest
-from .conf import conf
+from .conf import MOST_DAYS, conf
 from .errors import InvalidInputError
 from .models import Token
 from .names import check_id, check_text
@@ -46,7 +46,7 @@ def issue(
         raise InvalidInputError(
             f"scopes are some of {', '.join(SCOPES)}; got {', '.join(unknown) or 'none'}"
         )
-    if lifetime is not None and not timedelta(0) < lifetime < timedelta(days=36_525):
+    if lifetime is not None and not timedelta(0) < lifetime < timedelta(days=MOST_DAYS):
         raise InvalidInputError("a token lives from now on, and for a hundred years at most")
     groups = _checked_groups(group_ids)
     with transaction.atomic():

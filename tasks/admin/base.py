@@ -26,7 +26,7 @@ elif "unfold" in settings.INSTALLED_APPS:
 else:
     from django.contrib.admin import ModelAdmin, TabularInline
 
-__all__ = ["CrewAdmin", "ReadOnlyAdmin", "TabularInline", "link", "pretty"]
+__all__ = ["CrewAdmin", "ModelAdmin", "ReadOnlyAdmin", "TabularInline", "link", "pretty"]
 
 NONE = "-"
 # A deadlock or a busy database is no fault of the person's: nothing changed, and they may retry.

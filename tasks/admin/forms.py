@@ -164,13 +164,15 @@ class TaskForm(SeenMixin, CrewForm):
         if "run_after" in self.fields:
             self.fields["run_after"].required = False
         if "parents" in self.fields and not self.instance._state.adding:
-            edges = ParentEdge.objects.filter(child=self.instance.pk).order_by("position")
-            self.initial["parents"] = tuple(edges.values_list("parent_id", flat=True))
+            self.initial["parents"] = tuple(self._parent_ids())
 
     def stored(self) -> dict[str, Any]:
         row = Task.objects.values(*TaskForm.Meta.fields, "input", "output").get(pk=self.instance.pk)
+        return dict(row) | {"parents": self._parent_ids()}
+
+    def _parent_ids(self) -> list[str]:
         edges = ParentEdge.objects.filter(child=self.instance.pk).order_by("position")
-        return dict(row) | {"parents": list(edges.values_list("parent_id", flat=True))}
+        return list(edges.values_list("parent_id", flat=True))
 
     def clean_worker(self) -> Any:
         return _rule(read_worker, self.cleaned_data["worker"])

@@ -89,7 +89,7 @@ class CrewView(APIView):  # type: ignore[misc]
     max_nodes = 100_000
     takes: Collection[str] = ()
     # A body without a type is no form: browsers name one for every form they send.
-    reads: Collection[str] = ("application/json", "")
+    reads: Collection[str] = (JSON_TYPE, "")
     sent: Body | None = None
 
     schema: Any = TokenSchema()

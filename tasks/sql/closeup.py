@@ -1,7 +1,7 @@
 """Statements of the pages of one worker and of one workgroup. They read what these show."""
 
 from . import statement
-from .overview import PICKED
+from .overview import LOOK, PICKED
 
 # The lanes of one worker, like LANES of the claim: one probe for each.
 LANES = statement(
@@ -75,10 +75,7 @@ SECONDS = statement(
         LIMIT %(most)s
     """,
     sqlite=f"""
-        WITH RECURSIVE look(n) AS (
-            SELECT 0
-            UNION ALL SELECT n + 1 FROM look WHERE n < (%(last)s - %(first)s) / %(step)s
-        )
+        {LOOK}
         SELECT (julianday(h.finished_at) - julianday(h.started_at)) * 86400.0
         FROM crew_attempt h
         WHERE h.id IN (SELECT {PICKED} FROM look) AND h.finished_at >= %(since)s
@@ -98,10 +95,7 @@ HELD = statement(
         LIMIT %(most)s
     """,
     sqlite=f"""
-        WITH RECURSIVE look(n) AS (
-            SELECT 0
-            UNION ALL SELECT n + 1 FROM look WHERE n < (%(last)s - %(first)s) / %(step)s
-        )
+        {LOOK}
         SELECT h.id FROM crew_attempt h
         WHERE h.id IN (SELECT {PICKED} FROM look) AND h.finished_at >= %(since)s
           AND h.outcome = 'held'

@@ -208,6 +208,11 @@ SINCE = statement(postgresql=_SINCE, sqlite=_SINCE)
 # One attempt of each `step` ids, from somewhere among them: of every `step`-th, workers that take
 # turns would show all or nothing.
 PICKED = "%(first)s + n * %(step)s + n * 1103515245 %% 2147483648 / 65536 %% %(step)s"
+# The places of all of them, for SQLite, which has no generate_series.
+LOOK = """WITH RECURSIVE look(n) AS (
+            SELECT 0
+            UNION ALL SELECT n + 1 FROM look WHERE n < (%(last)s - %(first)s) / %(step)s
+        )"""
 
 # Attempts of these ids, counted by worker, minute (of the epoch) and outcome; with the last id.
 ATTEMPTS = statement(
@@ -220,10 +225,7 @@ ATTEMPTS = statement(
         GROUP BY 1, 2, 3
     """,
     sqlite=f"""
-        WITH RECURSIVE look(n) AS (
-            SELECT 0
-            UNION ALL SELECT n + 1 FROM look WHERE n < (%(last)s - %(first)s) / %(step)s
-        )
+        {LOOK}
         SELECT worker, CAST(strftime('%%s', minute || ':00') AS INTEGER) / 60, outcome, n, last
         FROM (
             SELECT h.worker, substr(h.finished_at, 1, 16) AS minute, h.outcome, count(*) AS n,

@@ -19,6 +19,7 @@ from .words import (
     OUR_PAGE,
     OURS,
     PAGE,
+    PICTURE,
     SEARCH,
     answers,
     operation,
@@ -32,10 +33,6 @@ def _group_verb(name: str, summary: str, *, takes_attempts: bool = False) -> dic
     statuses = (404, *BODY) if takes_attempts else (404,)
     told = answers(shapes.Success, *statuses, example={"success": True})
     return {"post": operation(f"{name}_group", summary, told, **options)}
-
-
-# For pages: their keys are told in `overview.py` and `closeup.py`.
-PICTURE = {"type": "object", "additionalProperties": True}
 
 
 def _look(name: str, summary: str, *statuses: int) -> dict[str, Any]:

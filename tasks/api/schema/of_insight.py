@@ -9,11 +9,8 @@ from rest_framework.views import APIView
 from .. import insight
 from . import shapes
 from .shapes import STATES
-from .words import BODY, DRY_RUN, JSON, OUR_PAGE, OURS, Parameter, answers, operation
+from .words import BODY, DRY_RUN, JSON, OUR_PAGE, OURS, PICTURE, Parameter, answers, operation
 
-# Pictures for pages: their keys are told in `tasks/picture.py`, `timeline.py`, `overview.py` and
-# `closeup.py`.
-PICTURE = {"type": "object", "additionalProperties": True}
 NOT_NEGATIVE = {"type": "integer", "minimum": 0, "maximum": 10**9}
 IDS = {"type": "string", "pattern": "^([A-Za-z0-9][A-Za-z0-9._:-]{0,40}(,|$)){0,20}$"}
 GROUP = Parameter("group", {"type": "string", "maxLength": 200}, "Only of this group.")

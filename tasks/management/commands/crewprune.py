@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from ... import retention
-from ...conf import conf
+from ...conf import MOST_DAYS, conf
 
 
 class Command(BaseCommand):
@@ -25,8 +25,8 @@ class Command(BaseCommand):
         self, *args: Any, days: float | None, seconds: float, dry_run: bool, **options: Any
     ) -> None:
         days = conf.CREW_KEEP_DAYS if days is None else days
-        if days is None or not 0 <= days <= retention.MOST_DAYS:
-            raise CommandError(f"name --days, 0 to {retention.MOST_DAYS}, or set CREW_KEEP_DAYS")
+        if days is None or not 0 <= days <= MOST_DAYS:
+            raise CommandError(f"name --days, 0 to {MOST_DAYS}, or set CREW_KEEP_DAYS")
         if dry_run:
             for group_id, name, count in retention.finished(days).values_list(
                 "pk", "name", "task_count"
