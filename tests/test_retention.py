@@ -20,6 +20,7 @@ OLD = timedelta(days=31)
 
 @pytest.fixture(autouse=True)
 def two_at_once(monkeypatch):
+    monkeypatch.setattr(retention, "GROUPS", 1)
     monkeypatch.setattr(retention, "AT_ONCE", 2)
 
 
