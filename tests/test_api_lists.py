@@ -19,7 +19,7 @@ MANY = 5_000
 
 
 @pytest.fixture
-def many_groups():
+def many_groups(fresh_tables):
     """Of ten groups one is a report."""
     now = timezone.now()
     TaskGroup.objects.bulk_create(
@@ -34,7 +34,7 @@ def many_groups():
 
 
 @pytest.fixture
-def many_tasks():
+def many_tasks(fresh_tables):
     """Two groups; of ten tasks one is a report, one is open."""
     for group in ("a", "b"):
         make_group(id=group)

@@ -255,7 +255,7 @@ def test_a_lane_is_counted_so_far_and_no_further(monkeypatch):
 
 
 @pytest.fixture
-def busy_store(monkeypatch):
+def busy_store(fresh_tables, monkeypatch):
     """100,000 tasks done, and 3,000 that wait in a lane of a worker and of a workgroup."""
     monkeypatch.setattr(hour, "SAMPLE", 1_000)
     crowd.fill(done=100_000)

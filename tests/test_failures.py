@@ -258,7 +258,7 @@ def test_they_are_counted_so_far_and_no_further(monkeypatch):
     assert failures().total == 2
 
 
-def test_with_100_000_failed_tasks_no_table_is_read_whole(monkeypatch):
+def test_with_100_000_failed_tasks_no_table_is_read_whole(fresh_tables, monkeypatch):
     crowd.fill(done=50_000, failed=100_000)
     started = time.perf_counter()
     seen = failures()
@@ -275,7 +275,7 @@ def test_with_100_000_failed_tasks_no_table_is_read_whole(monkeypatch):
     assert crowd.rows_read(lambda: failures(group_id="crowd3")) < 4_000
 
 
-def test_what_did_not_fail_costs_nothing():
+def test_what_did_not_fail_costs_nothing(fresh_tables):
     crowd.fill(done=100_000)
     failed("boom")
 

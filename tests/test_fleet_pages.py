@@ -155,7 +155,7 @@ def test_more_groups_than_can_be_paged_through_are_not_counted(admin_client, mon
     assert "These are the newest 3." in answer.content.decode()
 
 
-def test_of_a_hundred_thousand_groups_a_page_is_read_by_an_index(admin_client):
+def test_of_a_hundred_thousand_groups_a_page_is_read_by_an_index(fresh_tables, admin_client):
     crowd.fill_groups(100_000)
 
     with CaptureQueriesContext(connection) as queries:

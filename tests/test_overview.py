@@ -339,7 +339,7 @@ def test_without_anything_due_there_is_no_lag():
 # --- What it costs ---
 
 
-def test_no_table_is_read_whole(monkeypatch):
+def test_no_table_is_read_whole(fresh_tables, monkeypatch):
     monkeypatch.setattr(hour, "SAMPLE", 1_000)
     crowd.fill(done=100_000)
     group = make_group()
@@ -357,7 +357,7 @@ def test_no_table_is_read_whole(monkeypatch):
     assert read < 10_000
 
 
-def test_what_is_complete_in_a_group_that_is_shown_costs_nothing():
+def test_what_is_complete_in_a_group_that_is_shown_costs_nothing(fresh_tables):
     crowd.fill(done=100_000)
     Task.objects.filter(pk__in=["c1", "c5"]).update(is_complete=False, completed_at=None)
 

@@ -22,7 +22,7 @@ LANES = {"worker": "", "workgroup": "", "priority": -32_768, "lanes": 1000, "mos
 
 
 @pytest.fixture
-def full_store():
+def full_store(fresh_tables):
     """As many ready tasks as a lane may have, and the planner knows it."""
     group = make_group(id="g")
     tasks = [{"id": f"t{n}", "worker": "w"} for n in range(9_000)]

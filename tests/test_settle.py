@@ -907,7 +907,7 @@ def later(days: int = 1):
         (sql.DUPLICATES, {"rows": '[{"id": "t1", "outcome": "failed", "error": "e", "wait": 0}]'}),
     ],
 )
-def test_a_settle_never_reads_a_whole_table(statement, params):
+def test_a_settle_never_reads_a_whole_table(fresh_tables, statement, params):
     group = make_group()
     Task.objects.bulk_create(Task(group=group, id=f"t{n}") for n in range(4_000))
     ParentEdge.objects.bulk_create(

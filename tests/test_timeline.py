@@ -274,7 +274,7 @@ def test_the_timeline_is_json():
     assert json.loads(json.dumps(timeline(group.pk)))["groupId"] == group.pk
 
 
-def test_the_cost_grows_with_what_is_shown(monkeypatch):
+def test_the_cost_grows_with_what_is_shown(fresh_tables, monkeypatch):
     crowd.fill(done=100_000)
     Task.objects.filter(pk__lt="c9").update(group="crowd1")
     TaskGroup.objects.filter(pk="crowd1").update(task_count=90_000)
