@@ -258,7 +258,7 @@ def _dotted_paths() -> Iterator[CheckMessage]:
         6,
         "CREW_DELIVERER",
         lambda: make_deliverer(conf.CREW_DELIVERER),
-        '"aiohttp", "requests" or the dotted path of a Deliverer',
+        '"asyncio", "requests" or the dotted path of a Deliverer',
     )
     if conf.CREW_THROTTLER:
         yield from _tried(

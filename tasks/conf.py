@@ -22,8 +22,8 @@ DEFAULTS: dict[str, Any] = {
     "CREW_WORKER_CA_FILE": "",
     # list[str]: "whsec_<base64>" secrets; each signs every call (Standard Webhooks). Two rotate.
     "CREW_SIGNING_SECRETS": [],
-    # str: "aiohttp", "requests", or the dotted path of a Deliverer class.
-    "CREW_DELIVERER": "aiohttp",
+    # str: "asyncio", "requests", or the dotted path of a Deliverer class.
+    "CREW_DELIVERER": "asyncio",
     # str: dotted path of a callable giving a Throttler (see scheduler.py); "" = none.
     "CREW_THROTTLER": "",
     # int: calls in flight in one scheduler process.

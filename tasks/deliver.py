@@ -1,7 +1,7 @@
 """One attempt is POSTed to its worker and gives an `Answer`. No database here.
 
 What both deliverers share: the exact bytes and headers that go out, and the sentences that say
-why nothing came back. The calls themselves are in `deliver_aiohttp` and `deliver_requests`.
+why nothing came back. The calls themselves are in `deliver_asyncio` and `deliver_requests`.
 """
 
 import base64
@@ -32,7 +32,7 @@ CLOSED = "the worker closed the connection without an answer"
 BROKEN = "the connection broke before the answer was complete"
 
 _DELIVERERS = {
-    "aiohttp": "deliver_aiohttp.AiohttpDeliverer",
+    "asyncio": "deliver_asyncio.AsyncioDeliverer",
     "requests": "deliver_requests.RequestsDeliverer",
 }
 # What a header can carry: begins with something visible, no line breaks, no NUL.
@@ -80,7 +80,7 @@ class Deliverer(Protocol):
 
 
 def make_deliverer(name: str) -> Deliverer:
-    """By "aiohttp", "requests" or the dotted path of a class. ImportError if there is none."""
+    """By "asyncio", "requests" or the dotted path of a class. ImportError if there is none."""
     known = _DELIVERERS.get(name)
     path = f"{__package__}.{known}" if known else name
     deliverer: Deliverer = import_string(path)()

@@ -11,9 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import ThreadedResolver
-
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -111,6 +108,17 @@ class Destinations:
             self.check(host, socket.inet_ntoa(packed))
 
 
+def resolve(destinations: Destinations, host: str, port: int) -> list[Any]:
+    """The addresses of `host` as `socket.getaddrinfo` gives them; all are checked.
+
+    OSError when there are none, DestinationError when a single one must not be called.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    for *_, address in found:
+        destinations.check(host, str(address[0]))
+    return found
+
+
 def connect(
     destinations: Destinations,
     host: str,
@@ -122,11 +130,8 @@ def connect(
 
     `opened` is told each socket before it connects, so that another thread can end the wait.
     """
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    for *_, address in found:
-        destinations.check(host, str(address[0]))
     failure: OSError = OSError(f"{host} has no address")
-    for family, kind, protocol, _, address in found:
+    for family, kind, protocol, _, address in resolve(destinations, host, port):
         sock = socket.socket(family, kind, protocol)
         try:
             sock.settimeout(timeout)
@@ -138,42 +143,6 @@ def connect(
         else:
             return sock
     raise failure
-
-
-class CheckedResolver(AbstractResolver):
-    """For aiohttp: a name is resolved to allowed addresses, or refused."""
-
-    def __init__(self, destinations: Destinations) -> None:
-        self._destinations = destinations
-        self._resolver = ThreadedResolver()
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        found = await self._resolver.resolve(host, port, family)
-        for result in found:
-            self._destinations.check(host, result["host"])
-        return found
-
-    async def close(self) -> None:
-        await self._resolver.close()
-
-
-@dataclass(frozen=True, slots=True)
-class CheckedSocket:
-    """For aiohttp's `socket_factory`: it makes the socket for each address it connects to.
-
-    aiohttp asks no resolver about a host that is an address, so this is the check that nothing
-    gets round. The host is not told here; every call goes to `host`, the one of the base URL.
-    """
-
-    destinations: Destinations
-    host: str
-
-    def __call__(self, info: tuple[Any, ...]) -> socket.socket:
-        family, kind, protocol, _, address = info
-        self.destinations.check(self.host, str(address[0]))
-        return socket.socket(family, kind, protocol)
 
 
 def _plain(host: str) -> str:

@@ -8,7 +8,6 @@ import threading
 import time
 
 import pytest
-from aiohttp.resolver import ThreadedResolver
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from tasks.decide import Answer
@@ -60,7 +59,7 @@ def wait_until(condition, seconds=10.0):
         time.sleep(0.005)
 
 
-@pytest.fixture(params=["aiohttp", "requests"])
+@pytest.fixture(params=["asyncio", "requests"])
 def start(request, settings):
     """Start the deliverer towards a worker; stop it after the test and look for doubles."""
     settings.CREW_SLOTS = 64
@@ -252,6 +251,44 @@ def test_an_informational_answer_is_skipped(start, worker):
     assert start(worker.url).one().body == b"{}"
 
 
+def test_what_follows_an_answer_belongs_to_no_call(start, worker):
+    worker.behaviour = in_turn(
+        raw(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}HTTP/1.1 200 OK\r\nContent-Le"),
+        answer(200, b"[]"),
+    )
+    calls = start(worker.url)
+
+    assert [calls.one().body, calls.one().body] == [b"{}", b"[]"]
+    assert worker.requests[0].connection != worker.requests[1].connection
+
+
+def test_headers_that_come_twice_count_once(start, worker):
+    worker.behaviour = raw(
+        b"HTTP/1.1 429 Slow\r\nRetry-After: 5\r\nretry-after: 6\r\nContent-Length: 0\r\n\r\n"
+    )
+
+    assert start(worker.url).one().retry_after.startswith("5")
+
+
+def test_an_answer_in_many_pieces_is_one(start, worker):
+    text = b"HTTP/1.1 200 OK\r\nRetry-After: 12\r\nTransfer-Encoding: chunked\r\n\r\n"
+    pieces = [text[at : at + 1] for at in range(len(text))] + [b"2\r\n{", b"}\r\n0\r\n", b"\r\n"]
+    worker.behaviour = in_pieces(pieces)
+
+    got = start(worker.url).one()
+
+    assert (got.status, got.body, got.retry_after) == (200, b"{}", "12")
+
+
+def in_pieces(pieces):
+    def behave(exchange):
+        for piece in pieces:
+            exchange.send(piece)
+            exchange.stopping.wait(0.001)
+
+    return behave
+
+
 # When nothing complete comes back
 
 
@@ -269,6 +306,7 @@ MISBEHAVIOURS = [
         raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{}"),
         "connection broke",
     ),
+    (raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n"), "connection broke"),
     (stub_worker.close_at_once, "closed the connection without an answer"),
     (stub_worker.reset, "connection broke before the answer was complete: connection reset"),
 ]
@@ -344,11 +382,7 @@ def test_an_unknown_host_is_told(start, monkeypatch):
     def fail(*args, **kwargs):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    async def fail_async(*args, **kwargs):
-        fail()
-
     monkeypatch.setattr(socket, "getaddrinfo", fail)
-    monkeypatch.setattr(ThreadedResolver, "resolve", fail_async)
 
     got = start("http://worker.invalid/").one()
 
@@ -409,8 +443,8 @@ def test_a_name_that_changes_to_a_forbidden_address_is_refused(start, worker, mo
     addresses = iter(["127.0.0.1", "169.254.169.254"])
     fake_dns(monkeypatch, lambda host: next(addresses))
     worker.behaviour = in_turn(lambda exchange: raw(OK)(exchange))
-    if start.name == "aiohttp":
-        monkeypatch.setattr("tasks.deliver_aiohttp._DNS_SECONDS", 0)
+    if start.name == "asyncio":
+        monkeypatch.setattr("tasks.connections._DNS_SECONDS", 0)
     calls = start(f"http://rebind.test:{worker.port}/")
 
     first, second = calls.one(), calls.one()
@@ -429,20 +463,7 @@ def fake_dns(monkeypatch, address_of):
     def getaddrinfo(host, port, *args, **kwargs):
         return real(address_of(host) if host.endswith(".test") else host, port, *args, **kwargs)
 
-    async def resolve(self, host, port=0, family=socket.AF_INET):
-        return [
-            {
-                "hostname": host,
-                "host": address_of(host),
-                "port": port,
-                "family": socket.AF_INET,
-                "proto": 0,
-                "flags": 0,
-            }
-        ]
-
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    monkeypatch.setattr(ThreadedResolver, "resolve", resolve)
 
 
 # TLS
@@ -595,11 +616,10 @@ def test_a_call_cancelled_before_it_began_is_answered_and_not_posted_later(start
     calls.deliverer.send([make_delivery(f"t{i}") for i in range(50)])
     calls.deliverer.cancel()
     calls.wait(50)
-    seen = len(worker.requests)
     calls.deliverer.stop()
 
     assert {answer.error for _, answer in calls.answers} == {"cancelled by the scheduler"}
-    assert len(worker.requests) == seen
+    assert len(worker.requests) <= 1  # the one that had the slot may have gone out
 
 
 def test_stop_answers_what_is_in_flight_and_ends_the_threads(start, worker):

@@ -1,12 +1,8 @@
-import asyncio
 import socket
 
 import pytest
-from aiohttp.resolver import ThreadedResolver
 
 from tasks.destinations import (
-    CheckedResolver,
-    CheckedSocket,
     DestinationError,
     Destinations,
     connect,
@@ -108,21 +104,7 @@ def answering(monkeypatch, *answers):
             (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in left.pop(0)
         ]
 
-    async def resolve_async(self, host, port=0, family=socket.AF_INET):
-        return [
-            {
-                "hostname": host,
-                "host": info[4][0],
-                "port": port,
-                "family": info[0],
-                "proto": 6,
-                "flags": 0,
-            }
-            for info in resolve(host, port)
-        ]
-
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    monkeypatch.setattr(ThreadedResolver, "resolve", resolve_async)
 
 
 def test_connect_goes_to_the_address_it_checked(monkeypatch):
@@ -155,27 +137,3 @@ def test_one_forbidden_address_among_several_refuses_the_name(monkeypatch):
 
     with pytest.raises(DestinationError, match=r"169\.254"):
         connect(Destinations("h"), "h", 1, 5, lambda sock: None)
-
-
-def test_the_resolver_for_aiohttp_checks_each_answer(monkeypatch):
-    answering(monkeypatch, ["93.184.215.14"], ["10.0.0.1"], ["8.8.8.8", "169.254.169.254"])
-
-    async def ask():
-        resolver = CheckedResolver(PUBLIC)
-        assert [found["host"] for found in await resolver.resolve("h", 80)] == ["93.184.215.14"]
-        for _ in range(2):
-            with pytest.raises(DestinationError):
-                await resolver.resolve("h", 80)
-        await resolver.close()
-
-    asyncio.run(ask())
-
-
-def test_the_socket_for_aiohttp_is_made_for_allowed_addresses_only():
-    make = CheckedSocket(PUBLIC, "other.example")
-
-    with make((socket.AF_INET, socket.SOCK_STREAM, 6, "", ("8.8.8.8", 80))) as sock:
-        assert sock.family == socket.AF_INET
-    for address in ("127.0.0.1", "169.254.169.254"):
-        with pytest.raises(DestinationError):
-            make((socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 80)))

@@ -149,7 +149,7 @@ def test_it_serves_the_sdks_routes(worker):
     assert [reply.status_code for reply in let_in] == [200] * 3
 
 
-@pytest.mark.parametrize("deliverer", ["aiohttp", "requests"])
+@pytest.mark.parametrize("deliverer", ["asyncio", "requests"])
 def test_a_graph_runs_on_it_and_hands_outputs_on(worker, deliverer):
     make_group(
         tasks=[

@@ -73,7 +73,7 @@ DIAMOND = [
 ]
 
 
-@pytest.mark.parametrize("deliverer", ["aiohttp", "requests"])
+@pytest.mark.parametrize("deliverer", ["asyncio", "requests"])
 def test_a_diamond_runs_to_its_end(worker, settings, deliverer):
     settings.CREW_DELIVERER = deliverer
     worker.behaviour = replying(lambda payload: {"output": {"from": payload["taskId"]}})

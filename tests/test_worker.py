@@ -434,7 +434,7 @@ def test_a_view_needs_no_csrf_token(db):
 
 @pytest.mark.urls(__name__)
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("deliverer", ["aiohttp", "requests"])
+@pytest.mark.parametrize("deliverer", ["asyncio", "requests"])
 @pytest.mark.parametrize("secrets", [[SECRET], [NEW_SECRET, SECRET]])
 def test_a_group_runs_on_workers_made_with_the_kit(live_server, settings, deliverer, secrets):
     settings.CREW_DELIVERER = deliverer

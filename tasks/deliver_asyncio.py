@@ -1,0 +1,213 @@
+"""The deliverer for thousands of calls in flight: an event loop in a thread of its own.
+
+The connections are ours, in `connections`: a general client costs more than all the rest of a
+delivery. What is read from them is taken apart by httptools (Node.js' parser).
+"""
+
+import asyncio
+import functools
+import logging
+import ssl
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import uvloop
+
+from .connections import Broken, Connection, Pool, Received
+from .decide import Answer
+from .deliver import (
+    CANCELLED,
+    CallRules,
+    Delivery,
+    OnAnswer,
+    complete,
+    no_answer,
+    no_connection,
+    tls_context,
+)
+from .destinations import DestinationError
+
+logger = logging.getLogger("tasks.deliver")
+
+_CLOSES_WITHIN = 1.0  # seconds
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    """One call in flight: opening a connection, or on one."""
+
+    delivery: Delivery
+    started: float
+    opening: asyncio.Task[None] | None = None
+    connection: Connection | None = None
+    is_done: bool = False
+
+
+class AsyncioDeliverer:
+    """A `Deliverer`. Nothing here sends a request twice."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._calls: _Calls | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self, on_answer: OnAnswer) -> None:
+        rules = CallRules.from_conf()
+        tls = tls_context(rules.ca_file)
+        loop = uvloop.new_event_loop()
+        calls = _Calls(rules, tls, on_answer, loop)
+        opened = threading.Event()
+        run = functools.partial(_run, loop, calls, opened)
+        self._thread = threading.Thread(target=run, name="crew-deliver", daemon=True)
+        self._thread.start()
+        opened.wait()
+        with self._lock:
+            self._loop, self._calls = loop, calls
+
+    def send(self, deliveries: Sequence[Delivery]) -> None:
+        with self._lock:
+            if self._loop is None or self._calls is None:
+                raise RuntimeError("the deliverer is not running")
+            # One wake-up of the loop for the whole batch: it costs more than a call's bookkeeping.
+            self._loop.call_soon_threadsafe(self._calls.begin, tuple(deliveries))
+
+    def cancel(self) -> None:
+        with self._lock:
+            if self._loop is not None and self._calls is not None:
+                self._loop.call_soon_threadsafe(self._calls.cancel)
+
+    def stop(self) -> None:
+        with self._lock:
+            if self._loop is not None and self._calls is not None:
+                self._loop.call_soon_threadsafe(self._calls.stopping.set)
+            self._loop = self._calls = None
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+
+def _run(loop: asyncio.AbstractEventLoop, calls: "_Calls", opened: threading.Event) -> None:
+    loop.run_until_complete(calls.serve(opened))
+    loop.close()
+
+
+class _Calls:
+    """The calls in flight; everything here runs on the loop."""
+
+    def __init__(
+        self,
+        rules: CallRules,
+        tls: ssl.SSLContext,
+        on_answer: OnAnswer,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._rules = rules
+        self._on_answer = on_answer
+        self._loop = loop
+        self._pool = Pool(rules, tls, loop)
+        # In the order of their deadlines, because all have the same time to live.
+        self._running: dict[_Call, None] = {}
+        self._alarm: asyncio.TimerHandle | None = None
+        self.stopping = asyncio.Event()
+
+    async def serve(self, opened: threading.Event) -> None:
+        opened.set()
+        await self.stopping.wait()
+        self.cancel()
+        await self._pool.close(_CLOSES_WITHIN)
+
+    def begin(self, deliveries: Sequence[Delivery]) -> None:
+        now = time.monotonic()
+        for delivery in deliveries:
+            call = _Call(delivery, now)
+            self._running[call] = None
+            try:
+                self._begin(call)
+            except DestinationError as error:
+                self._give(call, no_answer(no_connection(self._rules.base, str(error)), now))
+            except ValueError as error:
+                self._give(call, no_answer(str(error), now))
+            except Exception as error:
+                # A bug must not cost the delivery its answer.
+                logger.exception("Delivery of task %s failed", delivery.task_id)
+                self._give(call, no_answer(f"not delivered: {type(error).__name__}", now))
+        if self._alarm is None:
+            self._set_alarm()
+
+    def cancel(self) -> None:
+        for call in list(self._running):
+            self._end(call, CANCELLED)
+
+    def _begin(self, call: _Call) -> None:
+        url = self._rules.url(call.delivery.worker)
+        request = self._pool.request(url, self._rules.headers(call.delivery), call.delivery.body)
+        connection = self._pool.idle()
+        if connection is not None:
+            self._send(call, connection, request)
+        else:
+            call.opening = self._loop.create_task(self._open(call, url, request))
+
+    async def _open(self, call: _Call, url: str, request: bytes) -> None:
+        try:
+            connection = await self._pool.open()
+        except (OSError, DestinationError) as error:
+            why = str(error) if isinstance(error, DestinationError) else error
+            self._give(call, no_answer(no_connection(url, why), call.started))
+        except Exception as error:
+            logger.exception("Delivery of task %s failed", call.delivery.task_id)
+            self._give(call, no_answer(f"not delivered: {type(error).__name__}", call.started))
+        else:
+            if call.is_done:
+                connection.abort()
+            else:
+                self._send(call, connection, request)
+
+    def _send(self, call: _Call, connection: Connection, request: bytes) -> None:
+        call.connection, call.opening = connection, None
+        connection.send(request, functools.partial(self._received, call))
+
+    def _received(self, call: _Call, what: Received | Broken) -> None:
+        if isinstance(what, Broken):
+            self._give(call, no_answer(what.why, call.started))
+        else:
+            self._give(call, complete(what.status, what.body, what.retry_after, call.started))
+
+    def _end(self, call: _Call, reason: str) -> None:
+        """Give up the call; its connection is of no use any more."""
+        self._give(call, no_answer(reason, call.started))
+        if call.connection is not None:
+            call.connection.abort()
+        if call.opening is not None:
+            call.opening.cancel()
+
+    def _give(self, call: _Call, answer: Answer) -> None:
+        if call.is_done:
+            return
+        call.is_done = True
+        del self._running[call]
+        try:
+            self._on_answer(call.delivery, answer)
+        except Exception:
+            logger.exception("The answer for task %s was not taken", call.delivery.task_id)
+
+    def _set_alarm(self) -> None:
+        """One timer for all: at the deadline of the oldest call."""
+        self._alarm = None
+        oldest = next(iter(self._running), None)
+        if oldest is not None:
+            left = oldest.started + self._rules.timeout - time.monotonic()
+            self._alarm = self._loop.call_later(max(left, 0.0), self._expire)
+
+    def _expire(self) -> None:
+        latest = time.monotonic() - self._rules.timeout
+        overdue = []
+        for call in self._running:
+            if call.started > latest:
+                break
+            overdue.append(call)
+        for call in overdue:
+            self._end(call, self._rules.timed_out())
+        self._set_alarm()
