@@ -42,7 +42,7 @@ def hold_workgroup(name: str, *, seconds: float) -> None:
         raise InvalidInputError("tasks without a workgroup cannot be held together")
     with transaction.atomic():
         Workgroup.objects.bulk_create([Workgroup(name=name)], ignore_conflicts=True)
-        until = Now() + timedelta(seconds=seconds)
+        until = Now() + timedelta(seconds=seconds) if seconds else None
         Workgroup.objects.filter(pk=name).update(held_until=until, held_by="")
         publish.workgroup_changed([name])
         publish.wake_schedulers()

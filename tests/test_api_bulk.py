@@ -537,6 +537,8 @@ def test_children_and_parents_in_their_order(api):
     group = make_group(id="g", tasks=[wire(id="p2"), wire(id="p1")])
     make_task(group, id="t", parent_ids=["p2", "p1"])
     create = [make_task(group, id=id_, parent_ids=["t"]) for id_ in ("z", "a", "m")]
+    for hour, task in enumerate(create):
+        Task.objects.filter(pk=task.pk).update(created_at=Now() + timedelta(hours=hour))
 
     children = api.get("/api/v1/task/t/children").json
     parents = api.get("/api/v1/task/t/parents").json
