@@ -269,6 +269,8 @@ CREW_MAX_NDJSON_TASKS = env.int("CREW_MAX_NDJSON_TASKS", 100_000)
 CREW_MAX_PAGE = env.int("CREW_MAX_PAGE", 500)
 CREW_MAX_PAGE_ALL = env.int("CREW_MAX_PAGE_ALL", 5_000)
 
+if TESTING:
+    CREW_FAILPOINTS = env.str("CREW_FAILPOINTS", "")
 if TESTING and DEBUG:
     PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "crewsite.settings")

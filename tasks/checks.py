@@ -35,7 +35,7 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]
 
 @register(Tags.security)
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """All checks of CREW_* settings: crew.E001 to crew.E016, and crew.W002."""
+    """All checks of CREW_* settings: crew.E001 to crew.E017, and crew.W002."""
     return [
         *default_credentials(getattr(settings, "HOST", "127.0.0.1")),
         *_fixed_token(),
@@ -48,6 +48,7 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
         *_authorization(),
         *_numbers(),
         *_dotted_paths(),
+        *_failpoints(),
         *_networks(),
         *_secrets(),
         *_ca_file(),
@@ -267,6 +268,12 @@ def _dotted_paths() -> Iterator[CheckMessage]:
             lambda: import_string(conf.CREW_THROTTLER),
             "the dotted path of a callable that gives a Throttler",
         )
+
+
+def _failpoints() -> Iterator[CheckMessage]:
+    if conf.CREW_FAILPOINTS and not settings.DEBUG:
+        hint = "Unset it: with it a scheduler kills itself."
+        yield _error(17, "CREW_FAILPOINTS is for tests, and this is no DEBUG.", hint)
 
 
 def _networks() -> Iterator[CheckMessage]:

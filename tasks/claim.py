@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db import transaction
 
-from . import limits, publish
+from . import failpoints, limits, publish
 from .conf import conf
 from .deliver import Parent
 from .jsonio import dump
@@ -76,6 +76,7 @@ def claim(
         looked = looked or _look(slots, resume_after)
         if not looked.due:
             return Claimed(wait=looked.wait, resume_after=looked.following)
+        failpoints.reach("after_select")
         rooms = _rooms(looked.limited)
         shares = limits.share(looked.due, slots=slots, total=total, rooms=rooms, busy=busy)
         rows = _take(me, shares) if shares else []

@@ -24,6 +24,8 @@ DEFAULTS: dict[str, Any] = {
     "CREW_SIGNING_SECRETS": [],
     # str: "asyncio", "requests", or the dotted path of a Deliverer class.
     "CREW_DELIVERER": "asyncio",
+    # str: where a test ends, holds or fails this process (failpoints.py); takes DEBUG.
+    "CREW_FAILPOINTS": "",
     # str: dotted path of a callable giving a Throttler (see scheduler.py); "" = none.
     "CREW_THROTTLER": "",
     # int: calls in flight in one scheduler process.

@@ -16,7 +16,7 @@ from django.db import DatabaseError, InterfaceError, connection, reset_queries
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
-from . import claim, publish, settle
+from . import claim, failpoints, publish, settle
 from .conf import conf
 from .decide import Answer, Failed, Limits, decide
 from .deliver import Delivery, make_deliverer, payload
@@ -143,6 +143,7 @@ class Scheduler:
             self._unsettled.append(self._settlement(*self._answers.popleft()))
         if not self._unsettled:
             return
+        failpoints.reach("after_answer")
         settle.settle_each(self._unsettled)
         self._unsettled.clear()
         if self._answers:
@@ -164,6 +165,8 @@ class Scheduler:
         return Settlement(lease, outcome, answer.status)
 
     def _send(self, leases: Sequence[claim.Lease]) -> None:
+        if leases:
+            failpoints.reach("after_claim")
         deliveries = []
         for lease in leases:
             wait = self._throttler.push(lease.task_id, lease.worker) if self._throttler else 0.0
@@ -180,6 +183,7 @@ class Scheduler:
             self._wake.set()
         if deliveries:
             self._deliverer.send(deliveries)
+            failpoints.reach("after_send")
 
     def _on_answer(self, delivery: Delivery, answer: Answer) -> None:
         """Called from the deliverer's threads."""

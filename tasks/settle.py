@@ -13,7 +13,7 @@ from typing import Any
 
 from django.db import DatabaseError, OperationalError, transaction
 
-from . import create, publish
+from . import create, failpoints, publish
 from .claim import Lease, find_lost
 from .decide import MAX_ERROR, Completed, Delays, Failed, Held
 from .errors import InvalidInputError
@@ -60,7 +60,10 @@ class Settled:
 def settle(settlements: Sequence[Settlement]) -> Settled:
     """Write a batch whole, or raise DatabaseError and write nothing of it."""
     with transaction.atomic():
-        return _settle(settlements)
+        settled = _settle(settlements)
+        failpoints.reach("before_commit")
+    failpoints.reach("after_publish")
+    return settled
 
 
 def settle_each(settlements: Sequence[Settlement]) -> Settled:
@@ -94,6 +97,7 @@ def rescue(*, lease_seconds: float) -> int:
         if leases is None:
             return -1
         if leases:
+            failpoints.reach("after_lost")
             _settle([Settlement(lease, Abandoned()) for lease in leases])
             publish.wake_schedulers()
         return len(leases)
@@ -114,6 +118,7 @@ def _settle(settlements: Sequence[Settlement]) -> Settled:
     updated = [(s.lease.group_id, s.lease.task_id) for s in live]
     updated += [(group_id, id_) for id_, group_id, _ in merged]
     updated += _tell_children(parents)
+    failpoints.reach("mid_settle")
     created = _create_children(live, groups)
     _hold_workgroups(live)
     publish.tasks_changed(dict.fromkeys(updated), created=created)

@@ -73,6 +73,7 @@ def test_a_good_production_setting_passes():
         ("CREW_AUDIT_DAYS", 36_526, "crew.E005"),
         ("CREW_WORKER_MAX_CONCURRENCY", -1, "crew.E005"),
         ("CREW_DELIVERER", "carrier.pigeon", "crew.E006"),
+        ("CREW_FAILPOINTS", "after_claim=kill", "crew.E017"),
         ("CREW_THROTTLER", "nowhere.at_all", "crew.E007"),
         ("CREW_WORKER_ALLOW_NETS", ["10.0.0.0/99"], "crew.E008"),
         ("CREW_SIGNING_SECRETS", ["whsec_short"], "crew.E009"),
@@ -242,6 +243,7 @@ def test_s22_a_production_site_passes_the_deployment_checks():
         ({"CREW_AUTH_TOKEN": DEFAULT_TOKEN}, "crew.E001"),
         ({"SECRET_KEY": ""}, "crew.E002"),
         ({"CREW_WORKER_BASE_URL": ""}, "crew.E003"),
+        ({"CREW_FAILPOINTS": "after_claim=kill"}, "crew.E017"),
     ],
 )
 def test_t14_a_production_site_does_not_start_with_what_everybody_knows(env, named):

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 
+from ... import failpoints
 from ...conf import conf
 from ...heart import bury_others
 from ...scheduler import Scheduler
@@ -33,6 +34,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, slots: int, once: bool, **options: Any) -> None:
         if slots < 1:
             raise CommandError("--slots must be at least 1")
+        failpoints.arm(conf.CREW_FAILPOINTS)
         lock = _only_one_on_sqlite()
         scheduler = Scheduler(slots=slots, once=once)
         if lock:
