@@ -10,14 +10,18 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from django.db import DatabaseError, connection, connections, transaction
 from django.db.models.functions import Now
 
 from . import prune, publish, retention, settle
+from .claim import Lease
 from .conf import conf
-from .models import SchedulerProcess
+from .models import SchedulerProcess, Task
+from .settle import Returned, Settlement
+from .sql import rescue as sql
+from .sql import run
 
 logger = logging.getLogger(__name__)
 
@@ -131,11 +135,25 @@ class Heart:
 def sweep_once() -> int:
     """Give back all tasks of schedulers that died; return how many."""
     count = 0
+    run(sql.ADOPT, {})
     while (given := settle.rescue(lease_seconds=conf.CREW_LEASE_SECONDS)) >= 0:
         count += given
     if count:
         logger.warning("Gave back %s tasks of a scheduler that died", count)
     return count
+
+
+def take_back(me: str, *, known: Container[tuple[str, int]]) -> None:
+    """Free the tasks leased to the scheduler `me` that it knows nothing of, and never sent.
+
+    A claim may be committed although it failed: the connection was lost before the answer.
+    """
+    fields = ("id", "attempt", "group_id", "worker", "workgroup", "key", "leased_by")
+    leases = [Lease(*row) for row in Task.objects.filter(leased_by=me).values_list(*fields)]
+    unsent = [lease for lease in leases if (lease.task_id, lease.attempt) not in known]
+    if unsent:
+        settle.settle_each([Settlement(lease, Returned()) for lease in unsent])
+        logger.warning("Took back %s tasks of a claim that failed", len(unsent))
 
 
 def bury_others(me: str) -> None:

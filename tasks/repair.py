@@ -10,12 +10,10 @@ from typing import TypeVar
 from django.db import transaction
 from django.db.models import Exists, OuterRef
 
-from . import heart, publish, settle
-from .claim import Lease
+from . import heart, publish
 from .invariants import INVARIANTS, stuck
 from .jsonio import dump
-from .models import Attempt, ParentEdge, SchedulerProcess, Task, TaskGroup
-from .settle import Abandoned, Settlement
+from .models import Attempt, ParentEdge, Task, TaskGroup
 from .sql import control as sql
 from .sql import create as create_sql
 from .sql import run
@@ -89,15 +87,8 @@ def _release_followers() -> int:
 
 
 def _give_back_leases() -> int:
-    """Of schedulers that fell silent as any scheduler would; of those without a row here."""
-    count = heart.sweep_once()
-    known = SchedulerProcess.objects.filter(pk=OuterRef("leased_by"))
-    nobody = Task.objects.claimed().filter(~Exists(known)).order_by("id")
-    fields = ("id", "attempt", "group_id", "worker", "workgroup", "key", "leased_by")
-    for rows in _batches(list(nobody.values_list(*fields))):
-        settlements = [Settlement(Lease(*row), Abandoned()) for row in rows]
-        count += settle.settle_each(settlements).live
-    return count
+    """As any scheduler would."""
+    return heart.sweep_once()
 
 
 def _broken(name: str) -> list[str]:

@@ -20,7 +20,7 @@ from . import claim, failpoints, publish, settle
 from .conf import conf
 from .decide import Answer, Failed, Limits, decide
 from .deliver import Delivery, make_deliverer, payload
-from .heart import Heart
+from .heart import Heart, take_back
 from .names import new_id
 from .settle import Returned, Settlement
 from .sql.prepared import prepared
@@ -85,7 +85,7 @@ class Scheduler:
                 self._work()
         finally:
             self._deliverer.stop()
-            self._heart.stop(gone=self._is_idle())
+            self._heart.stop(gone=self._is_idle() and not self._failures)
             logger.info("Scheduler %s stopped", self.me)
 
     def stop(self) -> None:
@@ -97,6 +97,8 @@ class Scheduler:
         """One turn: settle what is answered, claim, deliver. Return the seconds to rest."""
         self._gather_answers()
         self._settle_answers()
+        if self._failures:
+            take_back(self.me, known=self._in_flight)
         free = self.slots - len(self._in_flight) - len(self._unsettled)
         if self._stop_at is not None or free <= 0 or not self._heart.is_beating:
             return POLL
@@ -167,7 +169,7 @@ class Scheduler:
     def _send(self, leases: Sequence[claim.Lease]) -> None:
         if leases:
             failpoints.reach("after_claim")
-        deliveries = []
+        sent, deliveries = {}, []
         for lease in leases:
             wait = self._throttler.push(lease.task_id, lease.worker) if self._throttler else 0.0
             if wait > 0:
@@ -175,14 +177,16 @@ class Scheduler:
             elif lease.too_large:
                 self._unsettled.append(Settlement(lease, Failed(lease.too_large)))
             else:
-                self._in_flight[lease.task_id, lease.attempt] = lease
-                self._busy[lease.worker] += 1
+                sent[lease.task_id, lease.attempt] = lease
                 body = payload(lease.task_id, lease.worker, lease.input_json, lease.parents)
                 deliveries.append(Delivery(lease.task_id, lease.attempt, lease.worker, body))
         if self._unsettled:
             self._wake.set()
         if deliveries:
             self._deliverer.send(deliveries)
+            # Only now: what an error leaves unsent is not in flight, and taken back.
+            self._in_flight.update(sent)
+            self._busy.update(lease.worker for lease in sent.values())
             failpoints.reach("after_send")
 
     def _on_answer(self, delivery: Delivery, answer: Answer) -> None:
@@ -221,7 +225,8 @@ class Scheduler:
     def _goes_on(self) -> bool:
         if self._stop_at is None:
             return True
-        return not self._is_idle() and time.monotonic() < self._stop_at
+        is_done = self._is_idle() and not self._failures
+        return not is_done and time.monotonic() < self._stop_at
 
     def _is_idle(self) -> bool:
         return not (self._in_flight or self._answers or self._unsettled)

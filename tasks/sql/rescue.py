@@ -18,6 +18,24 @@ LOST = statement(
     """,
 )
 
+# A row, long silent, for each scheduler that has leases and none: a process that was rescued
+# while its machine stood still may claim before it notices, and end before it beats. One probe
+# of the index crew_task_leases for each scheduler.
+_ADOPT = """
+    WITH RECURSIVE holder(id) AS (
+        SELECT min(t.leased_by) FROM crew_task t WHERE t.leased_by IS NOT NULL
+        UNION ALL
+        SELECT (SELECT min(t.leased_by) FROM crew_task t WHERE t.leased_by > holder.id)
+        FROM holder WHERE holder.id IS NOT NULL
+    )
+    INSERT INTO crew_schedulerprocess (id, host, pid, slots, started_at, beat_at)
+    SELECT h.id, '', 0, 0, '2000-01-01 00:00:00+00:00', '2000-01-01 00:00:00+00:00'
+    FROM holder h WHERE h.id IS NOT NULL
+      AND NOT EXISTS (SELECT 1 FROM crew_schedulerprocess s WHERE s.id = h.id)
+    ON CONFLICT (id) DO NOTHING
+"""
+ADOPT = statement(postgresql=_ADOPT, sqlite=_ADOPT.replace("+00:00", ".000"))
+
 _LEASES_OF = """
     SELECT t.id, t.attempt, t.group_id, t.worker, t.workgroup, t.key FROM crew_task t
     WHERE t.leased_by = %(process)s LIMIT %(most)s
