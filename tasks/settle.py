@@ -18,6 +18,7 @@ from .claim import Lease, find_lost
 from .decide import MAX_ERROR, Completed, Delays, Failed, Held
 from .errors import InvalidInputError
 from .jsonio import dump
+from .late import LateAnswer, record
 from .sql import on_postgres, run, run_steered
 from .sql import settle as sql
 
@@ -98,9 +99,9 @@ def rescue(*, lease_seconds: float) -> int:
             return -1
         if leases:
             failpoints.reach("after_lost")
-            _settle([Settlement(lease, Abandoned()) for lease in leases])
+            settled = _settle([Settlement(lease, Abandoned()) for lease in leases])
             publish.wake_schedulers()
-        return len(leases)
+        return settled.live if leases else 0
 
 
 def _settle(settlements: Sequence[Settlement]) -> Settled:
@@ -260,22 +261,6 @@ def _hold_workgroups(live: Sequence[Settlement]) -> None:
 
 
 def _record_late(late: Sequence[Settlement]) -> None:
-    if not late:
-        return
-    rows = [
-        {
-            "id": s.lease.task_id,
-            "attempt": s.lease.attempt,
-            "outcome": _kind(s.outcome),
-            "status": s.status,
-            "error": _error(s.outcome),
-        }
-        for s in late
-    ]
-    run(sql.LATE, {"rows": dump(rows)})
-    for s in late:
-        logger.warning(
-            "Task %s: the answer to attempt %s came late and was dropped",
-            s.lease.task_id,
-            s.lease.attempt,
-        )
+    """Those that are answers: what a rescue finds settled, or what was never sent, is none."""
+    answers = [s for s in late if not isinstance(s.outcome, Abandoned | Returned)]
+    record([LateAnswer(s.lease, _kind(s.outcome), s.status, _error(s.outcome)) for s in answers])

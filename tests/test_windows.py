@@ -2,14 +2,26 @@
 
 import pytest
 from django.core.management import call_command
-from django.db import OperationalError
+from django.db import OperationalError, connection, transaction
+from django.db.models.functions import Now
 
-from tasks import failpoints, heart
-from tasks.models import Attempt, SchedulerProcess, Task
+from tasks import control, failpoints, heart
+from tasks.models import Attempt, AuditEntry, SchedulerProcess, Task
 from tasks.scheduler import Scheduler
 
-from .factories import claim_one, make_group, make_task, row, wire
+from .factories import (
+    claim_all,
+    claim_one,
+    complete,
+    fail,
+    in_threads,
+    make_group,
+    make_task,
+    row,
+    wire,
+)
 from .stub_worker import StubWorker
+from .test_rescue import die
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -110,3 +122,85 @@ def test_f25_leases_of_a_scheduler_without_a_row_are_given_back():
     assert row(task)["leased_by"] is None
     assert Task.objects.get(pk="other").leased_by == "alive"
     assert list(SchedulerProcess.objects.values_list("id", flat=True)) == ["alive"]
+
+
+# --- The rescue ---
+
+
+def aside(work):
+    """By a connection of its own; on SQLite, where one transaction runs at a time, within it."""
+    return in_threads(lambda _: work(), [None]) if connection.vendor == "postgresql" else work()
+
+
+@pytest.mark.parametrize("settling", [complete, fail])
+def test_f4_a_settle_between_a_rescues_look_and_its_write_wins(at, settling):
+    task = make_task()
+    lease = claim_one()
+    die()
+    settled = []
+    at("after_lost", lambda: aside(lambda: settled.append((settling(lease), row(task)))))
+
+    count = heart.sweep_once()
+
+    ((written, after),) = settled
+    assert (written.live, count) == (1, 0)
+    assert row(task) == after
+    (attempt,) = Attempt.objects.all()
+    assert attempt.outcome in ("completed", "failed")
+    assert attempt.late_at is None
+
+
+@pytest.mark.parametrize("verb", [control.reset_group, control.cancel_group, control.delete_group])
+def test_f4_a_verb_between_a_rescues_look_and_its_write_wins(at, verb):
+    task = make_task()
+    claim_one()
+    die()
+    after = []
+    at("after_lost", lambda: aside(lambda: after.extend([verb(task.group_id), row(task)])))
+
+    count = heart.sweep_once()
+
+    assert count == 0
+    assert row(task) == after[1]
+    assert not Attempt.objects.exclude(late_at=None).exists()
+    assert not AuditEntry.objects.exists()
+
+
+@pytest.mark.postgres
+def test_f4_a_heartbeat_between_a_rescues_look_and_its_write_waits(at):
+    """The row stays locked: whoever wakes up beats again only when its leases are gone."""
+    task = make_task()
+    claim_one()
+    die()
+    refused = []
+
+    def beat():
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '50ms'")
+            SchedulerProcess.objects.filter(pk="s1").update(beat_at=Now())
+
+    def try_to_beat():
+        with pytest.raises(OperationalError, match="lock timeout"):
+            beat()
+        refused.append(True)
+
+    at("after_lost", lambda: aside(try_to_beat))
+
+    assert heart.sweep_once() == 1
+    assert refused == [True]
+    assert row(task)["leased_by"] is None
+
+
+@pytest.mark.postgres
+def test_f26_two_sweeps_at_once_give_each_task_back_once(at):
+    make_group(tasks=[wire() for _ in range(250)])
+    claim_all("s1", slots=250)
+    die()
+    counts = []
+    at("after_lost", lambda: aside(lambda: counts.append(heart.sweep_once())))
+
+    counts.append(heart.sweep_once())
+
+    assert counts == [0, 250]
+    assert Attempt.objects.filter(outcome="abandoned").count() == 250
+    assert Task.objects.filter(remaining_attempts=4, rescues=1).count() == 250

@@ -1,4 +1,4 @@
-"""What people did: the record that stays when what they did it to is gone."""
+"""What people did, and answers to what they deleted: the record that stays when that is gone."""
 
 from django.conf import settings
 from django.db import models
@@ -12,6 +12,7 @@ VERBS = (
     "denied",
     "edit",
     "hold",
+    "late",
     "limit",
     "login",
     "login failed",

@@ -251,17 +251,18 @@ LATE = statement(
         UPDATE crew_attempt h SET late_at = {now}, late_outcome = l.outcome,
                                   late_status = l.status, late_error = l.error
         FROM jsonb_to_recordset(%(rows)s::jsonb)
-            AS l(id text, attempt int, outcome text, status int, error text)
-        WHERE h.task_id = l.id AND h.number = l.attempt AND h.late_at IS NULL
-          AND h.outcome IN ('abandoned', 'cancelled')
-        RETURNING h.task_id
+            AS l(id text, attempt int, scheduler text, outcome text, status int, error text)
+        WHERE h.task_id = l.id AND h.number = l.attempt AND h.scheduler = l.scheduler
+          AND h.late_at IS NULL AND h.outcome IN ('abandoned', 'cancelled')
+        RETURNING h.task_id, h.number
     """,
     sqlite="""
         UPDATE crew_attempt AS h SET late_at = {now}, late_outcome = l.value ->> 'outcome',
             late_status = l.value ->> 'status', late_error = l.value ->> 'error'
         FROM json_each(%(rows)s) l
         WHERE h.task_id = l.value ->> 'id' AND h.number = l.value ->> 'attempt'
+          AND h.scheduler = l.value ->> 'scheduler'
           AND h.late_at IS NULL AND h.outcome IN ('abandoned', 'cancelled')
-        RETURNING task_id
+        RETURNING task_id, number
     """,
 )
