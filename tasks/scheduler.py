@@ -10,6 +10,7 @@ import random
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from django.db import DatabaseError, InterfaceError, connection, reset_queries
@@ -176,8 +177,13 @@ class Scheduler:
                 self._unsettled.append(Settlement(lease, Returned(wait)))
             elif lease.too_large:
                 self._unsettled.append(Settlement(lease, Failed(lease.too_large)))
+            elif (key := (lease.task_id, lease.attempt)) in self._in_flight:
+                # A task made anew under the id of one deleted while it ran. What still comes is
+                # the answer to that one: it may not fit this lease, nor may both be one attempt.
+                self._in_flight[key] = replace(self._in_flight[key], leased_by="")
+                self._unsettled.append(Settlement(lease, Returned()))
             else:
-                sent[lease.task_id, lease.attempt] = lease
+                sent[key] = lease
                 body = payload(lease.task_id, lease.worker, lease.input_json, lease.parents)
                 deliveries.append(Delivery(lease.task_id, lease.attempt, lease.worker, body))
         if self._unsettled:

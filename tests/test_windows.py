@@ -1,5 +1,9 @@
 """What happens between two steps: each test holds or fails a scheduler there, never by luck."""
 
+import json
+import threading
+from contextlib import contextmanager
+
 import pytest
 from django.core.management import call_command
 from django.db import OperationalError, connection, transaction
@@ -20,7 +24,8 @@ from .factories import (
     row,
     wire,
 )
-from .stub_worker import StubWorker
+from .processes import wait_until
+from .stub_worker import StubWorker, answer
 from .test_rescue import die
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -122,6 +127,76 @@ def test_f25_leases_of_a_scheduler_without_a_row_are_given_back():
     assert row(task)["leased_by"] is None
     assert Task.objects.get(pk="other").leased_by == "alive"
     assert list(SchedulerProcess.objects.values_list("id", flat=True)) == ["alive"]
+
+
+# --- The call ---
+
+
+class Barrier:
+    """A worker of which each call waits to be let go: `calls[0].release({"output": 1})`."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, exchange):
+        call = Held(json.loads(exchange.request.body))
+        self.calls.append(call)
+        call.answer(exchange)
+
+    def call(self, number):
+        wait_until(lambda: len(self.calls) >= number)
+        return self.calls[number - 1]
+
+
+class Held:
+    def __init__(self, payload):
+        self.payload = payload
+        self._released = threading.Event()
+
+    def release(self, reply):
+        self._reply = reply
+        self._released.set()
+
+    def answer(self, exchange):
+        if self._released.wait(30):
+            answer(200, json.dumps(self._reply).encode())(exchange)
+
+
+@pytest.fixture
+def barrier(worker):
+    worker.behaviour = Barrier()
+    return worker.behaviour
+
+
+@contextmanager
+def running(scheduler):
+    thread = threading.Thread(target=in_threads, args=[lambda each: each.run(), [scheduler]])
+    thread.start()
+    try:
+        yield scheduler
+    finally:
+        scheduler.stop()
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def test_f3_a_task_made_anew_does_not_take_the_answer_to_the_one_that_was_deleted(barrier):
+    group = make_group(id="g", tasks=[wire(id="t", input="old")])
+    with running(Scheduler()):
+        old = barrier.call(1)
+        control.delete_tasks("g", ["t"])
+        make_task(group, id="t", input="new")
+        new = barrier.call(2)
+        old.release({"output": "old", "children": [{"id": "ghost", "worker": "w"}]})
+        wait_until(lambda: AuditEntry.objects.filter(verb="late").count() == 1)
+        is_running = row(Task(pk="t"))["leased_by"] is not None
+        new.release({"output": "new"})
+        wait_until(lambda: Task.objects.get(pk="t").is_complete)
+
+    assert (old.payload["input"], new.payload["input"]) == ("old", "new")
+    assert is_running
+    assert Task.objects.get().output == "new"
+    assert list(Attempt.objects.values_list("number", "outcome")) == [(2, "completed")]
 
 
 # --- The rescue ---
