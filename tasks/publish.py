@@ -11,7 +11,6 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from . import failpoints
 from .conf import conf
 from .jsonio import dump
 from .models import Change
@@ -104,7 +103,6 @@ class _Told:
         self.groups: set[str] = set()
 
     def __call__(self) -> None:
-        failpoints.reach("after_commit")
         if on_committed:
             on_committed(self.groups)
 

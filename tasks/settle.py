@@ -9,6 +9,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from django.db import DatabaseError, OperationalError, transaction
@@ -61,6 +62,8 @@ class Settled:
 def settle(settlements: Sequence[Settlement]) -> Settled:
     """Write a batch whole, or raise DatabaseError and write nothing of it."""
     with transaction.atomic():
+        if failpoints.armed:
+            transaction.on_commit(partial(failpoints.reach, "after_commit"))
         settled = _settle(settlements)
         failpoints.reach("before_commit")
     failpoints.reach("after_publish")
