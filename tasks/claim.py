@@ -74,14 +74,32 @@ def claim(
         return Claimed(wait=looked.wait, resume_after=looked.following)
     with transaction.atomic():
         looked = looked or _look(slots, resume_after)
-        if not looked.due:
-            return Claimed(wait=looked.wait, resume_after=looked.following)
-        failpoints.reach("after_select")
-        rooms = _rooms(looked.limited)
-        shares = limits.share(looked.due, slots=slots, total=total, rooms=rooms, busy=busy)
-        rows = _take(me, shares) if shares else []
-        leases = _with_parents(me, rows)
-        publish.tasks_changed((lease.group_id, lease.task_id) for lease in leases)
+        return _claim(me, looked, slots=slots, total=total, busy=busy)
+
+
+def claim_within(
+    me: str,
+    *,
+    slots: int,
+    total: int,
+    busy: Mapping[str, int],
+    resume_after: tuple[str, str, int],
+) -> Claimed:
+    """The same inside the caller's transaction: nothing of it may be sent before its commit."""
+    return _claim(me, _look(slots, resume_after), slots=slots, total=total, busy=busy)
+
+
+def _claim(
+    me: str, looked: "_Looked", *, slots: int, total: int, busy: Mapping[str, int]
+) -> Claimed:
+    if not looked.due:
+        return Claimed(wait=looked.wait, resume_after=looked.following)
+    failpoints.reach("after_select")
+    rooms = _rooms(looked.limited)
+    shares = limits.share(looked.due, slots=slots, total=total, rooms=rooms, busy=busy)
+    rows = _take(me, shares) if shares else []
+    leases = _with_parents(me, rows)
+    publish.tasks_changed((lease.group_id, lease.task_id) for lease in leases)
     more = len(leases) < sum(looked.due.values()) or looked.following != START
     return Claimed(tuple(leases), more, looked.wait, looked.following)
 

@@ -13,7 +13,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from django.db import DatabaseError, InterfaceError, connection, reset_queries
+from django.db import (
+    DatabaseError,
+    InterfaceError,
+    OperationalError,
+    connection,
+    reset_queries,
+)
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
@@ -21,6 +27,7 @@ from . import claim, failpoints, publish, settle
 from .conf import conf
 from .decide import Answer, Failed, Limits, decide
 from .deliver import Delivery, make_deliverer, payload
+from .errors import InvalidInputError
 from .heart import Heart, take_back
 from .names import new_id
 from .settle import Returned, Settlement
@@ -97,19 +104,10 @@ class Scheduler:
     def tick(self) -> float:
         """One turn: settle what is answered, claim, deliver. Return the seconds to rest."""
         self._gather_answers()
-        self._settle_answers()
-        if self._failures:
-            take_back(self.me, known=self._in_flight)
-        free = self.slots - len(self._in_flight) - len(self._unsettled)
-        if self._stop_at is not None or free <= 0 or not self._heart.is_beating:
+        self._take_answers()
+        claimed = self._settle_and_claim()
+        if claimed is None:
             return POLL
-        claimed = claim.claim(
-            self.me,
-            slots=free,
-            total=self.slots,
-            busy=self._busy,
-            resume_after=self._resume_after,
-        )
         self._resume_after = claimed.resume_after
         self._send(claimed.leases)
         if claimed.more:
@@ -141,16 +139,59 @@ class Scheduler:
             seen = len(self._answers)
             time.sleep(GATHER_STEP)
 
-    def _settle_answers(self) -> None:
+    def _take_answers(self) -> None:
         while self._answers and len(self._unsettled) < BATCH:
             self._unsettled.append(self._settlement(*self._answers.popleft()))
-        if not self._unsettled:
-            return
-        failpoints.reach("after_answer")
-        settle.settle_each(self._unsettled)
-        self._unsettled.clear()
+        if self._unsettled:
+            failpoints.reach("after_answer")
         if self._answers:
             self._wake.set()
+
+    def _settle_and_claim(self) -> claim.Claimed | None:
+        """Write the settlements there are, and claim up to the slots that are free then.
+
+        In one transaction: a commit is what a hop of a chain waits for. None: nothing is claimed.
+        """
+        free = self.slots - len(self._in_flight)
+        claims = self._stop_at is None and free > 0 and self._heart.is_beating
+        if self._unsettled and claims and not self._failures:
+            try:
+                return self._in_one_transaction(free)
+            except OperationalError:
+                raise
+            except (DatabaseError, InvalidInputError) as error:
+                # Of one answer, as a rule; settled apart it harms no other.
+                logger.debug("Settling apart from the claim: %s", error)
+        self._settle()
+        if self._failures:
+            take_back(self.me, known=self._in_flight)
+        if not claims:
+            return None
+        return claim.claim(
+            self.me,
+            slots=free,
+            total=self.slots,
+            busy=self._busy,
+            resume_after=self._resume_after,
+        )
+
+    def _settle(self) -> None:
+        if self._unsettled:
+            settle.settle_each(self._unsettled)
+            self._unsettled.clear()
+
+    def _in_one_transaction(self, free: int) -> claim.Claimed:
+        with settle.whole():
+            settle.settle_within(self._unsettled)
+            claimed = claim.claim_within(
+                self.me,
+                slots=free,
+                total=self.slots,
+                busy=self._busy,
+                resume_after=self._resume_after,
+            )
+        self._unsettled.clear()
+        return claimed
 
     def _settlement(self, delivery: Delivery, answer: Answer) -> Settlement:
         lease = self._in_flight.pop((delivery.task_id, delivery.attempt))

@@ -7,7 +7,8 @@ changes nothing. Locks are taken in the order groups, keys, tasks, children, eac
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -59,15 +60,21 @@ class Settled:
     late: int = 0
 
 
-def settle(settlements: Sequence[Settlement]) -> Settled:
-    """Write a batch whole, or raise DatabaseError and write nothing of it."""
+@contextmanager
+def whole() -> Iterator[None]:
+    """A transaction of outcomes; tests may end it at each step."""
     with transaction.atomic():
         if failpoints.armed:
             transaction.on_commit(partial(failpoints.reach, "after_commit"))
-        settled = _settle(settlements)
+        yield
         failpoints.reach("before_commit")
     failpoints.reach("after_publish")
-    return settled
+
+
+def settle(settlements: Sequence[Settlement]) -> Settled:
+    """Write a batch whole, or raise DatabaseError and write nothing of it."""
+    with whole():
+        return settle_within(settlements)
 
 
 def settle_each(settlements: Sequence[Settlement]) -> Settled:
@@ -102,12 +109,13 @@ def rescue(*, lease_seconds: float) -> int:
             return -1
         if leases:
             failpoints.reach("after_lost")
-            settled = _settle([Settlement(lease, Abandoned()) for lease in leases])
+            settled = settle_within([Settlement(lease, Abandoned()) for lease in leases])
             publish.wake_schedulers()
         return settled.live if leases else 0
 
 
-def _settle(settlements: Sequence[Settlement]) -> Settled:
+def settle_within(settlements: Sequence[Settlement]) -> Settled:
+    """Write a batch inside the caller's transaction, which an error leaves fit for nothing more."""
     ids = sorted({s.lease.group_id for s in settlements})
     groups = {id_: bool(paused) for id_, paused in run_steered(sql.GROUPS, {"groups": dump(ids)})}
     keyed = sorted({s.lease.group_id for s in settlements if s.lease.key})

@@ -152,7 +152,8 @@ class _Run(Scheduler):
         )
         self._resume_after = claimed.resume_after
         self._send(claimed.leases)
-        self._settle_answers()
+        self._take_answers()
+        self._settle()
         return claimed
 
     def _jump(self, wait: float) -> bool:

@@ -313,7 +313,7 @@ def test_a_scheduled_task_is_not_waited_for(worker):
 
 
 def test_a_settle_that_fails_is_tried_again(worker, monkeypatch):
-    real, tries = settle.settle_each, []
+    real, tries = settle.settle_within, []
 
     def flaky(settlements):
         tries.append(len(settlements))
@@ -321,7 +321,7 @@ def test_a_settle_that_fails_is_tried_again(worker, monkeypatch):
             raise OperationalError("the database is away")
         return real(settlements)
 
-    monkeypatch.setattr(settle, "settle_each", flaky)
+    monkeypatch.setattr(settle, "settle_within", flaky)
     task = make_task()
 
     run_once()
