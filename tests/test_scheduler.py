@@ -1,17 +1,20 @@
 """The whole loop in this process, against a real worker on loopback."""
 
 import json
+import re
 import threading
 import time
 from collections import Counter
 from datetime import timedelta
 
 import pytest
-from django.db import OperationalError
+from django.db import DataError, OperationalError, connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from tasks import scheduler as scheduling
 from tasks import settle
+from tasks.decide import Answer, Completed
 from tasks.models import Attempt, SchedulerProcess, Task, Worker
 from tasks.scheduler import Scheduler
 
@@ -368,3 +371,43 @@ def test_a_second_run_goes_on_where_the_first_ended(worker):
     task.refresh_from_db()
     assert held == (5, 1)
     assert (task.is_complete, task.remaining_attempts) == (True, 4)
+
+
+def test_an_answer_the_database_refuses_harms_no_other_and_no_claim(worker, monkeypatch):
+    real = settle.settle_within
+
+    def refusing(settlements):
+        if any(s.lease.task_id == "bad" and isinstance(s.outcome, Completed) for s in settlements):
+            raise DataError("such a value is not stored")
+        return real(settlements)
+
+    monkeypatch.setattr(settle, "settle_within", refusing)
+    group = make_group()
+    make_task(group, id="bad", remaining_attempts=1)
+    make_task(group, id="good")
+    make_task(group, id="child", parent_ids=["good"])
+
+    run_once()
+
+    done = Task.objects.filter(is_complete=True).order_by("id")
+    assert [task.pk for task in done] == ["child", "good"]
+    assert "could not be stored: such a value" in Task.objects.get(pk="bad").errors[0]
+
+
+def test_what_is_settled_and_what_is_claimed_then_is_one_commit(worker, monkeypatch):
+    group = make_group()
+    make_task(group, id="first")
+    make_task(group, id="second", parent_ids=["first"])
+    scheduler = Scheduler()
+    scheduler._heart._beat()
+    sent = []
+    monkeypatch.setattr(scheduler._deliverer, "send", sent.extend)
+    scheduler.tick()
+    scheduler._on_answer(sent[0], Answer(200, b"{}"))
+
+    with CaptureQueriesContext(connection) as queries:
+        scheduler.tick()
+
+    assert [delivery.task_id for delivery in sent] == ["first", "second"]
+    commits = [q["sql"] for q in queries if re.match("COMMIT|RELEASE", q["sql"])]
+    assert len(commits) == 1, commits
