@@ -2,38 +2,25 @@
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from django.db import IntegrityError, transaction
 
-from . import graph, publish
+from . import graph, publish, rows
 from .conf import conf
 from .errors import ConflictError, InvalidInputError, NotFoundError
 from .jsonio import dump
 from .models import Task, TaskGroup
+from .rows import Family
 from .spec import TaskSpec, read_id, read_task, read_text
-from .sql import Statement, moment, on_postgres, run, run_together
 from .sql import create as sql
+from .sql import moment, run
 from .sql.prepared import prepared
 
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """Checked tasks that come into a group together; `paused` says that the group is.
-
-    `complete` are the parents that hold nobody up. A continuation names its maker, complete by
-    then, in `created_by`, and starts no sooner than `delay` seconds from now.
-    """
-
-    group_id: str
-    specs: Sequence[TaskSpec]
-    paused: bool
-    complete: Collection[str] = ()
-    created_by: str = ""
-    delay: float = 0.0
+# From so many tasks on, a cheaper row is worth more round trips.
+MANY = 200
 
 
 def create_group(
@@ -80,14 +67,14 @@ def create_tasks(
     specs = read_specs(tasks)
     _check_call(specs, most)
     graph.check_new(specs, max_parents=conf.CREW_MAX_PARENTS)
-    _bring_in(group_id, specs)
+    _bring_in(group_id, specs, _write if len(specs) < MANY else rows.write_many)
     return [spec.id for spec in specs]
 
 
 def create_task(group_id: str, spec: TaskSpec) -> Task:
     """Store one task, as `create_tasks` does, and return it as it is stored."""
     graph.check_new([spec], max_parents=conf.CREW_MAX_PARENTS)
-    (told,) = _bring_in(group_id, [spec], sql.TASKS_TOLD)
+    (told,) = _bring_in(group_id, [spec], _write_told)
     return _stored(group_id, spec, told)
 
 
@@ -117,19 +104,17 @@ def insert(families: Sequence[Family]) -> None:
         counts[family.group_id] += len(family.specs)
     if counts.total():
         _count_in(counts)
-        _write(families, sql.TASKS)
+        rows.write(families)
 
 
 def known(ids: Sequence[str]) -> dict[str, tuple[str, bool]]:
     """Of these ids, those in the store: their group and whether they are complete."""
-    rows = run(sql.KNOWN, {"ids": dump(list(ids))})
-    return {id_: (group_id, bool(is_complete)) for id_, group_id, is_complete in rows}
+    found = run(sql.KNOWN, {"ids": dump(list(ids))})
+    return {id_: (group_id, bool(is_complete)) for id_, group_id, is_complete in found}
 
 
-def _bring_in(
-    group_id: str, specs: Sequence[TaskSpec], tasks: Statement = sql.TASKS
-) -> list[tuple[Any, ...]]:
-    """Store checked tasks in one transaction; return what the statement `tasks` does.
+def _bring_in(group_id: str, specs: Sequence[TaskSpec], write: Callable[[Family], Any]) -> Any:
+    """Store checked tasks in one transaction; return what `write` does.
 
     An id in use is told by the database: to look first would not keep another from taking it.
     """
@@ -141,7 +126,7 @@ def _bring_in(
                 _lock_alone(group_id)
             paused = _count_in({group_id: len(specs)})[group_id]
             complete = _complete_parents(group_id, specs, outside)
-            told = _write([Family(group_id, specs, paused, complete)], tasks)
+            told = write(Family(group_id, specs, paused, complete))
             publish.tasks_created(group_id, ids)
     except IntegrityError as error:
         _refuse_known(ids)
@@ -149,34 +134,24 @@ def _bring_in(
     return told
 
 
+def _write(family: Family) -> None:
+    rows.write([family])
+
+
+def _write_told(family: Family) -> list[tuple[Any, ...]]:
+    return rows.write([family], sql.TASKS_TOLD)
+
+
 def _count_in(counts: Mapping[str, int]) -> dict[str, bool]:
     """Keep the groups as they are, and return which of them are paused."""
-    rows = [{"id": group_id, "n": n} for group_id, n in counts.items()]
+    sent = [{"id": group_id, "n": n} for group_id, n in counts.items()]
     most = conf.CREW_MAX_GROUP_TASKS
-    counted = run(sql.COUNT_IN, {"counts": dump(rows), "most": most})
+    counted = run(sql.COUNT_IN, {"counts": dump(sent), "most": most})
     if len(counted) < len(counts):
         if not TaskGroup.objects.filter(pk__in=counts).exists():
             raise NotFoundError("task group not found")
         raise InvalidInputError(f"a group holds at most {most} tasks")
     return {group_id: bool(is_paused) for group_id, is_paused in counted}
-
-
-def _write(families: Sequence[Family], tasks: Statement) -> list[tuple[Any, ...]]:
-    """By one round trip, and what `tasks` returns."""
-    edges = [
-        (spec.id, parent, place)
-        for family in families
-        for spec in family.specs
-        for place, parent in enumerate(_all_parents(spec, family.created_by))
-    ]
-    workers = sorted({spec.worker for family in families for spec in family.specs} - {""})
-    rows = ",".join(row for family in families for row in _rows(family))
-    statements: list[tuple[Statement, dict[str, Any]]] = []
-    if edges:
-        statements.append((sql.EDGES, {"edges": dump(edges)}))
-    if workers:
-        statements.append((sql.WORKERS, {"workers": dump(workers)}))
-    return run_together(*statements, (tasks, {"tasks": f"[{rows}]"}))
 
 
 def _stored(group_id: str, spec: TaskSpec, told: Sequence[Any]) -> Task:
@@ -202,11 +177,6 @@ def _stored(group_id: str, spec: TaskSpec, told: Sequence[Any]) -> Task:
         output=None if output_json is None else json.loads(output_json),
         errors=list(spec.errors),
     )
-
-
-def _all_parents(spec: TaskSpec, created_by: str) -> tuple[str, ...]:
-    """A continuation's maker is its last parent (contract 2.3)."""
-    return (*spec.parent_ids, created_by) if created_by else spec.parent_ids
 
 
 def _check_call(specs: Sequence[TaskSpec], most: int | None) -> None:
@@ -245,48 +215,3 @@ def _complete_parents(group_id: str, specs: Sequence[TaskSpec], outside: set[str
                     f"cannot find all parents for task {index} ({spec.id}): {parent}"
                 )
     return {id_ for id_, (_, is_complete) in found.items() if is_complete}
-
-
-def _rows(family: Family) -> Iterator[str]:
-    complete = {*family.complete, *(spec.id for spec in family.specs if spec.is_complete)}
-    for place, spec in enumerate(family.specs):
-        pending = sum(parent not in complete for parent in spec.parent_ids)
-        yield _row(family, spec, pending=pending, place=place)
-
-
-def _row(family: Family, spec: TaskSpec, *, pending: int, place: int) -> str:
-    """The task as JSON for the statement; input and output are spliced in as they are."""
-    head = json.dumps(
-        {
-            "group": family.group_id,
-            "id": spec.id,
-            "name": spec.name,
-            "worker": spec.worker,
-            "workgroup": spec.workgroup,
-            "key": spec.key,
-            "errors": spec.errors,
-            "remaining_attempts": spec.remaining_attempts,
-            "is_paused": spec.is_paused or family.paused,
-            "is_complete": spec.is_complete,
-            "is_seed": spec.is_seed,
-            "run_after": _time(spec.run_after),
-            "error_delay": spec.error_delay_in_seconds,
-            "priority": spec.priority,
-            "created_at": _time(spec.created_at),
-            "pending": pending,
-            "created_by": family.created_by,
-            "delay": family.delay,
-            "place": place,
-        }
-    )
-    return (
-        f'{head[:-1]},"input":{spec.input_json or "null"},"output":{spec.output_json or "null"}}}'
-    )
-
-
-def _time(value: datetime | None) -> str | None:
-    """As both databases store it: UTC; SQLite compares the text, so always all digits."""
-    if value is None:
-        return None
-    text = value.replace(tzinfo=None).isoformat(" ", "microseconds")
-    return text + ("+00" if on_postgres() else "")

@@ -21,6 +21,7 @@ from .decide import MAX_ERROR, Completed, Delays, Failed, Held
 from .errors import InvalidInputError
 from .jsonio import dump
 from .late import LateAnswer, record
+from .rows import Family
 from .sql import on_postgres, run, run_steered
 from .sql import settle as sql
 
@@ -243,7 +244,7 @@ def _create_children(
 ) -> list[tuple[str, str]]:
     """All children of each answer; their maker, complete by now, is their last parent."""
     families = [
-        create.Family(
+        Family(
             s.lease.group_id,
             s.outcome.children,
             paused[s.lease.group_id],

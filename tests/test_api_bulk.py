@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from django.db.models.functions import Now
 
-from tasks import control, prune
+from tasks import control, create, prune
 from tasks.models import Attempt, ParentEdge, RepeatableCall, Task, TaskGroup, Worker, Workgroup
 
 from .api_client import (
@@ -536,15 +536,14 @@ def test_attempts_in_pages(api):
 def test_children_and_parents_in_their_order(api):
     group = make_group(id="g", tasks=[wire(id="p2"), wire(id="p1")])
     make_task(group, id="t", parent_ids=["p2", "p1"])
-    create = [make_task(group, id=id_, parent_ids=["t"]) for id_ in ("z", "a", "m")]
-    for hour, task in enumerate(create):
-        Task.objects.filter(pk=task.pk).update(created_at=Now() + timedelta(hours=hour))
+    # In one call: SQLite's clock counts milliseconds, and each call's tasks from there.
+    born = create.create_tasks(group.pk, [wire(id=id_, parent_ids=["t"]) for id_ in "zam"])
 
     children = api.get("/api/v1/task/t/children").json
     parents = api.get("/api/v1/task/t/parents").json
 
     assert [task["id"] for task in parents["tasks"]] == ["p2", "p1"]
-    assert [task["id"] for task in children["tasks"]] == [task.pk for task in create]
+    assert [task["id"] for task in children["tasks"]] == born == ["z", "a", "m"]
     assert (children["count"], parents["count"]) == (3, 2)
     assert children["tasks"][0]["parentIds"] == ["t"]
     page = api.get("/api/v1/task/t/children?page=2&pageSize=2").json

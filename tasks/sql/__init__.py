@@ -7,6 +7,7 @@ JSON parameter. Named parameters only; a literal percent sign is doubled.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from django.db import connection
@@ -14,6 +15,8 @@ from django.db.models.expressions import RawSQL
 
 from ..jsonio import dump
 from . import prepared
+
+AT_ONCE = 10_000  # rows that are held in memory on their way into SQLite
 
 # The clock of the database, as an expression; the SQLite form is what Django's Now() writes.
 NOW = {
@@ -73,6 +76,19 @@ def run_together(*whats: tuple[Statement, Mapping[str, Any]]) -> list[tuple[Any,
     if prepared.is_on():
         return prepared.run(*((what.postgresql, params) for what, params in whats))
     return [run(what, params) for what, params in whats][-1]
+
+
+def put(what: Statement, rows: Iterable[tuple[Any, ...]]) -> None:
+    """Put rows in: by COPY on PostgreSQL, and on SQLite some thousands by each statement."""
+    with connection.cursor() as cursor:
+        if on_postgres():
+            with connection.wrap_database_errors, cursor.copy(what.postgresql) as copy:
+                for row in rows:
+                    copy.write_row(row)
+        else:
+            left = iter(rows)
+            while some := list(islice(left, AT_ONCE)):
+                cursor.executemany(what.sqlite, some)
 
 
 def run_steered(what: Statement, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:

@@ -52,6 +52,17 @@ TASKS = statement(postgresql=_TASKS.postgresql, sqlite=_TASKS.sqlite)
 # The same; what the database made of them comes back.
 TASKS_TOLD = statement(postgresql=f"{_TASKS.postgresql} {_TOLD}", sqlite=f"{_TASKS.sqlite} {_TOLD}")
 
+# The same columns as values, for `put`.
+TASK_ROWS = Statement(
+    postgresql=f"COPY crew_task ({_COLUMNS}) FROM STDIN",
+    sqlite=f"INSERT INTO crew_task ({_COLUMNS}) VALUES ({', '.join(['%s'] * 23)})",
+)
+EDGE_ROWS = Statement(
+    postgresql="COPY crew_parentedge (child_id, parent_id, position) FROM STDIN",
+    sqlite="INSERT INTO crew_parentedge (child_id, parent_id, position) VALUES (%s, %s, %s)",
+)
+CLOCK = statement(postgresql="SELECT {now}", sqlite="SELECT {now}")
+
 EDGES = statement(
     postgresql="""
         INSERT INTO crew_parentedge (child_id, parent_id, position)
