@@ -33,6 +33,8 @@ def outside_parents(specs: Iterable[TaskSpec], inside: Collection[str]) -> set[s
 
 def check_acyclic(parents: dict[str, tuple[str, ...]]) -> None:
     """Raise InvalidInputError, with up to ten of its ids, if there is a cycle."""
+    if _is_ordered(parents):
+        return
     try:
         TopologicalSorter(parents).prepare()
     except CycleError as error:
@@ -40,6 +42,21 @@ def check_acyclic(parents: dict[str, tuple[str, ...]]) -> None:
         shown = " -> ".join(cycle[:SHOWN])
         more = " -> ..." if len(cycle) > SHOWN else ""
         raise InvalidInputError(f"tasks form a cycle: {shown}{more}") from error
+
+
+def _is_ordered(parents: dict[str, tuple[str, ...]]) -> bool:
+    """Whether reading on, and then back, meets each task after its parents: most graphs do.
+
+    Without it 100,000 tasks cost half a second. False says nothing.
+    """
+    waiting = set(parents)
+    for ids in (parents, reversed(parents)):
+        for id_ in ids:
+            if id_ in waiting and waiting.isdisjoint(parents[id_]):
+                waiting.discard(id_)
+        if not waiting:
+            return True
+    return False
 
 
 def _first_twice(ids: Iterable[str]) -> str:

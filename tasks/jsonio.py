@@ -6,8 +6,10 @@ before the work that it bounds.
 
 import math
 import re
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 from json.decoder import JSONDecodeError, JSONDecoder
 from json.encoder import JSONEncoder
 from typing import Any, NoReturn
@@ -19,7 +21,8 @@ _UNSAFE_ESCAPE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 # A quote always matches, closed or not, and gives nothing back: no quadratic search.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _EMPTY = re.compile(rb"\[\s*\]|\{\s*\}")
-_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_NOT_BRACKETS_OR_QUOTES = bytes(set(range(256)) - set(b'[]{}"'))
+_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # one down, one up again
 _SPACE = " \t\r\n"
 
 
@@ -101,20 +104,26 @@ def _check_shape(data: bytes, max_depth: int, max_nodes: int) -> None:
     maybe_many = len(data) > max_nodes and openers + data.count(b",") >= max_nodes
     if not (maybe_deep or maybe_many):
         return
-    bare = _STRING.sub(b"", data)
     if maybe_deep:
-        _check_depth(bare, max_depth, max_nodes)
-    if maybe_many and _count_values(bare) > max_nodes:
+        _check_depth(_brackets(data), max_depth, max_nodes)
+    if maybe_many and _count_values(_STRING.sub(b"", data)) > max_nodes:
         raise JSONError(f"too many values, more than {max_nodes}")
 
 
-def _check_depth(bare: bytes, max_depth: int, max_nodes: int) -> None:
-    depth = 0
-    # Further brackets than these mean too many values, which is found without a loop.
-    for bracket in bare.translate(None, _NOT_BRACKETS)[: 2 * max_nodes + max_depth]:
-        depth += 1 if bracket in b"[{" else -1
-        if depth > max_depth:
-            raise JSONError(f"nested deeper than {max_depth}")
+def _brackets(data: bytes) -> bytes:
+    """Those that are in no string, up to the first byte that makes the text no JSON."""
+    if b"\\" in data:
+        data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+    # Quotes that meet once all between them is gone change nothing for what stands around them.
+    few = data.translate(None, _NOT_BRACKETS_OR_QUOTES).replace(b'""', b"")
+    return _STRING.sub(b"", few)
+
+
+def _check_depth(brackets: bytes, max_depth: int, max_nodes: int) -> None:
+    # Further brackets than these mean too many values, which is found without a walk.
+    steps = array("b", brackets[: 2 * max_nodes + max_depth].translate(_STEPS))
+    if max(accumulate(steps), default=0) > max_depth:
+        raise JSONError(f"nested deeper than {max_depth}")
 
 
 def _count_values(bare: bytes) -> int:

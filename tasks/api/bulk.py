@@ -11,6 +11,7 @@ from ..access import OPERATE, WRITE
 from ..conf import conf
 from ..errors import InvalidInputError
 from ..find import TaskFilter
+from ..garbage import uncollected
 from ..spec import TaskSpec, read_attempts, read_ids, read_task
 from . import query
 from .answers import json_answer
@@ -35,6 +36,7 @@ class BulkCreate(CrewView):
     takes = ("dryRun",)
     reads = {*CrewView.reads, *NDJSON}
 
+    @uncollected()
     def post(self, request: Request, gid: str) -> HttpResponse:
         self.look_in(gid)
         most = None
