@@ -20,7 +20,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from .run import databases, kind_of
+from .stage import databases, kind_of
 
 ROUNDS = 3
 WRITES = 20

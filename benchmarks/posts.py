@@ -20,10 +20,10 @@ from pathlib import Path
 
 from tests.servers import free_port
 
-from .run import ROOT, databases, kind_of
+from .stage import ROOT, databases, kind_of
 
 CALLS = 100
-TOKEN = "the-token-of-a-benchmark"  # noqa: S105
+TOKEN = "the-token-of-a-benchmark"
 
 
 class Server:

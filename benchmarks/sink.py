@@ -16,6 +16,7 @@ import json
 import math
 import re
 import signal
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -105,6 +106,11 @@ def echo(call: Json) -> bytes:
     return _dump({"output": call})
 
 
+def stamp(call: Json) -> bytes:
+    """When the call came, by the clock that all processes of the machine share."""
+    return _dump({"output": {"at": time.monotonic()}})
+
+
 def _children(children: list[Json]) -> bytes:
     return _dump({"output": None, "children": children})
 
@@ -136,6 +142,7 @@ WORKERS: dict[bytes, Callable[[Json], bytes]] = {
     b"/chain": chain,
     b"/tree": tree,
     b"/echo": echo,
+    b"/stamp": stamp,
 }
 # Answers that need no look at the call.
 FIXED = {path: _response(200, WORKERS[path]({})) for path in (b"/noop", b"/ok")}
@@ -171,6 +178,8 @@ class Sink:
     calls: int = 0
     in_flight: int = 0
     max_in_flight: int = 0
+    first_at: float = 0.0  # of the calls counted, by time.monotonic()
+    last_at: float = 0.0
 
     def answer(self, request: Request) -> tuple[bytes, float]:
         """The response, and in how many seconds it is due."""
@@ -184,6 +193,7 @@ class Sink:
             return self._work(request)
         if path == b"/reset-stats":
             self.calls, self.max_in_flight = 0, self.in_flight
+            self.first_at = self.last_at = 0.0
             return _response(200, b"{}"), 0.0
         return NOT_FOUND, 0.0
 
@@ -199,12 +209,15 @@ class Sink:
 
     def _count(self) -> None:
         self.calls += 1
+        self.last_at = time.monotonic()
+        if not self.first_at:
+            self.first_at = self.last_at
         # The call itself is in flight now, even if it is answered before the next is read.
         if self.in_flight >= self.max_in_flight:
             self.max_in_flight = self.in_flight + 1
 
     def _stats(self) -> bytes:
-        names = ("calls", "in_flight", "max_in_flight")
+        names = ("calls", "in_flight", "max_in_flight", "first_at", "last_at")
         return _response(200, _dump({name: getattr(self, name) for name in names}))
 
 
