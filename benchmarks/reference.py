@@ -53,6 +53,9 @@ class Connection(asyncio.Protocol):
         self.is_open = True
         self._transport = cast(asyncio.Transport, transport)
 
+    def close(self) -> None:
+        self._transport.close()
+
     def send(self, leases: list[Lease]) -> None:
         calls = []
         for lease in leases:
@@ -137,6 +140,11 @@ class Loop:
             )
             self._connections.append(connection)
 
+    async def close(self) -> None:
+        for connection in self._connections:
+            connection.close()
+        await asyncio.sleep(0)  # so long does a transport take
+
     async def run(self) -> None:
         """Until nothing is ready and nothing in flight."""
         while True:
@@ -190,8 +198,11 @@ async def work(database: str, base: str, slots: int) -> dict[str, float]:
     store = open_store(database)
     try:
         loop = Loop(store, slots)
-        await loop.connect(base)
-        await loop.run()
+        try:
+            await loop.connect(base)
+            await loop.run()
+        finally:
+            await loop.close()
         return {"first_at": loop.first_at, "last_at": loop.last_at}
     finally:
         store.close()

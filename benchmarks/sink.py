@@ -2,9 +2,9 @@
 
     python benchmarks/sink.py --port 0 [--log FILE]
 
-Each path is a worker (`WORKERS` below). `GET /stats` tells what was called, `POST /reset-stats`
-forgets it. With `--log`, each call leaves the line `taskId attempt`: read it with
-`line.rsplit(" ", 1)`; an id that does not print is written as JSON.
+Each path is a worker (`WORKERS` below). `GET /stats` tells what was called, `GET /span` when,
+`POST /reset-stats` forgets it. With `--log`, each call leaves the line `taskId attempt`: read it
+with `line.rsplit(" ", 1)`; an id that does not print is written as JSON.
 
 Not a general HTTP server: bodies need a Content-Length, and nobody is kept out.
 """
@@ -146,6 +146,11 @@ WORKERS: dict[bytes, Callable[[Json], bytes]] = {
 }
 # Answers that need no look at the call.
 FIXED = {path: _response(200, WORKERS[path]({})) for path in (b"/noop", b"/ok")}
+# What is told of the calls.
+STATS = {
+    b"/stats": ("calls", "in_flight", "max_in_flight"),
+    b"/span": ("calls", "first_at", "last_at"),
+}
 NOT_FOUND = _response(404, b'{"error":"there is no such worker"}')
 NOT_JSON = _response(400, b'{"error":"the call is not a JSON object"}')
 
@@ -185,7 +190,8 @@ class Sink:
         """The response, and in how many seconds it is due."""
         path = request.path
         if request.method != b"POST":
-            return self._stats() if path == b"/stats" else NOT_FOUND, 0.0
+            names = STATS.get(path)
+            return self._stats(names) if names else NOT_FOUND, 0.0
         if path in FIXED and self.log is None:
             self._count()
             return FIXED[path], 0.0
@@ -216,8 +222,7 @@ class Sink:
         if self.in_flight >= self.max_in_flight:
             self.max_in_flight = self.in_flight + 1
 
-    def _stats(self) -> bytes:
-        names = ("calls", "in_flight", "max_in_flight", "first_at", "last_at")
+    def _stats(self, names: tuple[str, ...]) -> bytes:
         return _response(200, _dump({name: getattr(self, name) for name in names}))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import urlopen
 
 import psycopg
 
@@ -193,11 +193,11 @@ class Sink:
 
     def stats(self) -> dict[str, float]:
         """`first_at` and `last_at` are when calls came, by the clock that all processes share."""
-        with urlopen(f"{self.base}stats", timeout=30) as reply:
-            return json.load(reply)
+        return self._get("stats") | self._get("span")
 
-    def reset(self) -> None:
-        urlopen(Request(f"{self.base}reset-stats", method="POST"), timeout=30).close()
+    def _get(self, path: str) -> dict[str, float]:
+        with urlopen(f"{self.base}{path}", timeout=30) as reply:
+            return json.load(reply)
 
 
 @contextmanager
@@ -210,6 +210,8 @@ def sink() -> Iterator[Sink]:
     finally:
         process.terminate()
         process.wait()
+        if process.stdout:
+            process.stdout.close()
 
 
 class Watched:
