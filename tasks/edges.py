@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F
 from django.db.models.functions import Greatest
 
 from . import create, graph, publish, wire
@@ -82,13 +82,18 @@ def with_orphans(ids: Sequence[str]) -> list[str]:
     return list(going)
 
 
-def remove(group_id: str, ids: Sequence[str]) -> None:
-    """Delete these tasks with edges and attempts, let go who followed them, and count."""
+def remove(group_id: str, ids: Sequence[str], *, is_told: bool = True) -> None:
+    """Delete these tasks with edges and attempts, let go who followed them, and count.
+
+    Unless `is_told`, whoever watches the group is not told task by task, but to load it anew.
+    """
     if not ids:
         return
     run(sql.LOCK_TASKS, {"group": group_id, "ids": dump(list(ids))})
-    last = last_states(group_id, ids)
-    raw_delete(ParentEdge.objects.filter(Q(child__in=among(ids)) | Q(parent__in=among(ids))))
+    last = last_states(group_id, ids) if is_told else []
+    # One by one: for either of two, PostgreSQL reads every edge there is.
+    raw_delete(ParentEdge.objects.filter(child__in=among(ids)))
+    raw_delete(ParentEdge.objects.filter(parent__in=among(ids)))
     raw_delete(Attempt.objects.filter(task__in=among(ids)))
     followers = Task.objects.filter(
         group_id=group_id, merged_into__in=among(ids), is_complete=False
@@ -96,7 +101,10 @@ def remove(group_id: str, ids: Sequence[str]) -> None:
     followers.update(merged_into=None)
     count = raw_delete(Task.objects.filter(id__in=among(ids)))
     TaskGroup.objects.filter(pk=group_id).update(task_count=Greatest(F("task_count") - count, 0))
-    publish.tasks_deleted(group_id, last)
+    if is_told:
+        publish.tasks_deleted(group_id, last)
+    else:
+        publish.group_changed(group_id, "reload")
 
 
 def last_states(group_id: str, ids: Sequence[str]) -> list[wire.Json]:

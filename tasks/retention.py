@@ -4,12 +4,15 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db import transaction
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
 from . import audit, control, edges
 from .errors import NotFoundError
 from .models import Task, TaskGroup
+from .sql import control as sql
+from .sql import run
 
 AT_ONCE = 2_000  # tasks in one transaction
 GROUPS = 100  # looked up at once: to find all that are old would cost more than to delete a few
@@ -35,39 +38,80 @@ def finished(days: float) -> QuerySet[TaskGroup]:
 def prune_groups(days: float, *, seconds: float) -> tuple[int, int]:
     """Delete finished groups, oldest first, for about `seconds`; return how many groups and tasks.
 
-    What was begun goes on the next time: a group goes with its last tasks.
+    What was begun goes on the next time: a group goes with its last tasks. Ends early where
+    another process is at it: one at a time is enough, and they would wait for each other.
     """
     until = time.monotonic() + seconds
     groups = tasks = 0
-    while found := list(finished(days).values_list("pk", flat=True)[:GROUPS]):
-        for group_id in found:
-            for count, is_gone in _parts(group_id, days):
-                tasks += count
-                groups += is_gone
-                if time.monotonic() >= until:
-                    return groups, tasks
+    for group_id in _ended(days):
+        for count, is_gone in _parts(group_id, days):
+            if count is None:
+                return groups, tasks
+            tasks += count
+            groups += is_gone
+            if time.monotonic() >= until:
+                return groups, tasks
     return groups, tasks
 
 
-def _parts(group_id: str, days: float) -> Iterator[tuple[int, bool]]:
-    """Delete the group part by part; after each, how many tasks went and whether it is gone."""
-    is_gone = False
+def _ended(days: float) -> Iterator[str]:
+    """Old groups that nothing is left of, oldest first.
+
+    Whether one was finished only lately is asked in its turn: that may be a look at a million
+    tasks, and most of these groups have to wait for another time.
+    """
+    groups = TaskGroup.objects.filter(
+        ~Exists(Task.objects.filter(group_id=OuterRef("pk"), is_complete=False)),
+        created_at__lt=Now() - timedelta(days=days),
+        task_count__gt=0,
+    ).order_by("created_at", "id")
+    found = list(groups.values_list("created_at", "id")[:GROUPS])
+    while found:
+        yield from (group_id for _, group_id in found)
+        at, id_ = found[-1]
+        behind = Q(created_at__gt=at) | Q(created_at=at, id__gt=id_)
+        found = list(
+            groups.filter(behind, created_at__gte=at).values_list("created_at", "id")[:GROUPS]
+        )
+
+
+def _parts(group_id: str, days: float) -> Iterator[tuple[int | None, bool]]:
+    """Delete the group part by part; after each, how many tasks went and whether it is gone.
+
+    None instead of a number: it is another process's turn.
+    """
+    is_first, is_gone = True, False
     while not is_gone:
         try:
-            with control.alone(group_id):
-                if not finished(days).filter(pk=group_id).exists():
-                    return  # somebody went on with it
-                count, is_gone = _delete_some(group_id)
+            with transaction.atomic():
+                if not run(sql.PRUNE_TURN, {})[0][0]:
+                    yield None, False
+                    return
+                with control.alone(group_id):
+                    if is_first and not finished(days).filter(pk=group_id).exists():
+                        return
+                    count, is_gone = _delete_some(group_id, days)
         except NotFoundError:
             return
+        if not count:
+            return  # somebody went on with it
         yield count, is_gone
+        is_first = False
 
 
-def _delete_some(group_id: str) -> tuple[int, bool]:
-    tasks = Task.objects.filter(group_id=group_id).order_by("created_at", "id")
-    ids = list(tasks.values_list("id", flat=True)[: AT_ONCE + 1])
-    if len(ids) <= AT_ONCE:
+def _delete_some(group_id: str, days: float) -> tuple[int, bool]:
+    """Delete some tasks of a group that was finished, if it still is; whether all are gone.
+
+    To look at all of its tasks for each part would make a large group cost the square of itself.
+    """
+    tasks = Task.objects.filter(group_id=group_id)
+    is_old = Q(is_complete=True, completed_at__lt=Now() - timedelta(days=days))
+    some = tasks.order_by("created_at", "id").annotate(is_old=is_old)
+    found = list(some.values_list("id", "is_old")[: AT_ONCE + 1])
+    if tasks.filter(is_complete=False).exists() or not all(is_old for _, is_old in found):
+        return 0, False
+    if len(found) <= AT_ONCE:
         with audit.by(WHO):
             return control.delete_group(group_id), True
-    edges.remove(group_id, ids[:AT_ONCE])
+    edges.remove(group_id, [id_ for id_, _ in found[:AT_ONCE]], is_told=False)
     return AT_ONCE, False

@@ -1,6 +1,7 @@
 """Tables full of rows, and how much of them a call reads."""
 
 import json
+import re
 from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,7 @@ from django.db import connection
 from tasks.models import TaskGroup, Worker
 
 TABLES = ("crew_task", "crew_attempt", "crew_parentedge")
+ALIASES = ("t", "h", "e", "p")  # what our statements call them; others are lists and batches
 
 
 def fill(*, done: int = 100_000, failed: int = 0) -> None:
@@ -124,7 +126,7 @@ def _steps(call: Callable[[], Any]) -> int:
         assert "BLOOM" not in line and "AUTOMATIC" not in line, plans
         # Another statement's alias for the tables above.
         scan = line.removeprefix("SCAN ").split(" ")[0] if line.startswith("SCAN ") else ""
-        assert scan not in {*TABLES, "t", "h", "e", "p"} or "crew_task_failed" in line, plans
+        assert scan not in {*TABLES, *ALIASES} or "crew_task_failed" in line, plans
     steps = 0
 
     def count() -> int:
@@ -145,3 +147,36 @@ def _progress(count: Callable[[], int]) -> Any:
         yield
     finally:
         connection.connection.set_progress_handler(None, 0)
+
+
+def assert_probes(call: Callable[[], Any]) -> int:
+    """Fail when a statement of the call, writes too, reads a whole table of tasks, attempts or
+    edges; return how many were looked at.
+    """
+    asked = 0
+
+    def explain(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        nonlocal asked
+        if any(table in sql for table in TABLES):
+            asked += 1
+            _refuse_scans(sql, params)
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(explain):
+        call()
+    return asked
+
+
+def _refuse_scans(sql: str, params: Any) -> None:
+    words = "EXPLAIN QUERY PLAN " if connection.vendor == "sqlite" else "EXPLAIN "
+    with connection.cursor() as cursor:
+        cursor.cursor.execute(words + sql, params)
+        lines = [row[-1] for row in cursor.cursor.fetchall()]
+    plan = "\n".join(lines)
+    assert "AUTOMATIC" not in plan, f"{sql}\n{plan}"
+    scanned = set(re.findall(r"Seq Scan on (\w+)", plan))
+    assert not scanned & set(TABLES), f"{sql}\n{plan}"
+    for line in lines:
+        is_scan = line.startswith("SCAN ") and "VIRTUAL TABLE" not in line
+        name = line.split(" ")[1] if is_scan else ""
+        assert name not in {*TABLES, *ALIASES}, f"{sql}\n{plan}"

@@ -1,17 +1,21 @@
 """Finished groups go when they are old enough, and nothing else does."""
 
+import threading
 from datetime import timedelta
 from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import OperationalError, transaction
 from django.db.models.functions import Now
 
-from tasks import control, create, retention
+from tasks import control, create, heart, retention
 from tasks.invariants import INVARIANTS
 from tasks.models import AuditEntry, Change, Task, TaskGroup
+from tasks.sql import control as control_sql
+from tasks.sql import run
 
-from .factories import claim_one, complete, make_group, make_task
+from .factories import claim_one, complete, in_threads, make_group, make_task
 
 pytestmark = pytest.mark.django_db
 
@@ -95,8 +99,8 @@ def test_a_group_that_somebody_goes_on_with_is_left_alone(monkeypatch):
     group = finished(5)
     remove = retention.edges.remove
 
-    def gone_on_with(group_id, ids):
-        remove(group_id, ids)
+    def gone_on_with(group_id, ids, **how):
+        remove(group_id, ids, **how)
         control.resume_group(group_id)
         create.create_tasks(group_id, [{"worker": "w"}])
 
@@ -104,6 +108,97 @@ def test_a_group_that_somebody_goes_on_with_is_left_alone(monkeypatch):
 
     assert retention.prune_groups(30, seconds=60) == (0, 2)
     assert group.tasks.count() == 4
+
+
+def test_a_task_that_was_run_again_meanwhile_keeps_what_is_left(monkeypatch):
+    group = finished(5)
+    last = group.tasks.order_by("created_at", "id").last()
+    remove = retention.edges.remove
+
+    def run_again(group_id, ids, **how):
+        remove(group_id, ids, **how)
+        Task.objects.filter(pk=last.pk).update(completed_at=Now())
+
+    monkeypatch.setattr(retention.edges, "remove", run_again)
+
+    assert retention.prune_groups(30, seconds=60) == (0, 2)
+    assert group.tasks.count() == 3
+    assert retention.prune_groups(30, seconds=60) == (0, 0)
+
+
+def test_a_crash_in_the_middle_leaves_all_whole_and_the_next_run_goes_on(monkeypatch):
+    group = finished(5)
+    raw_delete, calls = retention.edges.raw_delete, []
+
+    def die_late(rows):
+        calls.append(rows)
+        if len(calls) == 7:  # in the second part, after its edges
+            raise OperationalError("the machine is gone")
+        return raw_delete(rows)
+
+    with monkeypatch.context() as patch, pytest.raises(OperationalError):
+        patch.setattr(retention.edges, "raw_delete", die_late)
+        retention.prune_groups(30, seconds=60)
+
+    assert (group.tasks.count(), TaskGroup.objects.get(pk=group.pk).task_count) == (3, 3)
+    assert_whole()
+    assert retention.prune_groups(30, seconds=60) == (1, 3)
+    assert_whole()
+
+
+def test_groups_that_can_not_go_do_not_hide_those_behind_them():
+    for _ in range(3):
+        create.create_tasks(age(make_group(), 2 * OLD).pk, [{"worker": "w"}])
+        lately = finished(1)
+        age(lately, 2 * OLD)
+        lately.tasks.update(completed_at=Now())
+    group = finished(1)
+
+    assert retention.prune_groups(30, seconds=60) == (1, 1)
+    assert not TaskGroup.objects.filter(pk=group.pk).exists()
+    assert TaskGroup.objects.count() == 6
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_one_at_a_time_deletes_and_nobody_waits_for_it():
+    finished(1)
+    assert run(control_sql.PRUNE_TURN, {}) == [(True,)]  # that turn is over with its statement
+
+    with transaction.atomic():
+        run(control_sql.PRUNE_TURN, {})
+        meanwhile = in_threads(lambda days: retention.prune_groups(days, seconds=60), [30])
+
+    assert meanwhile == [(0, 0)]
+    assert retention.prune_groups(30, seconds=60) == (1, 1)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_scheduler_does_it_by_itself(settings, monkeypatch):
+    settings.CREW_KEEP_DAYS = 30
+    settings.CREW_SWEEP_SECONDS = 0.02
+    monkeypatch.setattr(heart, "PRUNE_EVERY", 0.0)
+    ran = threading.Event()
+    prune_groups = retention.prune_groups
+
+    def tell(days, *, seconds):
+        gone = prune_groups(days, seconds=seconds)
+        if gone[0]:
+            ran.set()
+        return gone
+
+    monkeypatch.setattr(retention, "prune_groups", tell)
+    group, other = finished(5), make_group()
+    beating = heart.Heart("s1", slots=1, wake=threading.Event())
+
+    beating.start()
+    try:
+        assert ran.wait(30)
+    finally:
+        beating.stop(gone=True)
+
+    assert list(TaskGroup.objects.all()) == [other]
+    assert group.tasks.count() == 0
 
 
 def prune(*args):
