@@ -15,12 +15,13 @@ LOOK = 1.0  # seconds until a look without any hint
 BLIND_LOOK = 0.25  # where no hint can come
 PEEK = 0.02  # seconds between two looks at SQLite's data_version
 
-Wait = Callable[[threading.Event], object]
+Wait = Callable[[threading.Event, float], object]
 
 
 @contextmanager
 def listen(channel: str) -> Iterator[Wait]:
-    """Give a function that returns when there may be something new, or its event is set.
+    """Give a function that returns when there may be something new, its event is set, or so many
+    seconds have passed (a second at most).
 
     It uses this thread's connection. Nothing that is committed from now on is slept through.
     """
@@ -28,7 +29,7 @@ def listen(channel: str) -> Iterator[Wait]:
     if connection.vendor == "sqlite":
         yield _Peek()
     elif not conf.CREW_NOTIFY:
-        yield lambda stop: stop.wait(BLIND_LOOK)
+        yield lambda stop, most: stop.wait(min(BLIND_LOOK, most))
     else:
         with connection.cursor() as cursor:
             cursor.execute(f"LISTEN {channel}")
@@ -43,8 +44,8 @@ class _Peek:
     def __init__(self) -> None:
         self._version = _data_version()
 
-    def __call__(self, stop: threading.Event) -> None:
-        for _ in range(int(LOOK / PEEK)):
+    def __call__(self, stop: threading.Event, most: float) -> None:
+        for _ in range(max(1, int(min(LOOK, most) / PEEK))):
             version = _data_version()
             if version != self._version:
                 self._version = version
@@ -59,7 +60,7 @@ def _data_version() -> int:
     return int(version)
 
 
-def _wait_for_notify(_: threading.Event) -> None:
+def _wait_for_notify(_: threading.Event, most: float) -> None:
     notifies = connection.connection.notifies
-    if list(notifies(timeout=LOOK, stop_after=1)):
+    if list(notifies(timeout=min(LOOK, most), stop_after=1)):
         list(notifies(timeout=0))  # all that came by now makes one look

@@ -11,11 +11,12 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from django.db import DatabaseError, connections
 
 from . import hints, publish, tell
+from .pace import Pace, most_at_once
 from .tail import Seen, Tail
 from .watcher import Watcher
 
@@ -40,6 +41,7 @@ class Hub:
         self._watchers: defaultdict[str, set[Watcher]] = defaultdict(set)
         self._tail: Tail | None = None
         self._owed: list[Seen] = []  # read, and not told yet because the database went away
+        self._pace = Pace()
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self._last_watched = 0.0
@@ -60,7 +62,7 @@ class Hub:
                 self._tail = tail
             else:
                 # What came before is told to the others, and not taken for news afterwards.
-                self._tell([watcher.group_id])
+                self._tell([watcher.group_id], at_once=[watcher.group_id])
             if since is not None:
                 self._send([(watcher, self._missed(tail, watcher.group_id, since))])
             with self._members:
@@ -109,7 +111,7 @@ class Hub:
         if not concerned or not self._look.acquire(timeout=TOLD_WITHIN):
             return
         try:
-            self._tell(most=MOST_FLUSHED)
+            self._tell(most=MOST_FLUSHED, at_once=concerned)
         except DatabaseError:
             logger.warning("What was committed could not be told at once", exc_info=True)
         finally:
@@ -125,24 +127,32 @@ class Hub:
 
     # --- The look --------------------------------------------------------------------------
 
-    def _tell(self, more: Sequence[str] = (), *, most: int | None = None) -> bool:
+    def _tell(
+        self, more: Sequence[str] = (), *, most: int | None = None, at_once: Collection[str] = ()
+    ) -> bool:
         """Read what is new, for `more` groups too, and hand it out; say whether there was any.
 
-        What is about more than `most` tasks is left to the next call.
+        What is about more than `most` tasks is left to the next call. `at_once` are groups that
+        are told now even while they rest (`pace.py`).
         """
         if self._tail is None:
             return False
         with self._members:
-            groups = set(self._watchers)
-        self._owed += self._tail.read(groups | set(more))
+            watchers = {name: len(found) for name, found in self._watchers.items()}
+        new = self._tail.read({*watchers, *more})
+        self._owed = self._pace.due(self._owed + new, now=time.monotonic(), at_once=at_once)
         if not self._owed:
-            return False
+            return bool(new)
         count = sum(len(change.created) + len(change.updated) for change in self._owed)
         if most is not None and count > most:
             return False
-        is_much = len(self._owed) > MOST_MISSED
-        told = (tell.reloads if is_much else tell.messages)(self._owed, groups, self._tail.safe)
+        if len(self._owed) > MOST_MISSED:
+            told = tell.reloads(self._owed, watchers, self._tail.safe)
+        else:
+            each = {name: most_at_once(count) for name, count in watchers.items()}
+            told = tell.messages(self._owed, each, self._tail.safe)
         self._owed = []
+        self._pace.told(watchers, told, now=time.monotonic())
         with self._members:
             batch = [
                 (watcher, messages)
@@ -150,7 +160,7 @@ class Hub:
                 for watcher in self._watchers.get(group_id, ())
             ]
         self._send(batch)
-        return bool(batch)
+        return True
 
     def _missed(self, tail: Tail, group_id: str, since: int) -> Sequence[str]:
         missed = tail.missed(group_id, since, most=MOST_MISSED)
@@ -192,7 +202,7 @@ class Hub:
                         failing = False
                         if told:
                             self._stop.wait(CALM)
-                        wait(self._stop)
+                        wait(self._stop, self._pace.rest(now=time.monotonic()))
                 break
             except Exception as error:  # noqa: BLE001  the loop must outlive every error
                 if not failing:
@@ -213,6 +223,7 @@ class Hub:
                 return False
             self._tail = self._thread = None
             self._owed = []
+            self._pace = Pace()
             return True
 
 

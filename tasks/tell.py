@@ -4,7 +4,7 @@ Rows are loaded as they are now, not as they were: the last message about a task
 its row. Within one look each task is told once, and a `create` before any `update` of the task.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from . import wire
@@ -56,11 +56,17 @@ class _News:
 
 
 def messages(
-    news: Iterable[Seen], groups: Collection[str], change: int, *, is_known: bool = False
+    news: Iterable[Seen],
+    groups: Collection[str] | Mapping[str, int],
+    change: int,
+    *,
+    is_known: bool = False,
 ) -> dict[str, Sequence[str]]:
     """The messages for those who watch these groups, each as text, serialised once.
 
-    `is_known`: some of it may have been told before, so a task that came and went may be known.
+    A mapping says how many tasks of each group are told one by one at most; with more, whoever
+    watches the group is to load it anew. `is_known`: some of it may have been told before, so a
+    task that came and went may be known.
     """
     found = {group_id: _News(is_known=is_known) for group_id in groups}
     for one in news:
@@ -68,13 +74,21 @@ def messages(
             _add_held(one.workgroup, found)
         elif one.group_id in found:
             found[one.group_id].add(one)
-    told = {group_id: _told(group_id, each, change) for group_id, each in found.items()}
+    most = groups if isinstance(groups, Mapping) else {}
+    told = {
+        group_id: _told(group_id, each, change, most.get(group_id, TOLD_ONE_BY_ONE))
+        for group_id, each in found.items()
+    }
     return {group_id: texts for group_id, texts in told.items() if texts}
 
 
 def reloads(news: Iterable[Seen], groups: Collection[str], change: int) -> dict[str, Sequence[str]]:
     """Too much happened to be told: whoever watches loads the group anew."""
-    return {group_id: [_text("reload", {}, change)] for group_id in groups}
+    return {group_id: [reload_text(change)] for group_id in groups}
+
+
+def reload_text(change: int) -> str:
+    return _text("reload", {}, change)
 
 
 def _add_held(workgroup: str, found: dict[str, _News]) -> None:
@@ -88,7 +102,7 @@ def _add_held(workgroup: str, found: dict[str, _News]) -> None:
             news.update(ids)
 
 
-def _told(group_id: str, news: _News, change: int) -> list[str]:
+def _told(group_id: str, news: _News, change: int, most: int) -> list[str]:
     texts = []
     for last in news.group:
         row = None if last else TaskGroup.objects.filter(pk=group_id).first()
@@ -96,8 +110,8 @@ def _told(group_id: str, news: _News, change: int) -> list[str]:
             texts.append(_text("delete", {"taskGroup": last}, change))
         elif row:
             texts.append(_text("update", {"taskGroup": wire.group(row)}, change))
-    if news.reload or len(news.tasks) + len(news.gone) > TOLD_ONE_BY_ONE:
-        return [*texts, _text("reload", {}, change)]
+    if news.reload or len(news.tasks) + len(news.gone) > min(most, TOLD_ONE_BY_ONE):
+        return [*texts, reload_text(change)]
     tasks = [_text("delete", {"task": last}, change) for last in news.gone.values()]
     left = MOST_CHARACTERS - sum(map(len, tasks))
     ids = list(news.tasks)
@@ -108,7 +122,7 @@ def _told(group_id: str, news: _News, change: int) -> list[str]:
         some = [_text(news.tasks[task["id"]], {"task": task}, change) for task in wire.tasks(there)]
         left -= sum(map(len, some))
         if left < 0:
-            return [*texts, _text("reload", {}, change)]
+            return [*texts, reload_text(change)]
         tasks += some
     return texts + tasks
 
