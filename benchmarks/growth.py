@@ -4,8 +4,10 @@
         [--only WORD ...] [--store postgresql|sqlite] [--plans] [--churn 1000000]
 
 Every setting has a database of its own, and runs in turns with an empty one: what the machine does
-meanwhile, it does to both. `ratio` is the setting's best round against the best empty one of the
-same turns. `--churn` lets a group of so many tasks run to its end, and says what it leaves behind.
+meanwhile, it does to both. `rate` is the setting's best round against the best empty one of the
+same turns, `cost` the CPU seconds of a task, scheduler and database together: what a loaded
+machine distorts less. `--churn` lets a group of so many tasks run to its end, and says what it
+leaves behind.
 """
 
 import argparse
@@ -166,8 +168,14 @@ def _row(vendor: str, setting: Setting, turns: Sequence[tuple[Round, Round]]) ->
         "rounds": len(turns),
         "empty": empty,
         "full": full,
-        "ratio": full["rate"] / empty["rate"],
+        "rate": full["rate"] / empty["rate"],
+        "cost": _cost(full) / _cost(empty),
+        "seconds": [[each.seconds for each in turn] for turn in turns],
     }
+
+
+def _cost(best: Row) -> float:
+    return best["scheduler_cpu"] + (best["database_cpu"] or 0.0)
 
 
 def _best(rounds: Sequence[Round]) -> Row:
@@ -197,7 +205,8 @@ def _line(row: Row) -> str:
         )
 
     return (
-        f"{row['setting']:32} {row['database']:10} ratio {row['ratio']:.2f}\n"
+        f"{row['setting']:32} {row['database']:10} rate {row['rate']:.2f},"
+        f" cost {row['cost']:.2f}\n"
         f"    empty {side('empty')}\n    full  {side('full')};"
         f" {row['full']['connections']} connections"
     )
