@@ -11,6 +11,8 @@ from django.test.utils import CaptureQueriesContext
 from tasks import create, heart, prune, repair, retention
 from tasks.models import Change, ParentEdge, Task, TaskGroup
 from tasks.settle import Settlement, settle
+from tasks.sql import settle as settle_sql
+from tasks.sql import steer
 
 from . import crowd
 from .factories import claim_all, completed, make_group, make_scheduler
@@ -162,3 +164,19 @@ def test_full_tables_are_never_read_whole(fresh_tables, verb):
     assert asked > 0
     assert Task.objects.filter(id__startswith="c").count() >= 20_000
     assert ParentEdge.objects.count() >= 19_900
+
+
+@pytest.mark.postgres
+def test_a_plan_made_for_one_group_does_not_read_all_groups_later(fresh_tables):
+    """The scheduler's plans outlive the size of the tables that they were made for."""
+    create.create_group(id="g1", tasks=[{"worker": "w"}])
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE crew_taskgroup")
+    steer()
+
+    with connection.cursor() as cursor:
+        cursor.execute("EXPLAIN " + settle_sql.GROUPS.postgresql, {"groups": '["g1", "g2"]'})
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+
+    assert "Index Cond: ((id)::text" in plan, plan
+    assert "Join Filter" not in plan, plan

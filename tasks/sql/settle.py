@@ -2,14 +2,15 @@
 
 from . import AFTER, statement
 
-# Keep the groups from being reset, paused or deleted while their answers are written.
+# Keep the groups from being reset, paused or deleted while their answers are written: one after
+# the other in id order. A probe for each: a plan that was kept from when there was one group would
+# read all groups for each of these.
 GROUPS = statement(
     postgresql="""
-        WITH g AS MATERIALIZED (
-            SELECT id, is_paused FROM crew_taskgroup
-            WHERE id IN (SELECT jsonb_array_elements_text(%(groups)s::jsonb))
-            ORDER BY id FOR KEY SHARE
-        ) SELECT id, is_paused FROM g
+        SELECT g.id, g.is_paused
+        FROM (SELECT jsonb_array_elements_text(%(groups)s::jsonb) AS id ORDER BY 1) AS k
+        CROSS JOIN LATERAL (
+            SELECT * FROM crew_taskgroup WHERE crew_taskgroup.id = k.id FOR KEY SHARE) AS g
     """,
     sqlite="""
         SELECT id, is_paused FROM crew_taskgroup
