@@ -1,10 +1,14 @@
 """The URLs of the Crew site."""
 
+import sys
+
 from django.conf import settings
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
 from django.views.generic import RedirectView
+
+from tasks.sql.patience import is_outage
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
@@ -37,4 +41,9 @@ def handler404(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def handler500(request: HttpRequest) -> HttpResponse:
+    error = sys.exc_info()[1]
+    if error and is_outage(error):
+        answer = _plain("503 the database is busy or away, try again", 503)
+        answer["Retry-After"] = "1"
+        return answer
     return _plain("500 internal error", 500)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from django.db import DatabaseError, OperationalError, transaction
+from django.db import DatabaseError, transaction
 
 from . import create, failpoints, publish
 from .claim import Lease, find_lost
@@ -24,6 +24,7 @@ from .late import LateAnswer, record
 from .rows import Family
 from .sql import on_postgres, run, run_steered
 from .sql import settle as sql
+from .sql.patience import is_outage
 
 logger = logging.getLogger(__name__)
 
@@ -83,13 +84,13 @@ def settle_each(settlements: Sequence[Settlement]) -> Settled:
 
     A single settlement that the database refuses for what it holds becomes a failure of its
     task, so that one poisoned answer never blocks the others. A lost connection, a deadlock and
-    the like (OperationalError) are raised: the caller tries again.
+    the like (`is_outage`) are raised: the caller tries again.
     """
     try:
         return settle(settlements)
-    except OperationalError:
-        raise
     except (DatabaseError, InvalidInputError) as error:
+        if is_outage(error):
+            raise
         if len(settlements) == 1:
             logger.exception("The answer to task %s was refused", settlements[0].lease.task_id)
             failed = Failed(f"the answer could not be stored: {error}"[:MAX_ERROR])

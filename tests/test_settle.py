@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, InternalError, connection
 from django.utils import timezone
 
 from tasks import control
@@ -922,3 +922,29 @@ def test_a_settle_never_reads_a_whole_table(fresh_tables, statement, params):
 
     assert "Seq Scan on crew_task " not in plan
     assert "Seq Scan on crew_parentedge" not in plan
+
+
+def test_a_good_answer_survives_a_database_that_was_read_only_for_a_moment(monkeypatch):
+    task = make_task()
+    batch = [Settlement(claim_one(), completed(1), 200)]
+    tried = []
+
+    def refuse_once(settlements):
+        tried.append(settlements)
+        if len(tried) == 1:
+            raise InternalError("cannot execute UPDATE") from ReadOnly()
+        return settle(settlements)
+
+    monkeypatch.setattr("tasks.settle.settle", refuse_once)
+
+    with pytest.raises(InternalError):
+        settle_each(batch)
+    assert row(task)["leased_by"] is not None
+    settled = settle_each(batch)
+
+    assert settled.live == 1
+    assert row(task)["output"] == 1
+
+
+class ReadOnly(Exception):
+    sqlstate = "25006"

@@ -10,7 +10,6 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from django.core.exceptions import BadRequest, SuspiciousOperation
-from django.db import OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, UnreadablePostError
 from django.utils.cache import patch_vary_headers
 from drf_spectacular.openapi import AutoSchema
@@ -32,6 +31,7 @@ from ..access import Access
 from ..conf import conf
 from ..errors import ConflictError, CrewError, InvalidInputError, NotFoundError
 from ..models import TaskGroup
+from ..sql.patience import is_outage
 from . import query
 from .answers import JSONRenderer, NoParser, json_answer, problem, text
 from .auth import client_address, imported, of_embedder
@@ -225,7 +225,7 @@ class CrewView(APIView):  # type: ignore[misc]
                 return self.error(400, "the request can not be read")
             case UnreadablePostError():
                 return self.error(400, "the body ended before it was complete")
-            case OperationalError():
+            case Exception() if is_outage(exc):
                 log.warning("The database gave up: %s", exc)
                 return self.error(503, "the database is busy, try again", {"Retry-After": "1"})
         log.exception("An error of ours at %s %s", self.request.method, self.request.path)
