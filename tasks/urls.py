@@ -28,6 +28,7 @@ WORKGROUP = "api/v1/workgroup/<crew_name:name>"
 
 urlpatterns: list[URLPattern] = [
     path("healthz", unknown.Healthz.as_view(), name="healthz"),
+    path("healthz/ready", unknown.Ready.as_view(), name="ready"),
     path("login", login.Login.as_view(), name="login"),
     path("logout", login.Logout.as_view(), name="logout"),
     path("authcheck", login.AuthCheck.as_view(), name="authcheck"),

@@ -56,6 +56,7 @@ class Row:
 # Every route by name, every method that it takes; all others are 405.
 TABLE: dict[str, dict[str, Row]] = {
     "healthz": {"GET": Row(OPEN, SAME)},
+    "ready": {"GET": Row(OPEN, SAME)},
     "login": {"POST": Row(OPEN, SAME, {"username": "x", "password": "y"}, status=401)},
     "logout": {"POST": Row(KNOWN, SAME, status=400)},
     "authcheck": {"GET": Row(KNOWN, SAME)},

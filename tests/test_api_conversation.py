@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import OperationalError, connection
 from django.utils import timezone
 
 from tasks.conf import DEFAULTS
@@ -92,6 +93,18 @@ def at(seconds):
 
 def test_get_healthz(api):
     is_text(api.get("/healthz"), 200, "Healthy!")
+
+
+def test_get_healthz_ready_says_whether_the_database_is_there(api, monkeypatch):
+    is_text(api.get("/healthz/ready"), 200, "Ready!")
+
+    monkeypatch.setattr(connection, "cursor", lost)
+    is_text(api.get("/healthz/ready"), 503, "the database is away")
+    is_text(api.get("/healthz"), 200, "Healthy!")
+
+
+def lost():
+    raise OperationalError("the server closed the connection")
 
 
 def test_get_authcheck_without_auth_ignores_the_header(api):

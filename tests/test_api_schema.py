@@ -109,7 +109,7 @@ def token() -> str:
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda found: found.label)
 def test_every_operation_answers_as_described_whatever_comes(operation, mode, token):
-    if mode is GenerationMode.NEGATIVE and operation.path == "/healthz":
+    if mode is GenerationMode.NEGATIVE and operation.path.startswith("/healthz"):
         return  # takes nothing that could be wrong
     make_group(id="group", tasks=[wire(id="a"), wire(id="b", parent_ids=["a"])])
     known = {"gid": "group", "tid": "b", "name": "worker-a", "key": "none"}

@@ -1,10 +1,14 @@
 """Paths that are no route of ours (contract 1.1, "Errors"), and the one that a socket opens."""
 
+from django.db import Error, connection
 from django.http import HttpResponse
 from rest_framework.request import Request
 
+from ..sql import patience
 from .answers import text
 from .base import CrewView
+
+READY_WITHIN = 3.0  # seconds for the database
 
 
 class Unknown(CrewView):
@@ -33,3 +37,18 @@ class Healthz(CrewView):
 
     def get(self, request: Request) -> HttpResponse:
         return text("Healthy!")
+
+
+class Ready(CrewView):
+    """Says whether requests that need the database can be served: 200, or 503 while it is away."""
+
+    needs = {"GET": ""}
+    is_open = True
+
+    def get(self, request: Request) -> HttpResponse:
+        try:
+            with patience.within(READY_WITHIN), connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+        except Error:
+            return text("the database is away", 503)
+        return text("Ready!")

@@ -33,6 +33,17 @@ DESCRIBED: Mapping[type[APIView], Mapping[str, Any]] = {
             tags=["login"],
         )
     },
+    unknown.Ready: {
+        "get": operation(
+            "ready",
+            "Is its database there too?",
+            {
+                (200, TEXT): OpenApiResponse(str, description="`Ready!`"),
+                (503, TEXT): OpenApiResponse(str, description="`the database is away`"),
+            },
+            tags=["login"],
+        )
+    },
     login.Login: {
         "post": operation(
             "login",
