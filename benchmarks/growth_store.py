@@ -68,7 +68,7 @@ def fill(*, finished: int, beside: int, groups: int, in_group: int) -> None:
                 paused="n % 1000 = 0")  # fmt: skip
         run(
             f"""INSERT INTO crew_parentedge (child_id, parent_id, position)
-            SELECT 'b' || n, 'b' || (n - n % 1000), 0 FROM {_series(beside)} WHERE n % 1000 > 0"""  # noqa: S608
+            SELECT 'b' || n, 'b' || (n - n % 1000), 0 FROM {_series(beside)} WHERE n % 1000 > 0"""
         )
         _insert("s", beside, group="'beside'", due=_from_now(86_400))
     if groups:
@@ -96,7 +96,7 @@ def empty() -> None:
         run(f"TRUNCATE {TABLES} CASCADE")
         return
     for table in TABLES.split(", "):
-        run(f"DELETE FROM {table}")  # noqa: S608
+        run(f"DELETE FROM {table}")
 
 
 def add_ready(count: int, groups: int = 1) -> None:
@@ -113,7 +113,7 @@ def _insert(prefix: str, count: int, *, group: str, pending: str = "0", paused: 
         SELECT {group}, '', n < 0, count(*), {now} FROM {_series(count)}
         WHERE true GROUP BY 1, 2, 3
         ON CONFLICT (id) DO UPDATE
-        SET task_count = crew_taskgroup.task_count + excluded.task_count"""  # noqa: S608
+        SET task_count = crew_taskgroup.task_count + excluded.task_count"""
     )
     run("INSERT INTO crew_worker (name) VALUES ('noop') ON CONFLICT DO NOTHING")
     run(
@@ -121,14 +121,14 @@ def _insert(prefix: str, count: int, *, group: str, pending: str = "0", paused: 
         SELECT '{prefix}' || n, {group}, 'a task', 'noop', '', '', '{{"n": 1}}', '[]', 5, {paused},
             {"n >= 0" if done else "n < 0"}, n < 0, {due or now}, 60, 0, {now},
             {int(done)}, {pending}, '', 0, 0, {now if done else "NULL"}
-        FROM {_series(count)}"""  # noqa: S608
+        FROM {_series(count)}"""
     )
     if done:
         run(
             f"""INSERT INTO crew_attempt (task_id, number, worker, scheduler, outcome, status,
                 error, note, started_at, finished_at, late_outcome, late_error)
             SELECT '{prefix}' || n, 1, 'noop', 's1', 'completed', 200, '', '', {now}, {now}, '', ''
-            FROM {_series(count)}"""  # noqa: S608
+            FROM {_series(count)}"""
         )
 
 
@@ -139,7 +139,7 @@ def _series(count: int) -> str:
         return f"generate_series(0, {count - 1}) AS s(n)"
     last = count - 1
     return (
-        f"(WITH RECURSIVE s(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM s WHERE n < {last})"  # noqa: S608
+        f"(WITH RECURSIVE s(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM s WHERE n < {last})"
         " SELECT n FROM s)"
     )
 

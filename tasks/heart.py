@@ -1,4 +1,4 @@
-"""What keeps a scheduler's leases alive, and gives back those of the dead.
+"""What keeps a scheduler's leases alive, gives back those of the dead, and clears away.
 
 Each side loop has a thread and a database connection of its own, goes on after any error, and
 never touches the main loop but by `wake` and `on_lost`.
@@ -12,21 +12,24 @@ import threading
 import time
 from collections.abc import Callable, Container
 
-from django.db import DatabaseError, connection, connections, transaction
+from django.db import Error, connection, connections, transaction
 from django.db.models.functions import Now
 
-from . import prune, publish, retention, settle
+from . import prune, publish, retention, schema, settle
 from .claim import Lease
 from .conf import conf
 from .models import SchedulerProcess, Task
 from .settle import Returned, Settlement
+from .sql import patience, run
 from .sql import rescue as sql
-from .sql import run
 
 logger = logging.getLogger(__name__)
 
 PRUNE_EVERY = 60.0  # seconds
-PRUNE_GROUPS_FOR = 2.0  # seconds of them: the sweep waits for it
+PRUNE_GROUPS_FOR = 2.0  # seconds of them
+PRUNE_WITHIN = 300.0  # seconds for a statement: after a long rest there is much to clear away
+PROBE_EVERY = 10.0  # seconds: a listener hears nothing from a server that is gone either
+STOPS_WITHIN = 5.0  # seconds for all loops together
 LOST_AT = 0.8  # of the lease: silent for so long, we no longer count on it
 
 
@@ -41,12 +44,13 @@ class Heart:
         self._stop = threading.Event()
         self._beat_at = 0.0
         self._lost = False
+        self._newer: list[str] = []
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
         """Register the process, by the caller's connection, and start the loops."""
         self._beat()
-        loops = [self._beat_loop, self._sweep_loop]
+        loops = [self._beat_loop, self._sweep_loop, self._prune_loop]
         if connection.vendor == "postgresql" and conf.CREW_NOTIFY:
             loops.append(self._listen_loop)
         for loop in loops:
@@ -57,15 +61,24 @@ class Heart:
     def stop(self, *, gone: bool) -> None:
         """End the loops. `gone`: nothing is leased any more, so the process row can go too."""
         self._stop.set()
+        deadline = time.monotonic() + STOPS_WITHIN
         for thread in self._threads:
-            thread.join(timeout=5)
-        if gone:
+            thread.join(timeout=max(0.0, deadline - time.monotonic()))
+        if not gone:
+            return
+        try:
             SchedulerProcess.objects.filter(pk=self.me).delete()
+        except Error as error:
+            logger.warning("The row of this scheduler stays until its lease is over: %s", error)
 
     @property
     def is_beating(self) -> bool:
         """Whether the leases can still be counted on."""
         return bool(time.monotonic() - self._beat_at < conf.CREW_LEASE_SECONDS * LOST_AT)
+
+    @property
+    def may_claim(self) -> bool:
+        return self.is_beating and not self._newer
 
     def _beat(self) -> None:
         started = time.monotonic()
@@ -91,18 +104,22 @@ class Heart:
                 self.on_lost()
 
     def _sweep_loop(self) -> None:
-        pruned_at = time.monotonic()
+        self._every(lambda: conf.CREW_SWEEP_SECONDS * random.uniform(0.8, 1.2), self._sweep)  # noqa: S311
 
-        def sweep() -> None:
-            nonlocal pruned_at
-            sweep_once()
-            if time.monotonic() - pruned_at > PRUNE_EVERY:
-                pruned_at = time.monotonic()
-                prune.prune()
-                if conf.CREW_KEEP_DAYS is not None:
-                    retention.prune_groups(conf.CREW_KEEP_DAYS, seconds=PRUNE_GROUPS_FOR)
+    def _sweep(self) -> None:
+        sweep_once()
+        before, self._newer = self._newer, schema.newer()
+        if self._newer and not before:
+            logger.error("%s No more claims", schema.too_old(self._newer))
 
-        self._every(lambda: conf.CREW_SWEEP_SECONDS * random.uniform(0.8, 1.2), sweep)  # noqa: S311
+    def _prune_loop(self) -> None:
+        with patience.within(PRUNE_WITHIN):
+            self._stop.wait(PRUNE_EVERY)
+            self._every(lambda: PRUNE_EVERY, prune.prune, self._prune_groups)
+
+    def _prune_groups(self) -> None:
+        if conf.CREW_KEEP_DAYS is not None:
+            retention.prune_groups(conf.CREW_KEEP_DAYS, seconds=PRUNE_GROUPS_FOR)
 
     def _listen_loop(self) -> None:
         self._every(lambda: 0.0, self._listen)
@@ -112,22 +129,28 @@ class Heart:
         connection.ensure_connection()
         with connection.cursor() as cursor:
             cursor.execute(f"LISTEN {publish.CHANNEL}")
-        while not self._stop.is_set():
-            for _ in connection.connection.notifies(timeout=1, stop_after=1):
-                self.wake.set()
+            probed_at = time.monotonic()
+            while not self._stop.is_set():
+                for _ in connection.connection.notifies(timeout=1, stop_after=1):
+                    self.wake.set()
+                if time.monotonic() - probed_at > PROBE_EVERY:
+                    cursor.execute("SELECT 1")
+                    probed_at = time.monotonic()
 
-    def _every(self, seconds: Callable[[], float], work: Callable[[], None]) -> None:
-        """Run `work` again and again; an error is logged once, until it works again."""
-        failing = False
+    def _every(self, seconds: Callable[[], float], *works: Callable[[], object]) -> None:
+        """Do all this again and again; an error is logged once, until it works again."""
+        failing: set[Callable[[], object]] = set()
         while not self._stop.is_set():
-            try:
-                work()
-                failing = False
-            except Exception as error:  # noqa: BLE001  a side loop must outlive every error
-                if not failing:
-                    logger.warning("%s: %s; trying again", threading.current_thread().name, error)
-                failing = True
-                _close_quietly()
+            for work in works:
+                try:
+                    work()
+                    failing.discard(work)
+                except Exception as error:  # noqa: BLE001  a side loop must outlive every error
+                    if work not in failing:
+                        name = threading.current_thread().name
+                        logger.warning("%s: %s; trying again", name, error)
+                    failing.add(work)
+                    _close_quietly()
             self._stop.wait(max(seconds(), 1.0 if failing else 0.0))
         _close_quietly()
 
@@ -166,5 +189,5 @@ def bury_others(me: str) -> None:
 def _close_quietly() -> None:
     try:
         connections.close_all()
-    except DatabaseError:
+    except Error:
         logger.debug("A broken connection could not be closed", exc_info=True)

@@ -13,13 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from django.db import (
-    DatabaseError,
-    InterfaceError,
-    OperationalError,
-    connection,
-    reset_queries,
-)
+from django.db import DatabaseError, Error, connection, reset_queries
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
@@ -31,6 +25,7 @@ from .errors import InvalidInputError
 from .heart import Heart, take_back
 from .names import new_id
 from .settle import Returned, Settlement
+from .sql.patience import is_outage
 from .sql.prepared import prepared
 
 logger = logging.getLogger(__name__)
@@ -153,13 +148,13 @@ class Scheduler:
         In one transaction: a commit is what a hop of a chain waits for. None: nothing is claimed.
         """
         free = self.slots - len(self._in_flight)
-        claims = self._stop_at is None and free > 0 and self._heart.is_beating
+        claims = self._stop_at is None and free > 0 and self._heart.may_claim
         if self._unsettled and claims and not self._failures:
             try:
                 return self._in_one_transaction(free)
-            except OperationalError:
-                raise
             except (DatabaseError, InvalidInputError) as error:
+                if is_outage(error):
+                    raise
                 # Of one answer, as a rule; settled apart it harms no other.
                 logger.debug("Settling apart from the claim: %s", error)
         self._settle()
@@ -251,8 +246,9 @@ class Scheduler:
         except Exception as error:  # the loop must outlive every error
             self._failures += 1
             if self._failures == 1:
-                known = isinstance(error, DatabaseError | InterfaceError)
-                logger.warning("A turn failed: %s; trying again", error, exc_info=not known)
+                logger.warning(
+                    "A turn failed: %s; trying again", error, exc_info=not is_outage(error)
+                )
             self._reconnect()
             pause = min(RETRY_MOST, 0.05 * float(2 ** min(self._failures, 10)))
             return pause * random.uniform(0.8, 1.2)  # noqa: S311
@@ -266,7 +262,7 @@ class Scheduler:
             return  # a test's own transaction
         try:
             connection.close()
-        except DatabaseError:
+        except Error:
             logger.debug("A broken connection could not be closed", exc_info=True)
 
     def _goes_on(self) -> bool:
@@ -293,9 +289,13 @@ class Scheduler:
 
     def _others_wrote(self) -> bool:
         """Whether another connection committed to the SQLite file since the last look."""
-        connection.ensure_connection()
-        # Past Django's cursor: fifty looks a second must cost next to nothing.
-        (version,) = connection.connection.execute("PRAGMA data_version").fetchone()
+        try:
+            connection.ensure_connection()
+            with connection.wrap_database_errors:
+                # Past Django's cursor: fifty looks a second must cost next to nothing.
+                (version,) = connection.connection.execute("PRAGMA data_version").fetchone()
+        except Error:
+            return False  # the next turn will meet it too, and knows what to do
         changed = bool(version != self._data_version)
         self._data_version = version
         return changed

@@ -8,12 +8,15 @@ from argparse import ArgumentParser
 from typing import Any, TextIO
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import connection
+from django.db import Error, connection
 
-from ... import failpoints
+from ... import failpoints, schema
 from ...conf import conf
 from ...heart import bury_others
 from ...scheduler import Scheduler
+from ...sql import patience
+
+STATEMENT_MOST = 20.0  # seconds
 
 
 class Command(BaseCommand):
@@ -21,7 +24,6 @@ class Command(BaseCommand):
         "Deliver ready tasks to their workers until stopped. SIGTERM or Ctrl-C lets running calls "
         "finish (CREW_DRAIN_SECONDS at most); a second one exits at once."
     )
-    requires_migrations_checks = True
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
@@ -35,6 +37,8 @@ class Command(BaseCommand):
         if slots < 1:
             raise CommandError("--slots must be at least 1")
         failpoints.arm(conf.CREW_FAILPOINTS)
+        patience.limit(patience_seconds(), sessions=True)
+        _check_schema()
         lock = _only_one_on_sqlite()
         scheduler = Scheduler(slots=slots, once=once)
         if lock:
@@ -56,6 +60,22 @@ class Command(BaseCommand):
 
 def _exit_now(*_: Any) -> None:
     os._exit(1)
+
+
+def patience_seconds() -> float:
+    """For a statement: what ends later than the lease ends for nothing."""
+    return max(1.0, min(STATEMENT_MOST, float(conf.CREW_LEASE_SECONDS) * 2 / 3))
+
+
+def _check_schema() -> None:
+    try:
+        newer, missing = schema.newer(), schema.missing()
+    except Error as error:
+        raise CommandError(f"The database can not be used: {error}") from error
+    if newer:
+        raise CommandError(schema.too_old(newer))
+    if missing:
+        raise CommandError(schema.not_migrated(missing))
 
 
 def _only_one_on_sqlite() -> TextIO | None:
