@@ -110,6 +110,8 @@ if _database["ENGINE"] == "django.db.backends.sqlite3":
 else:
     _database["CONN_MAX_AGE"] = env.int("CONN_MAX_AGE", 60)
     _database["CONN_HEALTH_CHECKS"] = True
+    # Behind PgBouncer in transaction mode, where a session belongs to everybody.
+    _database["DISABLE_SERVER_SIDE_CURSORS"] = env.bool("DATABASE_POOLED", False)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = env.str("REDIS_URL", "")
@@ -172,7 +174,7 @@ if TLS:
     SESSION_COOKIE_NAME = "__Host-sessionid"
     CSRF_COOKIE_NAME = "__Host-csrftoken"
     SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", 365 * 86_400)
-    SECURE_REDIRECT_EXEMPT = [r"(^|/)healthz$"]  # probes come without TLS
+    SECURE_REDIRECT_EXEMPT = [r"(^|/)healthz(/ready)?$"]  # probes come without TLS
 # Whether other hosts of the domain speak TLS is not ours to promise.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 SECURE_REFERRER_POLICY = "same-origin"
@@ -183,7 +185,7 @@ CONTENT_SECURITY_POLICY = {"DIRECTIVES": POLICY}
 _origins: list[str] = env.list("CORS_ORIGINS", [])
 CORS_ALLOW_ALL_ORIGINS = "*" in _origins
 CORS_ALLOWED_ORIGINS = [origin for origin in _origins if origin != "*"]
-CORS_URLS_REGEX = r"^/(?:api/v1/|(?:login|logout|authcheck|healthz)$)"
+CORS_URLS_REGEX = r"^/(?:api/v1/|(?:login|logout|authcheck|healthz|healthz/ready)$)"
 CORS_EXPOSE_HEADERS = ["ETag", "Idempotency-Replayed", "Retry-After"]
 
 # Our views set everything themselves; a host project may have its own ideas.
@@ -216,6 +218,7 @@ LOGGING = {
         "django": {"handlers": [], "level": "INFO"},
         "django.server": {"handlers": [], "level": "INFO", "propagate": True},
         "axes": {"level": "ERROR"},  # our own log tells of logins
+        "psycopg.pool": {"level": "ERROR"},  # a line for each try while the database is away
     },
     "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", "INFO").upper()},
 }
@@ -253,7 +256,8 @@ CREW_SWEEP_SECONDS = env.float("CREW_SWEEP_SECONDS", 5.0)
 CREW_DRAIN_SECONDS = env.float("CREW_DRAIN_SECONDS", 30.0)
 CREW_DELIVERY_TIMEOUT_SECONDS = env.float("CREW_DELIVERY_TIMEOUT_SECONDS", 300.0)
 CREW_WORKER_MAX_CONCURRENCY = env.int("CREW_WORKER_MAX_CONCURRENCY", None)
-CREW_NOTIFY = env.bool("CREW_NOTIFY", True)
+# A listener needs a session of its own, which such a pooler does not give.
+CREW_NOTIFY = env.bool("CREW_NOTIFY", not _database.get("DISABLE_SERVER_SIDE_CURSORS", False))
 CREW_MAX_ANSWER_BYTES = env.int("CREW_MAX_ANSWER_BYTES", 1024 * 1024)
 CREW_MAX_INPUT_BYTES = env.int("CREW_MAX_INPUT_BYTES", 1024 * 1024)
 CREW_MAX_PAYLOAD_BYTES = env.int("CREW_MAX_PAYLOAD_BYTES", 8 * 1024 * 1024)

@@ -9,12 +9,16 @@ from typing import Any
 from channels.routing import get_default_application
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError, connections
+from django.db import Error, connections
 
 from ...access import ensure_operator
 from ...checks import default_credentials, open_doors
+from ...sql import patience
 
 logger = logging.getLogger(__name__)
+
+STATEMENT_MOST = 120.0  # seconds: to delete a large group takes its time
+CONNECTED_WITHIN = 5.0  # seconds that a request waits for a connection, and one is tried for
 
 
 class Command(BaseCommand):
@@ -35,9 +39,10 @@ class Command(BaseCommand):
         for words in open_doors():
             logger.warning("%s", words)
         _pool_connections()
+        patience.limit(STATEMENT_MOST, sessions=False)
         try:
             ensure_operator()
-        except DatabaseError as error:
+        except Error as error:
             logger.warning("The operator's account was not looked at: %s", error)
         finally:
             connections.close_all()
@@ -53,11 +58,18 @@ def _default(name: str, otherwise: str) -> str:
 def _pool_connections() -> None:
     """Each request has a thread of its own here: a connection kept by it would be lost.
 
-    A new one for each request would cost PostgreSQL more than the request itself.
+    A new one for each request would cost PostgreSQL more than the request itself. While the
+    database is away the pool tries ever more seldom, up to minutes; so each try ends soon, and
+    the next request begins another.
     """
     database = connections.settings["default"]
     if not find_spec("psycopg_pool") or "pool" in database["OPTIONS"]:
         return
     if "postgresql" in database["ENGINE"]:
         database["CONN_MAX_AGE"] = 0
-        database["OPTIONS"] |= {"pool": {"min_size": 1, "max_size": 20, "timeout": 10}}
+        database["OPTIONS"]["pool"] = {
+            "min_size": 1,
+            "max_size": 20,
+            "timeout": CONNECTED_WITHIN,
+            "reconnect_timeout": CONNECTED_WITHIN,
+        }
