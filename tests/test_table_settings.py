@@ -8,8 +8,8 @@ from django.db import connection
 
 pytestmark = pytest.mark.django_db
 
-settings = import_module("tasks.migrations.0007_table_settings")
-prefixes = import_module("tasks.migrations.0008_no_prefixes_of_task_ids")
+settings = import_module("tasks.migrations.0008_table_settings")
+prefixes = import_module("tasks.migrations.0009_no_prefixes_of_task_ids")
 
 
 def options():

@@ -24,6 +24,6 @@ def _name(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("crew", "0007_table_settings")]
+    dependencies = [("crew", "0008_table_settings")]
 
     operations = [migrations.RunPython(drop, create)]

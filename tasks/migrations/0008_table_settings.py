@@ -55,6 +55,6 @@ def take_back(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("crew", "0006_audit")]
+    dependencies = [("crew", "0007_late_answers")]
 
     operations = [migrations.RunPython(give, take_back)]
