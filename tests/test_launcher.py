@@ -18,7 +18,7 @@ case "$*" in
     '-m venv .venv') mkdir -p .venv/bin; cat "$0" > .venv/bin/python; chmod +x .venv/bin/python ;;
     *'-m pip'*) echo "pip $*" >> "$PIP_LOG" ;;
     '-m tests.browser.chromium') command -v chromium ;;
-    '-m tests.both'*) echo "ran $*" ;;
+    '-m tests.both'* | '-m tests.chaos'*) echo "ran $*" ;;
     'manage.py'*) echo "ran $*" ;;
     *) exec {sys.executable} "$@" ;;
 esac
@@ -49,8 +49,16 @@ def test_help_names_every_command(place):
     done = crew(place, "help")
 
     assert done.returncode == 0
-    for command in ("demo", "test", "check", "manage", "help"):
+    for command in ("demo", "test", "check", "chaos", "manage", "help"):
         assert f"\n  {command} " in done.stdout
+
+
+def test_chaos_passes_its_arguments_on(place):
+    program(place, "python3", WORKING)
+
+    done = crew(place, "chaos", "--kills", "3")
+
+    assert done.stdout == "ran -m tests.chaos --kills 3\n"
 
 
 def test_an_unknown_command_fails_with_a_sentence(place):

@@ -69,7 +69,7 @@ class Clients:
             try:
                 with self._make() as crew:
                     work(crew)
-            except Exception as error:  # told by the run, which then fails
+            except Exception as error:  # noqa: BLE001  told by the run, which then fails
                 self.failures.append(f"{work.__name__}: {error!r}")
 
         return threading.Thread(target=run, daemon=True)
