@@ -1,0 +1,305 @@
+"""The life of tasks as the contract tells it, in plain Python: what the store is held to.
+
+Written from the contract (what a task is, when it runs, what each answer and each verb makes of
+it), not from the code: no SQL, no counters, nothing derived is kept. Time is a whole number of
+units. Whatever the contract leaves open, the store decides, and `Model.adopt` takes it over.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+LOSSES = 3  # leases lost in a row that end a task
+
+
+@dataclass
+class Task:
+    id: str
+    group: str
+    worker: str = "w"
+    workgroup: str = ""
+    key: str = ""
+    left: int = 5
+    delay: int = 0
+    due: int = 0
+    is_paused: bool = False
+    is_complete: bool = False
+    is_seed: bool = False
+    parents: list[str] = field(default_factory=list)
+    made_by: str = ""
+    output: int | None = None
+    errors: list[str] = field(default_factory=list)
+    attempt: int = 0
+    leased_by: str | None = None
+    follows: str | None = None
+    held: int = 0
+    lost: int = 0
+
+    @property
+    def is_executing(self) -> bool:
+        return self.leased_by is not None or (self.follows is not None and not self.is_complete)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What an answer means. `kind` is completed, failed, held, abandoned or returned."""
+
+    kind: str
+    output: int | None = None
+    error: str = ""
+    wait: int = 0
+    hold: int = 0  # of the workgroup
+    put_off: int = 0  # of the children
+    children: tuple[Task, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """One attempt that was handed out."""
+
+    id: str
+    attempt: int
+    by: str
+
+
+class Model:
+    def __init__(self) -> None:
+        self.now = 0
+        self.groups: dict[str, bool] = {}  # whether it is paused
+        self.tasks: dict[str, Task] = {}
+        self.holds: dict[str, int] = {}  # until when
+        self.limits: dict[str, int | None] = {}
+        self.beats: dict[str, int] = {}  # of the schedulers that are known
+        self.history: dict[tuple[str, int], str] = {}  # how attempts ended
+        self.late: set[tuple[str, int]] = set()  # those that were answered after their end
+
+    # --- What can be seen ---
+
+    def of(self, group: str) -> list[Task]:
+        return [task for task in self.tasks.values() if task.group == group]
+
+    def open_parents(self, task: Task) -> list[str]:
+        return [id_ for id_ in task.parents if not self.tasks[id_].is_complete]
+
+    def children(self, ids: Iterable[str]) -> list[Task]:
+        ids = set(ids)
+        return [task for task in self.tasks.values() if ids & set(task.parents)]
+
+    def is_held(self, task: Task) -> bool:
+        return bool(task.workgroup) and self.holds.get(task.workgroup, 0) > self.now
+
+    def state(self, task: Task) -> str:
+        later = task.due > self.now or self.is_held(task)
+        said = (
+            ("complete", task.is_complete),
+            ("executing", task.leased_by is not None),
+            ("following", task.follows is not None),
+            ("failed", task.left == 0),
+            ("paused", task.is_paused),
+            ("blocked", bool(self.open_parents(task))),
+            ("unassigned", not task.worker),
+            ("scheduled", later),
+        )
+        return next((name for name, holds in said if holds), "ready")
+
+    def room(self, worker: str) -> int:
+        limit = self.limits.get(worker)
+        running = sum(t.worker == worker and t.leased_by is not None for t in self.tasks.values())
+        return 99 if limit is None else max(0, limit - running)
+
+    def leader(self, task: Task) -> Task | None:
+        """The running task of the same key, if there is one."""
+        return next((twin for twin in self.twins(task) if twin.leased_by is not None), None)
+
+    def twins(self, task: Task) -> list[Task]:
+        """The other incomplete tasks of its key in its group."""
+        others = [t for t in self.of(task.group) if task.key and t.key == task.key]
+        return [t for t in others if t is not task and not t.is_complete]
+
+    def claimable(self) -> set[str]:
+        """Who may start right now. Of several with one key only one will."""
+        free = [task for task in self.tasks.values() if self.state(task) == "ready"]
+        return {t.id for t in free if self.room(t.worker) and not self.leader(t)}
+
+    def late_twins(self) -> dict[str, str]:
+        """Tasks that may already follow the running task of their key, and which one that is."""
+        found = ((task, self.leader(task)) for task in self.tasks.values() if not task.is_complete)
+        return {t.id: lead.id for t, lead in found if lead and t is not lead and not t.follows}
+
+    def lost_schedulers(self) -> set[str]:
+        return {by for by, beat in self.beats.items() if beat < self.now}
+
+    def owner_is_gone(self, task: Task) -> bool:
+        return task.leased_by is not None and self.beats.get(task.leased_by, -1) < self.now
+
+    def is_current(self, ticket: Ticket) -> bool:
+        task = self.tasks.get(ticket.id)
+        return bool(task and (task.attempt, task.leased_by) == (ticket.attempt, ticket.by))
+
+    # --- The machine ---
+
+    def create(self, tasks: Sequence[Task]) -> None:
+        for task in tasks:
+            task.is_paused |= self.groups[task.group]
+            self.tasks[task.id] = task
+
+    def claim(self, id_: str, by: str) -> Ticket:
+        task = self.tasks[id_]
+        task.attempt += 1
+        task.leased_by = by
+        for twin in self.twins(task):
+            twin.follows = twin.follows or id_
+        return Ticket(id_, task.attempt, by)
+
+    def adopt(self, id_: str, leader: str) -> None:
+        """A duplicate that came after its leader had started follows it from now on."""
+        self.tasks[id_].follows = leader
+
+    def settle(self, answers: Sequence[tuple[Ticket, Said]]) -> int:
+        """All answers at once; return how many took effect."""
+        live = [(ticket, said) for ticket, said in answers if self.is_current(ticket)]
+        late = [ticket for ticket, said in answers if not self.is_current(ticket)]
+        for ticket, said in live:
+            self._end(self.tasks[ticket.id], said)
+        for ticket, said in live:
+            for twin in self.twins(self.tasks[ticket.id]):
+                self._share(twin, self.tasks[ticket.id], said)
+        for ticket, said in live:
+            self._after(self.tasks[ticket.id], said)
+        for ticket in late:
+            if self.history.get((ticket.id, ticket.attempt)) in ("abandoned", "cancelled"):
+                self.late.add((ticket.id, ticket.attempt))
+        return len(live)
+
+    def _end(self, task: Task, said: Said) -> None:
+        if said.kind != "returned":
+            self.history[task.id, task.attempt] = said.kind
+        task.leased_by = None
+        task.held = {"held": task.held + 1, "returned": task.held}.get(said.kind, 0)
+        task.lost = {"abandoned": task.lost + 1, "returned": task.lost}.get(said.kind, 0)
+        if said.kind in ("completed", "failed", "abandoned"):
+            task.left = max(0, task.left - 1)
+        if task.lost == LOSSES:
+            task.left = 0
+        if said.kind in ("completed", "failed"):
+            task.output = said.output
+        if said.kind in ("failed", "abandoned"):
+            task.errors.append(said.error)
+        if said.kind in ("held", "returned"):
+            task.due = self.now + said.wait
+        if said.kind == "failed":
+            task.due = self.now + task.delay
+        task.is_complete = said.kind == "completed"
+
+    def _share(self, twin: Task, leader: Task, said: Said) -> None:
+        twin.follows = None
+        if said.kind == "completed":
+            twin.is_complete, twin.output, twin.follows = True, leader.output, leader.id
+        if said.kind == "failed":
+            twin.errors.append(said.error)
+            twin.left = max(0, twin.left - 1)
+            twin.due = self.now + twin.delay
+        if said.kind == "held":
+            twin.due = max(twin.due, self.now + said.wait)
+
+    def _after(self, task: Task, said: Said) -> None:
+        if said.put_off:
+            for child in self.children([task.id]):
+                child.due = max(child.due, self.now + said.put_off)
+        if said.kind == "completed":
+            for child in said.children:
+                child.due = self.now + said.put_off
+                child.parents.append(task.id)
+                child.made_by = task.id
+            self.create(said.children)
+        if said.hold and task.workgroup:
+            until = max(self.holds.get(task.workgroup, 0), self.now + said.hold)
+            self.holds[task.workgroup] = until
+
+    def sweep(self) -> None:
+        """Schedulers that fell silent lose their leases, and are forgotten."""
+        lost = self.lost_schedulers()
+        for task in list(self.tasks.values()):
+            if task.leased_by in lost:
+                ticket = Ticket(task.id, task.attempt, task.leased_by)
+                self.settle([(ticket, Said("abandoned", error="abandoned"))])
+        for by in lost:
+            del self.beats[by]
+        # Whoever holds a lease without being known is given the time to say so.
+        for task in self.tasks.values():
+            if task.leased_by is not None:
+                self.beats.setdefault(task.leased_by, self.now)
+
+    # --- The people ---
+
+    def pause(self, tasks: Iterable[Task], is_paused: bool) -> None:
+        for task in tasks:
+            task.is_paused = is_paused
+
+    def reset(self, tasks: Iterable[Task], left: int) -> None:
+        """As if it had never run. An attempt in flight is given up."""
+        for task in tasks:
+            self._give_up(task)
+            task.left, task.due, task.output, task.errors = left, self.now, None, []
+            task.is_complete, task.held, task.lost = False, 0, 0
+
+    def reset_group(self, group: str, left: int) -> None:
+        tasks = self.of(group)
+        if any(task.is_seed for task in tasks):
+            self.delete({task.id for task in tasks if not task.is_seed})
+        self.reset(self.of(group), left)
+
+    def retry(self, tasks: Iterable[Task], left: int) -> None:
+        for task in tasks:
+            if task.is_complete:
+                continue
+            task.left, task.held, task.lost = left, 0, 0
+            if task.leased_by is None and (task.errors or task.attempt):
+                task.due = min(task.due, self.now)
+
+    def cancel(self, group: str) -> None:
+        for task in self.of(group):
+            if not task.is_complete:
+                self._give_up(task)
+                task.left = 0
+
+    def complete(self, task: Task, output: int | None) -> None:
+        if not task.is_complete:
+            task.is_complete, task.follows = True, None
+        task.output = output
+
+    def uncomplete(self, task: Task) -> None:
+        if task.is_complete:
+            task.is_complete, task.follows = False, None
+        task.due = self.now
+
+    def would_delete(self, ids: Iterable[str]) -> set[str]:
+        """These, and the descendants that are left without any parent."""
+        going = set(ids)
+        while (
+            orphans := {t.id for t in self.tasks.values() if t.parents and set(t.parents) <= going}
+            - going
+        ):
+            going |= orphans
+        return going
+
+    def delete(self, ids: set[str]) -> None:
+        for id_ in ids:
+            del self.tasks[id_]
+        for task in self.tasks.values():
+            task.parents = [id_ for id_ in task.parents if id_ not in ids]
+            if task.follows in ids and not task.is_complete:
+                task.follows = None
+        self.history = {at: how for at, how in self.history.items() if at[0] not in ids}
+        self.late = {at for at in self.late if at[0] not in ids}
+
+    def makes_a_cycle(self, id_: str, parents: Iterable[str]) -> bool:
+        above, queue = set(), list(parents)
+        while queue:
+            above.add(one := queue.pop())
+            queue += [id_ for id_ in self.tasks[one].parents if id_ not in above]
+        return id_ in above
+
+    def _give_up(self, task: Task) -> None:
+        if task.leased_by is not None:
+            self.history[task.id, task.attempt] = "cancelled"
+        task.leased_by = task.follows = None
