@@ -22,11 +22,12 @@ def churn(tasks: int, windows: int = 10) -> list[dict[str, Any]]:
     tidy()
     rows = [{"window": "before"} | _sizes()]
     (first,) = run("SELECT coalesce(max(id), 0) FROM crew_attempt")[0]
-    with _scheduler():
+    with _scheduler() as scheduler:
         started, done = time.monotonic(), 0
         for window in range(1, windows + 1):
             dead: dict[str, int] = {}
             while (now_done := _ended(first)) < tasks * window // windows:
+                assert scheduler.poll() is None, "the scheduler has ended"
                 dead = {name: max(dead.get(name, 0), count) for name, count in _dead().items()}
                 time.sleep(EVERY)
             now = time.monotonic()
@@ -39,11 +40,11 @@ def churn(tasks: int, windows: int = 10) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def _scheduler() -> Iterator[None]:
+def _scheduler() -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, str(ROOT / "manage.py"), "runscheduler", "--slots", str(SLOTS)]
     process = subprocess.Popen(command)
     try:
-        yield
+        yield process
     finally:
         process.terminate()
         process.wait(60)

@@ -12,7 +12,7 @@ from . import audit, control, edges
 from .errors import NotFoundError
 from .models import Task, TaskGroup
 from .sql import control as sql
-from .sql import run
+from .sql import run, steer
 
 AT_ONCE = 2_000  # tasks in one transaction
 GROUPS = 100  # looked up at once: to find all that are old would cost more than to delete a few
@@ -113,5 +113,6 @@ def _delete_some(group_id: str, days: float) -> tuple[int, bool]:
     if len(found) <= AT_ONCE:
         with audit.by(WHO):
             return control.delete_group(group_id), True
+    steer()  # by the index: most of what is there stays
     edges.remove(group_id, [id_ for id_, _ in found[:AT_ONCE]], is_told=False)
     return AT_ONCE, False
