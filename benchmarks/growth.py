@@ -186,7 +186,7 @@ def _best(rounds: Sequence[Round]) -> Row:
         return min(values) if values else None
 
     found: Row = {"rate": rounds[0].tasks / min(each.seconds for each in rounds)}
-    names = ("create", "scheduler_cpu", "database_cpu", "wal")
+    names = ("create", "create_cpu", "create_wal", "scheduler_cpu", "database_cpu", "wal")
     found |= {name: least(name) for name in names}
     return found | {"connections": max(each.connections or 0 for each in rounds)}
 

@@ -35,7 +35,9 @@ class Round:
 
     tasks: int
     seconds: float  # from the first claim to the last settle
-    create: float | None
+    create: float | None  # of the one that creates
+    create_cpu: float | None  # of the database
+    create_wal: float | None  # bytes
     scheduler_cpu: float
     database_cpu: float | None
     wal: float | None  # bytes
@@ -165,24 +167,31 @@ def run(sql: str, *params: Any) -> list[tuple[Any, ...]]:
 
 def measure(tasks: int, *, groups: int = 1) -> Round:
     """Create so many tasks and let one scheduler process run them."""
+    before = database_cpu(), wal_bytes()
     created = _create(tasks) if groups == 1 else None
     if groups > 1:
         add_ready(tasks, groups)
     (first,) = run("SELECT coalesce(max(id), 0) FROM crew_attempt")[0]
-    cpu, wal = database_cpu(), wal_bytes()
+    ready = database_cpu(), wal_bytes()
     scheduler, connections = run_scheduler("--once")
-    after, wal_after = database_cpu(), wal_bytes()
+    after = database_cpu(), wal_bytes()
     seconds, done = _span(first)
     assert done == tasks, f"{done} of {tasks} tasks were done"
     return Round(
         tasks,
         float(seconds),
         created and created / tasks,
+        _each(before[0], ready[0], tasks),
+        _each(before[1], ready[1], tasks),
         scheduler / tasks,
-        None if cpu is None or after is None else (after - cpu) / tasks,
-        None if wal is None or wal_after is None else (wal_after - wal) / tasks,
+        _each(ready[0], after[0], tasks),
+        _each(ready[1], after[1], tasks),
         connections,
     )
+
+
+def _each(before: float | None, after: float | None, tasks: int) -> float | None:
+    return None if before is None or after is None else (after - before) / tasks
 
 
 def _span(first: int) -> tuple[float, int]:
