@@ -264,13 +264,13 @@ def watched(
                 process.end()
 
 
-def wait_for(done: Callable[[], bool], what: str, pause: float = 0.05) -> None:
+def wait_for(done: Callable[[], bool], what: str, longest: float = LONGEST) -> None:
     """Look until it is done; BrokenRunError when that takes too long."""
-    deadline = time.monotonic() + LONGEST
+    deadline = time.monotonic() + longest
     while not done():
         if time.monotonic() > deadline:
-            raise BrokenRunError(f"{what}: not within {LONGEST:.0f} s")
-        time.sleep(pause)
+            raise BrokenRunError(f"{what}: not within {longest:.0f} s")
+        time.sleep(0.05)
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -47,8 +47,5 @@ def hops(count: int) -> None:
     chain(call.si() for _ in range(count)).apply_async()
 
 
-if __name__ == "__main__":
-    # By its real name: a task is known by that of its module.
-    from benchmarks.peers import celery_redis as this
-
-    enqueue(independent=this.independent, fan=this.fan, chain=this.hops)
+def main() -> None:
+    enqueue(independent=independent, fan=fan, chain=hops)

@@ -24,7 +24,7 @@ def hops(count: int) -> None:
     async_chain([("benchmarks.peers.django_q.call", ())] * count)
 
 
-if __name__ == "__main__":
+def main() -> None:
     import django
 
     django.setup()

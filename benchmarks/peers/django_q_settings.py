@@ -11,7 +11,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
 Q_CLUSTER = {
     "name": "bench",
-    "workers": int(os.environ.get("BENCH_WORKERS", "2")),
+    "workers": 2,  # one for each core, as is its default
     "bulk": 50,  # tasks taken from the broker at once
     "queue_limit": 500,
     "timeout": 60,

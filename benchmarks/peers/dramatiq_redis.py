@@ -41,5 +41,5 @@ def hops(count: int) -> None:
     pipeline([call.message_with_options(pipe_ignore=True) for _ in range(count)]).run()
 
 
-if __name__ == "__main__":
+def main() -> None:
     enqueue(independent=independent, fan=fan, chain=hops)

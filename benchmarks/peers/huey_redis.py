@@ -12,7 +12,9 @@ from redis import ConnectionPool
 
 from .call import BROKER, enqueue, post
 
-huey = RedisHuey("bench", connection_pool=ConnectionPool.from_url(BROKER))
+# Each worker waits on a connection of its own; a pool has 100 unless it is told otherwise.
+pool = ConnectionPool.from_url(BROKER, max_connections=1_200)
+huey = RedisHuey("bench", connection_pool=pool)
 
 
 @huey.task(context=True)
@@ -42,7 +44,5 @@ def hops(count: int) -> None:
     huey.enqueue(first)
 
 
-if __name__ == "__main__":
-    from benchmarks.peers import huey_redis as this
-
-    enqueue(independent=this.independent, fan=this.fan, chain=this.hops)
+def main() -> None:
+    enqueue(independent=independent, fan=fan, chain=hops)

@@ -1,7 +1,5 @@
 """Procrastinate with PostgreSQL: asynchronous tasks, by aiohttp. It has no fan-in of its own."""
 
-import sys
-
 import aiohttp
 from procrastinate import App, PsycopgConnector, SyncPsycopgConnector
 
@@ -37,12 +35,11 @@ def hops(count: int) -> None:
     call.defer(left=count - 1)
 
 
-if __name__ == "__main__":
-    # By its real name: Procrastinate warns of an app in `__main__`.
-    from benchmarks.peers import procrastinate_postgres as this
+def main() -> None:
+    with app.replace_connector(SyncPsycopgConnector(conninfo=BROKER)) as sync, sync.open():
+        enqueue(independent=independent, chain=hops)
 
-    with this.app.replace_connector(SyncPsycopgConnector(conninfo=BROKER)) as sync, sync.open():
-        if sys.argv[1:] == ["schema"]:
-            sync.schema_manager.apply_schema()
-        else:
-            enqueue(independent=this.independent, chain=this.hops)
+
+def make_tables() -> None:
+    with app.replace_connector(SyncPsycopgConnector(conninfo=BROKER)) as sync, sync.open():
+        sync.schema_manager.apply_schema()
