@@ -86,7 +86,7 @@ def _values(family: Family, now: datetime | str) -> Iterator[tuple[Any, ...]]:
             spec.key,
             spec.input_json,
             spec.output_json,
-            dump(spec.errors) if spec.errors else "[]",
+            json.dumps(spec.errors, separators=(",", ":")) if spec.errors else "[]",
             spec.remaining_attempts,
             spec.is_paused or family.paused,
             spec.is_complete,

@@ -1,6 +1,10 @@
 """The rules of the graph, without a store."""
 
+from graphlib import CycleError, TopologicalSorter
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tasks.errors import InvalidInputError
 from tasks.graph import check_acyclic, check_new, outside_parents
@@ -61,3 +65,20 @@ def test_outside_parents_are_those_the_store_must_have():
     tasks = specs(a="xb", b="y", c="x")
 
     assert outside_parents(tasks, {"a", "b", "c"}) == {"x", "y"}
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from("abcdefgh"),
+        st.lists(st.sampled_from("abcdefghxyz"), unique=True).map(tuple),
+    )
+)
+def test_a_cycle_is_found_and_named_in_whatever_order(parents):
+    try:
+        TopologicalSorter(parents).prepare()
+    except CycleError as error:
+        with pytest.raises(InvalidInputError, match=" -> ".join(error.args[1][:10])):
+            check_acyclic(parents)
+    else:
+        check_acyclic(parents)

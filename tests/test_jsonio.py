@@ -2,6 +2,8 @@ import json
 import time
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tasks.jsonio import Document, JSONError, dump, read, safe_text
 
@@ -97,6 +99,29 @@ def test_nesting_is_allowed_to_64(opener, closer):
     read(nested(64 // step, opener, closer), max_bytes=MIB)
     with pytest.raises(JSONError, match="nested deeper than 64"):
         read(nested(64 // step + 1, opener, closer), max_bytes=MIB)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.recursive(
+        st.text('[]{}"\\,a') | st.integers(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text('[]{}"\\:'), inner),
+    ),
+    st.sampled_from([None, 1]),
+)
+def test_brackets_in_strings_nest_nothing(value, indent):
+    data = json.dumps([value], indent=indent).encode()
+    deep = depth([value])
+
+    assert read(data, max_bytes=MIB, max_depth=deep).value == [value]
+    with pytest.raises(JSONError, match=f"nested deeper than {deep - 1}$"):
+        read(data, max_bytes=MIB, max_depth=deep - 1)
+
+
+def depth(value):
+    if isinstance(value, dict):
+        value = list(value.values())
+    return 1 + max(map(depth, value), default=0) if isinstance(value, list) else 0
 
 
 @pytest.mark.parametrize(
