@@ -80,8 +80,8 @@ def stored(group_id):
         cursor.execute(
             "SELECT id, name, worker, workgroup, key, CAST(input AS text), CAST(output AS text),"
             " CAST(errors AS text), remaining_attempts, is_paused, is_complete, is_seed,"
-            " error_delay_in_seconds, priority, pending_parents, created_by, attempt, held_count, rescues, leased_by,"
-            " merged_into, leased_at"
+            " error_delay_in_seconds, priority, pending_parents, created_by, attempt, held_count,"
+            " rescues, leased_by, merged_into, leased_at"
             " FROM crew_task WHERE group_id = %s ORDER BY created_at, id",
             [group_id],
         )

@@ -74,6 +74,16 @@ def parse(data: bytes, *, max_nodes: int = 100_000) -> Any:
         raise InvalidInputError(f"not readable as JSON: {error}") from error
 
 
+def consumed(items: list[Any]) -> Iterator[Any]:
+    """Its items in their order, each let go of once it is read; nothing is left in the list.
+
+    What a body holds takes more memory than the tasks it becomes.
+    """
+    items.reverse()
+    while items:
+        yield items.pop()
+
+
 def _check_coding(request: Request) -> None:
     """Refuse a body that is compressed or in another charset than UTF-8."""
     if request.META.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":

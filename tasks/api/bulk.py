@@ -16,7 +16,7 @@ from ..spec import TaskSpec, read_attempts, read_ids, read_task
 from . import query
 from .answers import json_answer
 from .base import CrewView
-from .body import Body, parse
+from .body import Body, consumed, parse
 from .repeat import once
 
 NDJSON = {"application/x-ndjson", "application/jsonl"}
@@ -46,7 +46,7 @@ class BulkCreate(CrewView):
             specs = list(_read_lines(self.sent, most))
         else:
             self.sent = Body(request, conf.CREW_MAX_BULK_BYTES)
-            specs = create.read_specs(_listed(self.sent.json(MAX_NODES)))
+            specs = create.read_specs(consumed(_listed(self.sent.json(MAX_NODES))))
         return once(self, request, lambda: self._create(request, gid, specs, most))
 
     def _create(

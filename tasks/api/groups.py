@@ -16,7 +16,7 @@ from ..spec import DEFAULT_ATTEMPTS, read_attempts, read_bool, read_id, read_tex
 from . import query
 from .answers import json_answer
 from .base import CrewView
-from .body import TooLargeError
+from .body import TooLargeError, consumed
 from .repeat import conditional, once
 
 # A group may come with its whole graph.
@@ -51,7 +51,7 @@ class Groups(CrewView):
                 name=read_text(fields.get("name"), "name"),
                 is_paused=read_bool(fields.get("isPaused"), "isPaused"),
                 created_at=read_time(fields.get("createdAt"), "createdAt"),
-                tasks=tasks or (),
+                tasks=consumed(tasks or []),
             )
             return wire.group(group)
 
