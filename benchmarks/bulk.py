@@ -5,7 +5,7 @@
 For each database a fresh web process (`manage.py crewweb`) takes graphs of tasks with three
 parents each, as one `POST /api/v1/task_groups` and as NDJSON, and says how many tasks a second
 that is and what memory it took. Then, while somebody else asks for pages of groups, graphs of
-10,000 tasks with five parents each. Then where the time goes, in a process of ours.
+10,000 tasks with five parents each. Then where the time of one create goes (`bulk_split.py`).
 """
 
 import argparse
@@ -178,6 +178,24 @@ def beside_others(database: str, *, rounds: int) -> dict[str, object]:
     }
 
 
+def split(database: str, *, count: int) -> dict[str, object]:
+    """The steps of one create, timed in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.bulk_split", str(count), str(PARENTS)]
+    done = subprocess.run(
+        command, env=environment(database), cwd=ROOT, check=True, text=True, stdout=subprocess.PIPE
+    )
+    steps: dict[str, float] = json.loads(done.stdout)
+    told = ", ".join(f"{step} {seconds:.2f}" for step, seconds in steps.items())
+    print(f"split   {kind_of(database):10}: {sum(steps.values()):.2f} s: {told}", flush=True)
+    return {
+        "workload": "bulk create, by step",
+        "database": kind_of(database),
+        "tasks": count,
+        "seconds": [sum(steps.values())],
+        "steps": steps,
+    }
+
+
 def rows(
     urls: list[str] | None = None, *, rounds: int = 5, count: int = MANY
 ) -> Iterator[dict[str, object]]:
@@ -186,6 +204,7 @@ def rows(
             for form in ("group", "ndjson"):
                 yield creates(database, form, count=count, rounds=rounds)
             yield beside_others(database, rounds=rounds)
+            yield split(database, count=count)
 
 
 def main() -> None:
