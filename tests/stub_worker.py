@@ -5,6 +5,7 @@ with StubWorker(answer(body=b'{"output": 1}')) as worker:
 """
 
 import gzip
+import json
 import socket
 import ssl
 import struct
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +155,44 @@ def close_at_once(exchange: Exchange) -> None:
 
 def reset(exchange: Exchange) -> None:
     exchange.reset()
+
+
+class Barrier:
+    """A behaviour that answers no call before the test says what.
+
+    `barrier.call(1).release({"output": 1})`, as soon as the first call is there.
+    """
+
+    def __init__(self) -> None:
+        self._calls: list[HeldCall] = []
+        self._came = threading.Condition()
+
+    def __call__(self, exchange: Exchange) -> None:
+        call = HeldCall(json.loads(exchange.request.body))
+        with self._came:
+            self._calls.append(call)
+            self._came.notify_all()
+        call.answer(exchange)
+
+    def call(self, number: int) -> "HeldCall":
+        with self._came:
+            assert self._came.wait_for(lambda: len(self._calls) >= number, 30), "not called"
+            return self._calls[number - 1]
+
+
+class HeldCall:
+    def __init__(self, payload: dict[str, Any]) -> None:
+        self.payload = payload
+        self._released = threading.Event()
+
+    def release(self, reply: dict[str, Any], status: int = 200) -> None:
+        self._behaviour = answer(status, json.dumps(reply).encode())
+        self._released.set()
+
+    def answer(self, exchange: Exchange) -> None:
+        while not exchange.stopping.is_set():
+            if self._released.wait(0.05):
+                return self._behaviour(exchange)
 
 
 class StubWorker:

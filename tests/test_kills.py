@@ -12,7 +12,9 @@ from tasks import create, heart
 from tasks.models import Attempt, ParentEdge, SchedulerProcess, Task
 from tasks.scheduler import Scheduler
 
+from .factories import make_task, row
 from .processes import scheduler, sink, wait_until
+from .stub_worker import Barrier, StubWorker
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -93,3 +95,39 @@ def die_when_called(folder, worker) -> None:
         wait_until(lambda: worker.stats()["calls"] == 1)
         first.kill()
         first.wait(10)
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("point", ["after_send", "mid_settle"])
+def test_f2_a_scheduler_that_stood_still_past_its_lease_changes_nothing_more(tmp_path, point):
+    """While a call runs; and in the middle of a settle, whose locks must not hold the rescue."""
+    make_task(id="t")
+    fifo = tmp_path / "gate"
+    os.mkfifo(fifo)
+    held = {"CREW_FAILPOINTS": f"{point}=wait:{fifo}"}
+
+    with StubWorker(Barrier()) as worker, scheduler(worker.url, **SOON, **held) as frozen:
+        calls = worker.behaviour
+        if point == "mid_settle":
+            calls.call(1).release({"output": "first"})
+        with fifo.open("wb"):
+            first = calls.call(1)
+            frozen.send_signal(signal.SIGSTOP)
+        with scheduler(worker.url, **SOON) as other:
+            calls.call(2).release({"output": "second"})
+            wait_until(lambda: attempts("t") == [(1, "abandoned"), (2, "completed")])
+            after = row(Task(pk="t"))
+            first.release({"output": "first"})
+            frozen.send_signal(signal.SIGCONT)
+            wait_until(lambda: Attempt.objects.get(number=1).late_at is not None)
+            other.kill()
+        make_task(id="next")
+        calls.call(3).release({"output": "third"})
+        wait_until(all_complete)
+        frozen.terminate()
+        said = frozen.stderr.read()
+
+    assert row(Task(pk="t")) == after
+    assert attempts("t") == [(1, "abandoned"), (2, "completed")]
+    assert "Traceback" not in said
+    assert said.count("WARNING") + said.count("ERROR") < 10

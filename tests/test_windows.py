@@ -1,6 +1,5 @@
 """What happens between two steps: each test holds or fails a scheduler there, never by luck."""
 
-import json
 import threading
 from contextlib import contextmanager
 
@@ -25,7 +24,7 @@ from .factories import (
     wire,
 )
 from .processes import wait_until
-from .stub_worker import StubWorker, answer
+from .stub_worker import Barrier, StubWorker
 from .test_rescue import die
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -130,36 +129,6 @@ def test_f25_leases_of_a_scheduler_without_a_row_are_given_back():
 
 
 # --- The call ---
-
-
-class Barrier:
-    """A worker of which each call waits to be let go: `calls[0].release({"output": 1})`."""
-
-    def __init__(self):
-        self.calls = []
-
-    def __call__(self, exchange):
-        call = Held(json.loads(exchange.request.body))
-        self.calls.append(call)
-        call.answer(exchange)
-
-    def call(self, number):
-        wait_until(lambda: len(self.calls) >= number)
-        return self.calls[number - 1]
-
-
-class Held:
-    def __init__(self, payload):
-        self.payload = payload
-        self._released = threading.Event()
-
-    def release(self, reply):
-        self._reply = reply
-        self._released.set()
-
-    def answer(self, exchange):
-        if self._released.wait(30):
-            answer(200, json.dumps(self._reply).encode())(exchange)
 
 
 @pytest.fixture
@@ -279,3 +248,39 @@ def test_f26_two_sweeps_at_once_give_each_task_back_once(at):
     assert counts == [0, 250]
     assert Attempt.objects.filter(outcome="abandoned").count() == 250
     assert Task.objects.filter(remaining_attempts=4, rescues=1).count() == 250
+
+
+# --- The settle ---
+
+
+def stand_still():
+    """Until the server ends the session."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('idle_in_transaction_session_timeout', '1', true)")
+        cursor.execute("SELECT pg_backend_pid()")
+        (pid,) = cursor.fetchone()
+    in_threads(lambda _: wait_until(lambda: is_gone(pid)), [None])
+
+
+def only_read():
+    """As a server does that was the first one until a fail-over."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET TRANSACTION READ ONLY")
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("happens", [stand_still, only_read])
+def test_f6_a_server_that_takes_no_settle_fails_no_task(worker, at, happens):
+    at("mid_settle", happens)
+    task = make_task()
+
+    Scheduler(once=True).run()
+
+    assert (row(task)["is_complete"], row(task)["errors"]) == (True, [])
+    assert len(worker.requests) == 1
+
+
+def is_gone(pid: int) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE pid = %s", [pid])
+        return cursor.fetchone() == (0,)

@@ -13,8 +13,10 @@ from typing import Any
 from django.db import connection
 from django.db.models.expressions import RawSQL
 
+from ..conf import conf
 from ..jsonio import dump
 from . import prepared
+from .patience import IDLE
 
 AT_ONCE = 10_000  # rows that are held in memory on their way into SQLite
 
@@ -47,11 +49,14 @@ class Statement:
 
 
 # Without `jit = off` the price put on sequential scans would start the compiler for every plan.
+# The timeout is for a process that stands still in the middle of a transaction: its locks must
+# not outlast its lease, or nobody could give its tasks back.
 _STEER = Statement(
     postgresql="""
         SELECT set_config('enable_seqscan', 'off', true),
                set_config('enable_hashjoin', 'off', true),
-               set_config('enable_mergejoin', 'off', true), set_config('jit', 'off', true)
+               set_config('enable_mergejoin', 'off', true), set_config('jit', 'off', true),
+               set_config('idle_in_transaction_session_timeout', %(idle)s, true)
     """,
     sqlite="SELECT 1",
 )
@@ -93,7 +98,7 @@ def put(what: Statement, rows: Iterable[tuple[Any, ...]]) -> None:
 
 def run_steered(what: Statement, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     """`steer` and `run`."""
-    return run_together(*([(_STEER, {})] if on_postgres() else []), (what, params))
+    return run_together(*([(_STEER, _steering())] if on_postgres() else []), (what, params))
 
 
 def steer() -> None:
@@ -105,7 +110,11 @@ def steer() -> None:
     is a loop in a loop. Local to the transaction, so it works behind PgBouncer.
     """
     if on_postgres():
-        run(_STEER, {})
+        run(_STEER, _steering())
+
+
+def _steering() -> dict[str, str]:
+    return {"idle": str(max(1, int(1_000 * min(conf.CREW_LEASE_SECONDS, IDLE))))}
 
 
 def moment(value: datetime) -> datetime:
