@@ -32,6 +32,7 @@ class Member:
         self._began = 0
         self._started_at = 0.0
         self._is_ready = self._is_struck = False
+        self.stopped_at = 0.0
         self.continues_at: float | None = None
         self.deaths: list[str] = []  # those that nobody ordered
 
@@ -72,7 +73,8 @@ class Member:
     def stop(self, seconds: float) -> None:
         """SIGSTOP; `tend` lets it go on after so many seconds."""
         self._signal(signal.SIGSTOP)
-        self.continues_at = time.monotonic() + seconds
+        self.stopped_at = time.monotonic()
+        self.continues_at = self.stopped_at + seconds
 
     def go_on(self) -> None:
         self._signal(signal.SIGCONT)

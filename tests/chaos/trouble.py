@@ -77,10 +77,11 @@ class Scene:
         """One that slept past its lease, in the moment in which it goes on."""
         asleep = [each for each in self.schedulers if each.is_stopped]
         if not asleep:
+            self.stop()
+        late = [each for each in asleep if time.monotonic() > each.stopped_at + self.lease]
+        if not late:
             return False
-        member = self.dice.choice(asleep)
-        if member.continues_at is None or time.monotonic() < member.continues_at - 1:
-            return False
+        member = self.dice.choice(late)
         member.go_on()
         time.sleep(self.dice.choice([0.0, 0.002, 0.01, 0.05]))
         member.kill()
