@@ -1,0 +1,43 @@
+"""Everything breaks for two minutes, and nothing is lost: `docs/reliability.md` says how."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from .processes import ROOT
+
+WITHIN = 240  # seconds
+TASKS, KILLS, STOPS, CRASHES = 5_000, 60, 20, 3
+SEED = 20_261_128
+
+
+@pytest.mark.postgres
+@pytest.mark.timeout(WITHIN + 30)
+def test_nothing_is_lost_stuck_or_done_twice_while_everything_breaks(tmp_path):
+    """It has a PostgreSQL of its own, which it crashes. What failed is kept in var/chaos."""
+    command = [sys.executable, "-m", "tests.chaos", "--seed", str(SEED)]
+    command += ["--tasks", str(TASKS), "--kills", str(KILLS)]
+
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        capture_output=True, text=True, timeout=WITHIN,
+    )  # fmt: skip
+
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "\n0 violations\n" in done.stdout
+    assert figure(done.stdout, "tasks acknowledged") >= TASKS
+    assert figure(done.stdout, "kills") >= KILLS
+    assert figure(done.stdout, "stops") >= STOPS
+    assert figure(done.stdout, "database crashes") >= CRASHES
+    for trouble in ("web kills", "during bulk creates", "black holes", "backends terminated"):
+        assert figure(done.stdout, trouble) > 0
+    assert figure(done.stdout, "answers to COMMIT swallowed") > 0
+
+
+def figure(said: str, name: str) -> int:
+    (number,) = re.findall(rf"^{name} +([\d,]+)$", said, re.MULTILINE)
+    return int(number.replace(",", ""))
