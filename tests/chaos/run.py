@@ -27,6 +27,7 @@ LEASE, SWEEP = 3.0, 0.5  # seconds; 30 and 5 in production
 GAP = (0.2, 1.2)  # seconds between two troubles
 PATIENCE = 60.0  # seconds without any progress that make a run a stuck one
 BEAT = 0.02  # seconds between two looks at the fleet
+DOUBTS = 4  # answers to COMMIT that each process loses at the very end
 STOPS_PER_KILL, CRASHES_PER_KILL = 1 / 3, 1 / 20
 
 SETTINGS = {
@@ -208,10 +209,15 @@ def _make_trouble(options: Options, scene: Scene, clients: Clients) -> None:
         name = listed.pop()
         if not getattr(scene, name)():
             listed.insert(dice.randrange(len(listed) + 1), name)
-        rest = time.monotonic() + dice.uniform(*GAP)
-        while time.monotonic() < rest:
-            scene.tend()
-            time.sleep(BEAT)
+        _rest(scene, dice.uniform(*GAP))
+
+
+def _rest(scene: Scene, seconds: float) -> None:
+    """Let time pass, and the fleet be looked after."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        scene.tend()
+        time.sleep(BEAT)
 
 
 def _left(options: Options, scene: Scene, clients: Clients) -> bool:
@@ -228,6 +234,9 @@ def _left(options: Options, scene: Scene, clients: Clients) -> bool:
 def _calm_down(scene: Scene, clients: Clients) -> None:
     """Let all that can be done be done; return when it is, or when nothing moves any more."""
     scene.calm()
+    for _ in range(DOUBTS):
+        scene.doubt()
+        _rest(scene, 1.0)
     finishing = _in_thread(clients.finish)
     while finishing.is_alive():
         scene.tend()

@@ -55,6 +55,14 @@ class Scene:
         for place in list(self.released_at):
             self._release(place)
 
+    def doubt(self) -> None:
+        """A last trouble for every scheduler at once, of which none is killed any more.
+
+        Who does not find out what became of a COMMIT would be saved by the next kill.
+        """
+        for door in self.doors:
+            door.swallow()
+
     # --- Troubles: each says whether it could be made ---
 
     def kill(self) -> bool:
