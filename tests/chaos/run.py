@@ -235,6 +235,7 @@ def _calm_down(scene: Scene, clients: Clients) -> None:
     """Let all that can be done be done; return when it is, or when nothing moves any more."""
     scene.calm()
     for _ in range(DOUBTS):
+        clients.allow(clients.planned + 1)  # or there would be nothing to claim
         scene.doubt()
         _rest(scene, 1.0)
     finishing = _in_thread(clients.finish)
