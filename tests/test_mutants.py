@@ -1,0 +1,30 @@
+"""The bugs of `tests.mutants` can still be planted. That they are found takes minutes, elsewhere."""
+
+import ast
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from .mutants_table import MUTANTS
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_its_text_is_found_once_and_its_tests_exist(mutant):
+    text = (ROOT / mutant.file).read_text()
+
+    assert text.count(mutant.old) == 1
+    assert mutant.new != mutant.old
+    assert ast.parse(text.replace(mutant.old, mutant.new))
+    assert all((ROOT / test).is_file() for test in mutant.tests)
+
+
+def test_each_has_a_name_of_its_own_and_all_rooms_of_the_engine_are_met():
+    names = Counter(mutant.name for mutant in MUTANTS)
+    rooms = {mutant.name.partition(":")[0] for mutant in MUTANTS}
+
+    assert max(names.values()) == 1
+    assert rooms >= {"claim", "settle", "rescue", "sweep", "heartbeat", "hold", "merge", "limit"}
+    assert rooms >= {"create", "edges", "reset", "delete", "pause", "deliver", "stream", "key"}

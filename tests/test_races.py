@@ -1,0 +1,311 @@
+"""What happens between two statements of ours, when somebody else commits just then.
+
+Nothing here is left to luck: the other one acts at a chosen place, or is seen to wait for a lock.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+from django.db import connection, transaction
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from tasks import claim as claiming
+from tasks import control, fleet, publish
+from tasks import settle as settling
+from tasks.models import SchedulerProcess, Task, Worker, Workgroup
+
+from .factories import (
+    claim_all,
+    claim_ids,
+    claim_one,
+    complete,
+    fail,
+    in_threads,
+    make_group,
+    make_scheduler,
+    make_task,
+    row,
+    wire,
+)
+from .processes import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+LEASE = 30.0
+
+
+def elsewhere(work: Callable[[], object]) -> None:
+    """By another connection, and committed when this returns."""
+    in_threads(lambda _: work(), [None])
+
+
+def act_after(monkeypatch, module, name: str, act: Callable[[], object]) -> None:
+    """When the function has looked, and before its caller acts on it."""
+    original = getattr(module, name)
+    once = [act]
+
+    def looked(*args, **kwargs):
+        result = original(*args, **kwargs)
+        if once:
+            elsewhere(once.pop())
+        return result
+
+    monkeypatch.setattr(module, name, looked)
+
+
+@contextmanager
+def holding(work: Callable[[], object]) -> Iterator[None]:
+    """`work` is done in a transaction of another connection, which stays open meanwhile."""
+    done, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        try:
+            with transaction.atomic():
+                work()
+                done.set()
+                assert release.wait(20)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(hold)
+        try:
+            wait_until(lambda: done.is_set() or held.done())
+            yield
+        finally:
+            release.set()
+            held.result(20)
+
+
+@contextmanager
+def trying(work: Callable[[], object]) -> Iterator[Future]:
+    """`work` was begun by another connection; it is done by now, or waits for a lock."""
+
+    def attempt() -> object:
+        try:
+            return work()
+        finally:
+            connection.close()
+
+    pool = ThreadPoolExecutor(1)
+    future = pool.submit(attempt)
+    try:
+        wait_until(lambda: future.done() or somebody_waits())
+        yield future
+    finally:
+        pool.shutdown(wait=False)  # it may go on when the other one has let go
+
+
+def somebody_waits() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        return cursor.fetchone()[0] > 0
+
+
+# --- Claim ---
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda: fleet.hold_workgroup("shop", seconds=60),
+        lambda: control.pause_group("g"),
+        lambda: control.cancel_group("g"),
+        lambda: control.delete_group("g"),
+        lambda: claim_ids("other", slots=1),
+    ],
+    ids=["held", "paused", "cancelled", "deleted", "claimed"],
+)
+def test_what_is_no_longer_ready_when_it_is_taken_is_not_taken(monkeypatch, act):
+    later = timezone.now() + timedelta(hours=1)
+    make_group(
+        id="g",
+        tasks=[
+            wire(id="due", workgroup="shop"),
+            wire(id="later", workgroup="shop", run_after=later),
+        ],
+    )
+    act_after(monkeypatch, claiming, "_look", act)
+
+    taken = claim_ids("me")
+
+    assert taken == []
+    assert Task.objects.filter(leased_by="me").count() == 0
+
+
+@pytest.mark.postgres
+def test_a_claim_waits_for_nobodys_task():
+    make_task(id="a")
+    make_task(id="b")
+    make_scheduler("s1")
+
+    with (
+        holding(lambda: list(Task.objects.select_for_update().filter(pk="a"))),
+        trying(lambda: claim_ids("s1")) as taken,
+    ):
+        assert taken.done() and taken.result() == ["b"]
+
+
+@pytest.mark.postgres
+def test_who_counts_a_limited_worker_waits_for_the_one_that_is_claiming():
+    group = make_group(tasks=[wire(), wire(), wire()])
+    Worker.objects.filter(pk="worker-a").update(max_concurrency=2)
+    for me in ("s1", "s2"):
+        make_scheduler(me)
+
+    with holding(lambda: claim_all("s1", slots=1)), trying(lambda: claim_ids("s2")) as taken:
+        assert not taken.done()
+
+    assert len(taken.result(20)) == 1
+    assert Task.objects.claimed().filter(group=group).count() == 2
+
+
+# --- Settle ---
+
+
+@pytest.mark.postgres
+def test_a_settle_locks_the_children_by_id():
+    """Whoever waits for the first of them holds none of the others."""
+    group = make_group(tasks=[wire(id="p")])
+    ids = [f"c{n:02}" for n in range(30)]
+    for id_ in reversed(ids):
+        make_task(group, id=id_, parent_ids=["p"])
+    lease = claim_one()
+
+    with (
+        holding(lambda: list(Task.objects.select_for_update().filter(pk=ids[0]))),
+        trying(lambda: complete(lease)) as settled,
+        transaction.atomic(),
+    ):
+        free = Task.objects.select_for_update(skip_locked=True).filter(pk__in=ids)
+        assert not settled.done()
+        assert sorted(task.pk for task in free) == ids[1:]
+    assert settled.result(20).live == 1
+
+
+def test_a_hold_is_committed_with_the_answer_that_asks_for_it():
+    make_task(id="asks", workgroup="shop")
+    lease = claim_one()
+    seen = []
+
+    with transaction.atomic():
+        transaction.on_commit(
+            lambda: seen.append(
+                (
+                    Task.objects.get(pk="asks").is_complete,
+                    Workgroup.objects.filter(held_until__gt=Now()).exists(),
+                )
+            )
+        )
+        complete(lease, workgroup_delay=60)
+
+    assert seen == [(True, True)]
+
+
+def test_nobody_is_told_before_the_commit(monkeypatch):
+    told = []
+    monkeypatch.setattr(publish, "on_committed", told.append)
+
+    with transaction.atomic():
+        task = make_task()
+        within = list(told)
+
+    assert within == []
+    assert told == [{task.group_id}]
+
+
+@pytest.mark.postgres
+def test_a_settle_waits_for_a_verb_on_its_group():
+    task = make_task()
+    lease = claim_one()
+
+    with (
+        holding(lambda: control.reset_group(task.group_id, remaining_attempts=3)),
+        trying(lambda: complete(lease)) as settled,
+    ):
+        assert not settled.done()
+
+    assert (settled.result(20).live, settled.result().late) == (0, 1)
+    assert (row(task)["is_complete"], row(task)["remaining_attempts"]) == (False, 3)
+
+
+@pytest.mark.postgres
+def test_a_parent_does_not_complete_while_a_child_is_hung_under_it():
+    parent = make_task()
+    lease = claim_one()
+
+    with (
+        holding(lambda: make_task(parent.group, id="child", parents=[parent])),
+        trying(lambda: complete(lease)) as settled,
+    ):
+        pass
+
+    assert settled.result(20).live == 1
+    assert claim_ids() == ["child"]
+
+
+# --- Rescue ---
+
+
+def make_silent(me: str) -> None:
+    SchedulerProcess.objects.filter(pk=me).update(beat_at=Now() - timedelta(seconds=LEASE + 5))
+
+
+@pytest.mark.postgres
+def test_of_two_sweeps_one_gives_the_leases_back():
+    task = make_task()
+    claim_one("dead")
+    make_silent("dead")
+
+    with (
+        holding(lambda: claiming.find_lost(lease_seconds=LEASE, most=9)),
+        trying(lambda: settling.rescue(lease_seconds=LEASE)) as given,
+    ):
+        assert given.done() and given.result() == -1
+
+    assert row(task)["leased_by"] == "dead"
+
+
+@pytest.mark.postgres
+def test_a_heartbeat_that_comes_during_a_rescue_waits_for_its_end():
+    """So nobody believes in a lease that is being taken from it."""
+    make_task()
+    claim_one("frozen")
+    make_silent("frozen")
+    beat = SchedulerProcess.objects.filter(pk="frozen")
+
+    with (
+        holding(lambda: settling.rescue(lease_seconds=LEASE)),
+        trying(lambda: beat.update(beat_at=Now())) as beaten,
+    ):
+        assert not beaten.done()
+
+    assert beaten.result(20) == 1
+    assert Task.objects.claimed().count() == 0
+
+
+@pytest.mark.postgres
+def test_a_rescue_leaves_alone_what_was_settled_since_it_looked(monkeypatch):
+    task = make_task(error_delay_in_seconds=0)
+    lease = claim_one("frozen")
+    make_silent("frozen")
+
+    def settled_and_claimed_again():
+        fail(lease)
+        assert claim_ids("other") == [task.pk]
+
+    act_after(monkeypatch, settling, "find_lost", settled_and_claimed_again)
+
+    settling.rescue(lease_seconds=LEASE)
+
+    after = row(task)
+    assert (after["leased_by"], after["attempt"], after["rescues"]) == ("other", 2, 0)
+    assert after["errors"] == ["boom"]
