@@ -1,4 +1,4 @@
-"""Python's collector of garbage, at rest while a large graph comes in."""
+"""Python's collector of garbage, at rest while a large graph comes in, or is looked at whole."""
 
 import gc
 import threading

@@ -14,6 +14,7 @@ from django.core.cache import cache
 from django.db.models import Aggregate, Count, TextField
 
 from .errors import NotFoundError
+from .garbage import uncollected
 from .lanes import OTHERS, Box, Lane, Sums, lanes_of, summed
 from .layout import layout, levels
 from .models import ParentEdge, Task, TaskGroup
@@ -172,7 +173,8 @@ def _chart(group_id: str) -> _Chart | None:
     known = cache.get(_key(group_id))
     if isinstance(known, _Chart) and known.stamp == stamp:
         return known
-    made = _measure(group_id, stamp)
+    with uncollected():
+        made = _measure(group_id, stamp)
     if made is not None:
         cache.set(_key(group_id), made, REMEMBERED)
     return made
