@@ -93,6 +93,15 @@ def in_turn(*behaviours: Behaviour) -> Behaviour:
     return behave
 
 
+def by_task(behaviours: dict[str, Behaviour], otherwise: Behaviour) -> Behaviour:
+    """As the id of the task says."""
+
+    def behave(exchange: Exchange) -> None:
+        behaviours.get(json.loads(exchange.request.body)["taskId"], otherwise)(exchange)
+
+    return behave
+
+
 def redirect(location: str, status: int = 302) -> Behaviour:
     return answer(status, b"moved", {"Location": location})
 
