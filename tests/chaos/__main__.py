@@ -9,7 +9,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from .run import Options, Report, run
+from .run import Report, run
+from .stage import Options
 
 SHOWN = 20  # violations of each rule
 

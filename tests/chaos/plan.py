@@ -170,7 +170,8 @@ def unmade(group: GroupPlan, dice: Random) -> None:
     parents: list[str] = []
     for i in range(6):
         parents = [group.add(dice, f"c{i}", parents=parents)]
-    ids = [group.add(dice, f"u{i}") for i in range(14)]
+    for i in range(14):
+        group.add(dice, f"u{i}")
     began = dice.uniform(0.2, 3)
     match dice.randrange(3):
         case 0:
@@ -179,7 +180,7 @@ def unmade(group: GroupPlan, dice: Random) -> None:
             group.deeds.append(Deed(began, "cancel_group"))
             group.deeds.append(Deed(began + 2, "retry_group", needed=True))
         case _:
-            group.deeds.append(Deed(began, "delete_group", takes=(*parents, *ids, *_ids(group))))
+            group.deeds.append(Deed(began, "delete_group", takes=tuple(_ids(group))))
 
 
 def _ids(group: GroupPlan) -> list[str]:

@@ -1,60 +1,25 @@
 """A whole run: set up, trouble while tasks are created and done, calm, and the checker's word."""
 
-import contextlib
-import os
 import shutil
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
-from urllib.parse import urlsplit
 
 from .. import servers
-from ..processes import ROOT
-from . import checker, fleet, journal, story
+from . import checker, fleet, journal, stage, story
 from .client import Clients
-from .proxy import Proxies
+from .stage import Options
 from .trouble import Scene, troubles
 
-TOKEN = "the-fixed-token-of-chaos"
-LEASE, SWEEP = 3.0, 0.5  # seconds; 30 and 5 in production
 GAP = (0.2, 1.2)  # seconds between two troubles
 PATIENCE = 60.0  # seconds without any progress that make a run a stuck one
 BEAT = 0.02  # seconds between two looks at the fleet
 DOUBTS = 4  # answers to COMMIT that each process loses at the very end
 STOPS_PER_KILL, CRASHES_PER_KILL = 1 / 3, 1 / 20
-
-SETTINGS = {
-    "DEBUG": "0",
-    "SECRET_KEY": "a key for a run on this machine, of no other use",
-    "ALLOWED_HOSTS": "127.0.0.1",
-    "CREW_AUTH_TOKEN": TOKEN,
-    "REDIS_URL": "",
-    "CREW_LEASE_SECONDS": str(LEASE),
-    "CREW_SWEEP_SECONDS": str(SWEEP),
-    "CREW_DELIVERY_TIMEOUT_SECONDS": "6",
-    "CREW_DRAIN_SECONDS": "10",
-    "CREW_SLOTS": "50",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """So many `tasks` and `kills` at least, and `minutes` at least."""
-
-    tasks: int = 5_000
-    kills: int = 60
-    seed: int = 0
-    minutes: float = 0.0
-    database: str = "postgresql"
-    schedulers: int = 4
-    keep: Path = ROOT / "var" / "chaos"
 
 
 @dataclass(slots=True)
@@ -68,47 +33,17 @@ def run(options: Options, folder: Path) -> Report:
     """Logs and journal go into `folder`, and the database too when anything is wrong."""
     began = time.monotonic()
     with ExitStack() as stack:
-        server = stack.enter_context(_database(options, folder))
-        _set_up_django(server.url if server else f"sqlite:///{folder / 'db.sqlite3'}")
+        server = stack.enter_context(stage.database(options))
+        stage.set_up_django(server.url if server else f"sqlite:///{folder / 'db.sqlite3'}")
         told, by = _trouble(options, folder, server)
-        calm = time.monotonic()
         found = story.load(told)
         report = Report(violations=checker.check(found))
         report.figures = _figures(found, by) | {
-            "seconds": round(time.monotonic() - began),
-            "of them in trouble": round(calm - began),
+            "seconds in all": round(time.monotonic() - began),
         }
         if report.violations:
             _keep(report, folder, server)
     return report
-
-
-@contextlib.contextmanager
-def _database(options: Options, folder: Path) -> Iterator[servers.Postgres | None]:
-    """A PostgreSQL of our own, even where one is given: it is going to crash."""
-    if options.database == "sqlite":
-        yield None
-        return
-    given = os.environ.pop("TEST_DATABASE_URL", None)
-    try:
-        with servers.postgres() as server:
-            assert isinstance(server, servers.Postgres)
-            yield server
-    finally:
-        if given:
-            os.environ["TEST_DATABASE_URL"] = given
-
-
-def _set_up_django(url: str) -> None:
-    os.environ |= SETTINGS | {"DATABASE_URL": url, "LOG_LEVEL": "WARNING"}
-    os.environ["DJANGO_SETTINGS_MODULE"] = "crewsite.settings"
-    import django
-    from django.core.management import call_command
-    from django.db import connections
-
-    django.setup()
-    call_command("migrate", verbosity=0)
-    connections.close_all()  # it would not outlive what follows
 
 
 def _trouble(
@@ -116,18 +51,21 @@ def _trouble(
 ) -> tuple[story.Story, Counter[str]]:
     notes = journal.Journal(folder / "journal.jsonl")
     with ExitStack() as stack:
-        worker = stack.enter_context(_worker(folder, options.seed))
-        scene, url = _scene(options, folder, server, worker, stack)
+        base = stack.enter_context(stage.worker(folder, options.seed))
+        scene, url = stage.scene(options, folder, server, base, stack)
         stack.callback(_end, scene)
-        clients = Clients(url, TOKEN, seed=options.seed, journal=notes)
+        clients = Clients(url, stage.TOKEN, seed=options.seed, journal=notes)
         scene.bulks = lambda: clients.bulks
         _wait_ready(scene)
         clients.start()
+        began = time.monotonic()
         _make_trouble(options, scene, clients)
+        scene.done["seconds of trouble"] = round(time.monotonic() - began)
         _calm_down(scene, clients)
         fleet.end_all(scene.members)
         deaths = [text for member in scene.members for text in member.deaths]
-        scene.done["answers to COMMIT swallowed"] = sum(door.swallowed for door in scene.doors)
+        if scene.doors:
+            scene.done["answers to COMMIT lost"] = sum(door.swallowed for door in scene.doors)
     notes.close()
     told = story.Story(
         posts=story.read_log(folder / "worker.jsonl"),
@@ -136,55 +74,6 @@ def _trouble(
         deaths=[*deaths, *clients.failures],
     )
     return told, scene.done
-
-
-@contextlib.contextmanager
-def _worker(folder: Path, seed: int) -> Iterator[str]:
-    command = [sys.executable, "-m", "tests.chaos.worker", "--seed", str(seed)]
-    command += ["--log", str(folder / "worker.jsonl")]
-    with (folder / "worker.log").open("ab") as log:
-        process = subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True,
-            start_new_session=True,
-        )  # fmt: skip
-    try:
-        assert process.stdout is not None
-        yield process.stdout.readline().strip()
-    finally:
-        process.terminate()
-        process.wait(10)
-        process.stdout.close()
-
-
-def _scene(
-    options: Options,
-    folder: Path,
-    server: servers.Postgres | None,
-    worker: str,
-    stack: ExitStack,
-) -> tuple[Scene, str]:
-    """Each process reaches the database through a door of its own."""
-    env = SETTINGS | {"CREW_WORKER_BASE_URL": worker, "LOG_LEVEL": "INFO"}
-    port = servers.free_port()
-    url = f"http://127.0.0.1:{port}/"
-    dice = Random(f"{options.seed} scene")
-    if server is None:
-        env |= {"DATABASE_URL": f"sqlite:///{folder / 'db.sqlite3'}"}
-        one = [fleet.scheduler("scheduler-0", folder, env)]
-        return Scene(dice, LEASE, one, [fleet.web("web", folder, port, env)]), url
-    proxies = stack.enter_context(Proxies("127.0.0.1", server.port))
-    doors = [proxies.open() for _ in range(options.schedulers + 1)]
-    envs = [env | {"DATABASE_URL": _through(server.url, door.port)} for door in doors]
-    schedulers = [
-        fleet.scheduler(f"scheduler-{i}", folder, envs[i]) for i in range(options.schedulers)
-    ]
-    web = fleet.web("web", folder, port, envs[-1])
-    return Scene(dice, LEASE, schedulers, [web], doors, doors[-1], server), url
-
-
-def _through(url: str, port: int) -> str:
-    parts = urlsplit(url)
-    return url.replace(f":{parts.port}/", f":{port}/")
 
 
 def _wait_ready(scene: Scene) -> None:

@@ -94,7 +94,7 @@ class Scene:
         time.sleep(self.dice.choice([0.0, 0.002, 0.01, 0.05]))
         member.kill()
         self.done["kills"] += 1
-        self.done["of them at waking"] += 1
+        self.done["kills at waking"] += 1
         return True
 
     def kill_web(self) -> bool:
@@ -106,7 +106,7 @@ class Scene:
         while not self.bulks() and time.monotonic() < until:
             self.tend()
             time.sleep(0.001)
-        self.done["during bulk creates"] += bool(self.bulks())
+        self.done["web kills in a bulk create"] += bool(self.bulks())
         time.sleep(self.dice.uniform(0, 0.06))
         self.dice.choice(ready).kill()
         self.done["web kills"] += 1
@@ -163,7 +163,7 @@ class Scene:
     def _kill(self, most: int) -> bool:
         ready = self._ready()
         for member in self.dice.sample(ready, min(most, len(ready))):
-            self.done["of them stopped"] += member.is_stopped
+            self.done["kills of stopped ones"] += member.is_stopped
             member.kill()
             self.done["kills"] += 1
         return bool(ready)
