@@ -1,7 +1,8 @@
 """The bugs that `mutants.py` plants: each is one that somebody could well make.
 
 The texts are short, on lines that have few reasons to change, and found exactly once in their
-file (`test_mutants.py` holds them to it). `tests` are the files that should notice.
+file (`test_mutants.py` holds them to it). `tests` are those that should notice: files, or one test
+of a file where the whole of it takes long.
 """
 
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 PG, LITE = "postgresql", "sqlite"
 MACHINE = "tests/properties/test_machine.py"
 CLAIM, SETTLE, RESCUE = "tests/test_claim.py", "tests/test_settle.py", "tests/test_rescue.py"
-RACES = "tests/test_races.py"
+RACES, WINDOWS = "tests/test_races.py", "tests/test_windows.py"
 CLOCK = "tests/test_clock.py"
 CONTROL, CREATE = "tests/test_control.py", "tests/test_create.py"
 SCHEDULER, DELIVER = "tests/test_scheduler.py", "tests/test_deliver.py"
@@ -36,7 +37,7 @@ MUTANTS = (
         _SQL + "__init__.py",
         "NOT t.is_complete AND NOT t.is_paused AND",
         "NOT t.is_complete AND",
-        (CLAIM,),
+        (CLAIM + "::test_a_task_that_is_not_ready_is_left_alone",),
         LITE,
     ),
     Mutant(
@@ -52,7 +53,7 @@ MUTANTS = (
         _SQL + "__init__.py",
         "t.merged_into IS NULL AND NOT (t.worker = '')",
         "NOT (t.worker = '')",
-        (CLAIM,),
+        (CLAIM + "::test_a_task_that_is_not_ready_is_left_alone",),
     ),
     Mutant(
         "claim: attempt not counted",
@@ -87,14 +88,14 @@ MUTANTS = (
         _SQL + "claim.py",
         "JOIN crew_task t ON t.group_id = leader.group_id AND t.key = leader.key",
         "JOIN crew_task t ON t.key = leader.key",
-        (CLAIM,),
+        (CLAIM + "::test_a_task_of_another_group_never_follows",),
     ),
     Mutant(
         "claim: a second leader of a key",
         _SQL + "claim.py",
         "AND NOT EXISTS (SELECT FROM crew_task l\n",
         "AND NOT EXISTS (SELECT FROM (SELECT * FROM crew_task WHERE false) l\n",
-        (CLAIM,),
+        (CLAIM + "::test_a_duplicate_that_comes_later_follows_when_it_is_met",),
     ),
     # --- Limits ---
     Mutant(
@@ -102,7 +103,7 @@ MUTANTS = (
         "tasks/limits.py",
         "max(0, limit - in_flight)",
         "limit",
-        (CLAIM,),
+        (CLAIM + "::test_a_workers_limit_is_exact",),
         LITE,
     ),
     Mutant(
@@ -117,7 +118,7 @@ MUTANTS = (
         "tasks/limits.py",
         "free = slots // 2 if",
         "free = slots if",
-        (CLAIM,),
+        (CLAIM + "::test_a_worker_that_holds_half_gets_half_of_what_is_free",),
         LITE,
     ),
     # --- Settle ---
@@ -127,21 +128,21 @@ MUTANTS = (
         _SQL + "settle.py",
         _PG_FENCE,
         "t.leased_by IS NOT NULL",
-        (SETTLE,),
+        (SETTLE + "::test_a_wrong_fence_changes_nothing",),
     ),
     Mutant(
         "settle: fence by attempt only",
         _SQL + "settle.py",
         _PG_FENCE,
         "t.attempt = a.attempt",
-        (SETTLE,),
+        (SETTLE + "::test_a_second_settle_of_a_lease_changes_nothing",),
     ),
     Mutant(
         "settle: fence by owner only",
         _SQL + "settle.py",
         _LITE_FENCE,
         "t.leased_by = a.leased_by",
-        (SETTLE,),
+        (SETTLE + "::test_a_wrong_fence_changes_nothing",),
         LITE,
     ),
     Mutant("settle: no fence on SQLite", _SQL + "settle.py", _LITE_FENCE, "true", (MACHINE,), LITE),
@@ -157,14 +158,14 @@ MUTANTS = (
         _SQL + "settle.py",
         "SELECT e.child_id AS id, sum(p.done)::int AS done",
         "SELECT e.child_id AS id, max(p.done)::int AS done",
-        (SETTLE,),
+        (SETTLE + "::test_parents_of_one_child_complete_in_one_batch",),
     ),
     Mutant(
         "settle: a failure frees children",
         "tasks/settle.py",
         '"done": int(isinstance(settlement.outcome, Completed))',
         '"done": 1',
-        (SETTLE,),
+        (SETTLE + "::test_failure_frees_no_child",),
         LITE,
     ),
     Mutant(
@@ -186,16 +187,16 @@ MUTANTS = (
     Mutant(
         "settle: a late answer kept of any end",
         _SQL + "settle.py",
-        "h.number = l.attempt AND h.late_at IS NULL\n"
-        "          AND h.outcome IN ('abandoned', 'cancelled')",
-        "h.number = l.attempt AND h.late_at IS NULL",
+        "AND h.scheduler = l.scheduler\n          AND h.late_at IS NULL"
+        " AND h.outcome IN ('abandoned', 'cancelled')",
+        "AND h.scheduler = l.scheduler\n          AND h.late_at IS NULL",
         (MACHINE,),
     ),
     Mutant(
         "settle: maker is no parent",
-        "tasks/create.py",
-        "return (*spec.parent_ids, created_by) if created_by else spec.parent_ids",
-        "return spec.parent_ids",
+        "tasks/rows.py",
+        "last = (family.created_by,) if family.created_by else ()",
+        "last = ()",
         (MACHINE,),
         LITE,
     ),
@@ -212,14 +213,14 @@ MUTANTS = (
         _SQL + "settle.py",
         "WHERE h.held_until IS NULL OR h.held_until < excluded.held_until",
         "WHERE true",
-        (SETTLE,),
+        (SETTLE + "::test_a_hold_is_never_shortened_by_an_answer",),
     ),
     Mutant(
         "hold: the first of a batch counts",
         "tasks/settle.py",
         "= max(holds[s.lease.workgroup], wait)",
         "= holds[s.lease.workgroup] if holds[s.lease.workgroup][0] else wait",
-        (SETTLE,),
+        (SETTLE + "::test_the_longest_hold_of_a_batch_counts",),
         LITE,
     ),
     # --- Merges ---
@@ -235,7 +236,7 @@ MUTANTS = (
         "tasks/settle.py",
         "for id_, _, complete in merged if complete]",
         "for id_, _, complete in merged if not complete]",
-        (SETTLE,),
+        (SETTLE + "::test_duplicates_complete_with_the_same_output_and_free_their_children",),
         LITE,
     ),
     Mutant(
@@ -250,7 +251,7 @@ MUTANTS = (
         "tasks/edges.py",
         "followers.update(merged_into=None)",
         "followers.count()",
-        (CONTROL,),
+        (CONTROL + "::test_a_deleted_leader_lets_its_followers_go",),
         LITE,
     ),
     # --- Rescue and sweep ---
@@ -271,9 +272,9 @@ MUTANTS = (
     Mutant(
         "rescue: without a re-check",
         "tasks/settle.py",
-        "_settle([Settlement(lease, Abandoned()) for lease in leases])",
-        "__import__('tasks.models').models.Task.objects."
-        "filter(pk__in=[x.task_id for x in leases]).update(leased_by=None, leased_at=None)",
+        "settled = settle_within([Settlement(lease, Abandoned()) for lease in leases])",
+        "settled = Settled(__import__('tasks.models').models.Task.objects.filter("
+        "pk__in=[x.task_id for x in leases]).update(leased_by=None, leased_at=None))",
         (RACES,),
     ),
     Mutant(
@@ -303,9 +304,9 @@ MUTANTS = (
     Mutant(
         "sweep: strangers forgotten",
         "tasks/heart.py",
-        "            meet_strangers()\n",
+        "    run(sql.ADOPT, {})\n",
         "",
-        (RESCUE,),
+        (MACHINE,),
         LITE,
     ),
     # --- Heartbeat ---
@@ -339,7 +340,7 @@ MUTANTS = (
         "tasks/heart.py",
         "LOST_AT = 0.8",
         "LOST_AT = 800.0",
-        (SCHEDULER,),
+        (WINDOWS + "::test_f5_a_scheduler_that_cannot_beat_cuts_its_calls_and_claims_no_more",),
         LITE,
     ),
     # --- The verbs of people ---
@@ -356,7 +357,7 @@ MUTANTS = (
         "tasks/control.py",
         '    "leased_by": None,\n    "leased_at": None,\n    "merged_into": None,\n    "held',
         '    "merged_into": None,\n    "held',
-        (CONTROL,),
+        (CONTROL + "::test_a_reset_group_takes_running_attempts_their_lease",),
         LITE,
     ),
     Mutant(
@@ -380,7 +381,10 @@ MUTANTS = (
         "tasks/control.py",
         "TaskGroup.objects.filter(pk=group_id).update(is_paused=is_paused)",
         "TaskGroup.objects.filter(pk=group_id).count()",
-        (CONTROL,),
+        (
+            CONTROL + "::test_a_paused_group_starts_nothing",
+            CREATE + "::test_tasks_of_a_paused_group_are_paused",
+        ),
         LITE,
     ),
     Mutant(
@@ -409,10 +413,18 @@ MUTANTS = (
     # --- Create and edges ---
     Mutant(
         "create: in a paused group unpaused",
-        "tasks/create.py",
-        "spec.is_paused or family.paused",
-        "spec.is_paused",
-        (CREATE, SETTLE),
+        "tasks/rows.py",
+        '"is_paused": spec.is_paused or family.paused',
+        '"is_paused": spec.is_paused',
+        (CREATE + "::test_tasks_of_a_paused_group_are_paused", MACHINE),
+        LITE,
+    ),
+    Mutant(
+        "create: many in a paused group unpaused",
+        "tasks/rows.py",
+        "spec.is_paused or family.paused,\n            spec.is_complete",
+        "spec.is_paused,\n            spec.is_complete",
+        (CREATE + "::test_tasks_of_a_paused_group_are_paused",),
         LITE,
     ),
     Mutant(
@@ -424,9 +436,9 @@ MUTANTS = (
     ),
     Mutant(
         "create: complete parents counted",
-        "tasks/create.py",
-        "sum(parent not in complete for",
-        "sum(True for",
+        "tasks/rows.py",
+        "pending -= sum(map(complete.__contains__, spec.parent_ids))",
+        "pass",
         (MACHINE,),
         LITE,
     ),
@@ -452,18 +464,21 @@ MUTANTS = (
         "tasks/scheduler.py",
         "self._deliverer.send(deliveries)",
         "self._deliverer.send([*deliveries, *deliveries])",
-        (SCHEDULER,),
+        (SCHEDULER + "::test_a_diamond_runs_to_its_end",),
         LITE,
     ),
     Mutant(
         "deliver: tried again by itself",
-        "tasks/deliver_aiohttp.py",
-        "            answer = await self._post(",
-        "            with contextlib.suppress(aiohttp.ServerDisconnectedError):\n"
-        "                return await self._post(\n"
-        "                    _prepared(self._rules.base, url), delivery, started)\n"
-        "            answer = await self._post(",
-        (DELIVER,),
+        "tasks/deliver_asyncio.py",
+        "        if isinstance(what, Broken):\n",
+        "        if isinstance(what, Broken) and call.connection:\n"
+        "            call.connection = None\n"
+        "            self._begin(call)\n"
+        "        elif isinstance(what, Broken):\n",
+        (
+            DELIVER + "::test_a_kept_connection_that_breaks_is_not_tried_again",
+            DELIVER + "::test_a_misbehaving_worker_gives_an_error_and_is_called_once",
+        ),
         LITE,
     ),
     Mutant(
@@ -471,15 +486,7 @@ MUTANTS = (
         "tasks/deliver.py",
         "message_id = _message_id(delivery)",
         "message_id = _message_id(delivery) + str(time.monotonic_ns())",
-        (DELIVER,),
-        LITE,
-    ),
-    Mutant(
-        "deliver: redirects followed",
-        "tasks/deliver_aiohttp.py",
-        "allow_redirects=False",
-        "allow_redirects=True",
-        (DELIVER,),
+        (DELIVER + "::test_the_message_id_is_stable_for_an_attempt_and_holds_no_dot",),
         LITE,
     ),
     Mutant(
@@ -487,7 +494,7 @@ MUTANTS = (
         "tasks/scheduler.py",
         "settle.settle_each(self._unsettled)",
         "settle.settle_each([self._unsettled.pop() for _ in tuple(self._unsettled)])",
-        (SCHEDULER,),
+        (SCHEDULER + "::test_a_settle_that_fails_is_tried_again",),
         LITE,
     ),
     # --- The stream, and calls that may be repeated ---
@@ -510,7 +517,7 @@ MUTANTS = (
         "tasks/api/repeat.py",
         ".update(status=200, body=done)",
         ".update(status=200)",
-        ("tests/test_api_bulk.py",),
+        ("tests/test_api_bulk.py::test_a_repeated_create_is_answered_and_not_done_again",),
         LITE,
     ),
     Mutant(
@@ -518,7 +525,7 @@ MUTANTS = (
         "tasks/api/repeat.py",
         "if before.fingerprint != fingerprint:",
         "if False:",
-        ("tests/test_api_bulk.py",),
+        ("tests/test_api_bulk.py::test_a_key_belongs_to_one_call",),
         LITE,
     ),
     Mutant(
@@ -526,7 +533,7 @@ MUTANTS = (
         "tasks/api/repeat.py",
         "objects.filter(caller=view.access.caller[:80], key=key)",
         "objects.filter(key=key)",
-        ("tests/test_api_bulk.py", "tests/test_api_access.py"),
+        ("tests/test_api_access.py::test_another_callers_key_is_another_call",),
         LITE,
     ),
 )

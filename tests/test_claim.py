@@ -362,6 +362,15 @@ def test_the_same_key_in_another_group_is_another_key():
     assert not Task.objects.filter(merged_into__isnull=False).exists()
 
 
+def test_a_task_of_another_group_never_follows():
+    make_task(key="k")
+    other = make_task(key="k", is_paused=True)
+
+    claim_one()
+
+    assert row(other)["merged_into"] is None
+
+
 def test_followers_do_not_count_as_slots_or_attempts():
     group = make_group()
     for n in range(5):

@@ -13,7 +13,6 @@ from django.db import connection
 from tasks import claim as claiming
 from tasks import control, fleet, heart
 from tasks.models import Task
-from tasks.settle import rescue
 
 from .factories import claim_one, complete, fail, hold, make_group, wire
 
@@ -50,8 +49,7 @@ def test_no_statement_of_claim_settle_rescue_and_heartbeat_brings_a_time():
         hold(claim_one_of_two())
         control.retry_group(group.pk)
         complete(claim_one_of_two(), 1, [{"id": "c"}], children_delay=5, workgroup_delay=5)
-        rescue(lease_seconds=30)
-        heart.meet_strangers()
+        heart.sweep_once()
         fleet.hold_workgroup("shop", seconds=5)
         control.reset_group(group.pk)
 

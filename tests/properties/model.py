@@ -126,7 +126,10 @@ class Model:
         return {t.id: lead.id for t, lead in found if lead and t is not lead and not t.follows}
 
     def lost_schedulers(self) -> set[str]:
-        return {by for by, beat in self.beats.items() if beat < self.now}
+        """Those that fell silent, and those that hold leases and are not known any more."""
+        silent = {by for by, beat in self.beats.items() if beat < self.now}
+        owners = {task.leased_by for task in self.tasks.values() if task.leased_by}
+        return silent | (owners - self.beats.keys())
 
     def owner_is_gone(self, task: Task) -> bool:
         return task.leased_by is not None and self.beats.get(task.leased_by, -1) < self.now
@@ -223,11 +226,7 @@ class Model:
                 ticket = Ticket(task.id, task.attempt, task.leased_by)
                 self.settle([(ticket, Said("abandoned", error="abandoned"))])
         for by in lost:
-            del self.beats[by]
-        # Whoever holds a lease without being known is given the time to say so.
-        for task in self.tasks.values():
-            if task.leased_by is not None:
-                self.beats.setdefault(task.leased_by, self.now)
+            self.beats.pop(by, None)
 
     # --- The people ---
 
