@@ -32,7 +32,7 @@ def share(
     """Divide `slots` free slots of a scheduler that has `total` among lanes with due tasks.
 
     Higher priorities are served first, lanes of one priority equally. No worker gets more than
-    its room. A worker that already holds half of the scheduler (`busy`) gets at most half of
+    its room. Beyond half of the scheduler (`busy` and given now) a worker gets at most half of
     what is free, so that one that has stopped answering never takes the last slot from the rest.
     """
     caps = {lane.worker: _cap(lane.worker, slots, total, rooms, busy) for lane in due}
@@ -50,7 +50,8 @@ def _cap(
     rooms: Mapping[str, int | None],
     busy: Mapping[str, int],
 ) -> int:
-    free = slots // 2 if busy.get(worker, 0) * 2 >= total > 1 else slots
+    to_half = max(0, total // 2 - busy.get(worker, 0))
+    free = slots if total == 1 or slots <= to_half else to_half + (slots - to_half) // 2
     own = rooms.get(worker)
     return free if own is None else min(free, own)
 

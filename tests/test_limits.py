@@ -52,13 +52,15 @@ def test_room(limit, in_flight, left):
         ({A: 20, A_GROUP: 20}, {"slots": 10, "rooms": {"a": 4}}, {A: 4}),
         # a worker that holds half of the scheduler
         ({A: 20}, {"slots": 10, "total": 20, "busy": {"a": 10}}, {A: 5}),
-        ({A: 20}, {"slots": 11, "total": 20, "busy": {"a": 9}}, {A: 11}),
+        ({A: 20}, {"slots": 11, "total": 20, "busy": {"a": 9}}, {A: 6}),
+        ({A: 20}, {"slots": 10, "total": 20, "busy": {"a": 0}}, {A: 10}),
+        ({A: 20}, {"slots": 20, "total": 20}, {A: 15}),
         ({A: 20, B: 2}, {"slots": 10, "total": 20, "busy": {"a": 10}}, {A: 5, B: 2}),
         ({A: 20, B: 2}, {"slots": 1, "total": 20, "busy": {"a": 19}}, {B: 1}),
         ({A: 20}, {"slots": 1, "total": 1, "busy": {"a": 1}}, {A: 1}),
         ({A: 20}, {"slots": 10, "total": 20, "busy": {"a": 10}, "rooms": {"a": 2}}, {A: 2}),
     ],
-    ids=range(22),
+    ids=range(24),
 )
 def test_share(due, given, expected):
     assert divide(due, **given) == expected
