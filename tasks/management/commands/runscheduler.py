@@ -2,7 +2,9 @@
 
 import fcntl
 import gc
+import logging
 import os
+import resource
 import signal
 from argparse import ArgumentParser
 from typing import Any, TextIO
@@ -16,7 +18,10 @@ from ...heart import bury_others
 from ...scheduler import Scheduler
 from ...sql import patience
 
+logger = logging.getLogger("tasks.scheduler")
+
 STATEMENT_MOST = 20.0  # seconds
+FILES = 40  # file descriptors for the database, logs and the like, beside one for each slot
 
 
 class Command(BaseCommand):
@@ -40,6 +45,7 @@ class Command(BaseCommand):
         patience.limit(patience_seconds(), sessions=True)
         _check_schema()
         lock = _only_one_on_sqlite()
+        slots = _slots_with_files(slots)
         scheduler = Scheduler(slots=slots, once=once)
         if lock:
             bury_others(scheduler.me)  # whoever held the lock before is dead
@@ -76,6 +82,24 @@ def _check_schema() -> None:
         raise CommandError(schema.too_old(newer))
     if missing:
         raise CommandError(schema.not_migrated(missing))
+
+
+def _slots_with_files(slots: int) -> int:
+    """As many as there can be sockets for; the process takes what its hard limit allows.
+
+    Without this, calls take the descriptors that the database needs, and nothing goes on.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limits = [limit for limit in (slots + FILES, hard) if limit != resource.RLIM_INFINITY]
+    if resource.RLIM_INFINITY != soft < min(limits):
+        soft = min(limits)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == resource.RLIM_INFINITY or soft >= slots + FILES:
+        return slots
+    if soft <= FILES:
+        raise CommandError(f"{soft} open files are too few: raise the limit (ulimit -n).")
+    logger.warning("Only %s open files are allowed: %s slots are used", soft, soft - FILES)
+    return soft - FILES
 
 
 def _only_one_on_sqlite() -> TextIO | None:
