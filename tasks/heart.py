@@ -29,6 +29,7 @@ PRUNE_EVERY = 60.0  # seconds
 PRUNE_GROUPS_FOR = 2.0  # seconds of them
 PRUNE_WITHIN = 300.0  # seconds for a statement: after a long rest there is much to clear away
 PROBE_EVERY = 10.0  # seconds: a listener hears nothing from a server that is gone either
+FAILING_REST = 1.0  # seconds, at least, until what failed is tried again
 STOPS_WITHIN = 5.0  # seconds for all loops together
 LOST_AT = 0.8  # of the lease: silent for so long, we no longer count on it
 
@@ -151,7 +152,7 @@ class Heart:
                         logger.warning("%s: %s; trying again", name, error)
                     failing.add(work)
                     _close_quietly()
-            self._stop.wait(max(seconds(), 1.0 if failing else 0.0))
+            self._stop.wait(max(seconds(), FAILING_REST if failing else 0.0))
         _close_quietly()
 
 

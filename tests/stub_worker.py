@@ -4,6 +4,7 @@ with StubWorker(answer(body=b'{"output": 1}')) as worker:
     ...  # POST to worker.url, then look at worker.requests
 """
 
+import functools
 import gzip
 import json
 import socket
@@ -107,8 +108,12 @@ def redirect(location: str, status: int = 302) -> Behaviour:
 
 
 def gzip_bomb(exchange: Exchange) -> None:
-    bomb = gzip.compress(b"\0" * 50_000_000, compresslevel=1)
-    answer(200, bomb, {"Content-Encoding": "gzip"})(exchange)
+    answer(200, _bomb(), {"Content-Encoding": "gzip"})(exchange)
+
+
+@functools.cache
+def _bomb() -> bytes:
+    return gzip.compress(b"\0" * 50_000_000, compresslevel=1)
 
 
 def endless_body(exchange: Exchange, head: bytes = b"HTTP/1.1 200 OK\r\n\r\n") -> None:

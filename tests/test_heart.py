@@ -1,0 +1,89 @@
+"""The side loops of a scheduler: one that fails takes nobody with it (F27)."""
+
+import threading
+
+import pytest
+
+from tasks import heart, prune, retention
+from tasks.models import SchedulerProcess, Task
+from tasks.scheduler import Scheduler
+
+from .factories import make_group, make_task, wire
+from .processes import wait_until
+from .stub_worker import StubWorker
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def failing(calls):
+    def fail(*args, **kwargs):
+        calls.append(threading.current_thread().name)
+        raise RuntimeError("a bug of ours")
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [
+        (heart, "sweep_once"),
+        (heart.Heart, "_beat_once"),
+        (prune, "prune"),
+        (retention, "prune_groups"),
+        pytest.param(heart.Heart, "_listen", marks=pytest.mark.postgres),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_deliveries_go_on_while_a_side_loop_fails(where, name, monkeypatch, settings, caplog):
+    settings.CREW_LEASE_SECONDS = 60.0
+    settings.CREW_SWEEP_SECONDS = 0.05
+    settings.CREW_KEEP_DAYS = 30.0
+    monkeypatch.setattr(heart, "PRUNE_EVERY", 0.05)
+    monkeypatch.setattr(heart, "FAILING_REST", 0.05)
+    calls: list[str] = []
+    monkeypatch.setattr(where, name, failing(calls))
+    make_group(tasks=[wire() for _ in range(20)])
+
+    with StubWorker() as worker:
+        settings.CREW_WORKER_BASE_URL = worker.url
+        scheduler = Scheduler()
+        watcher = threading.Thread(
+            target=lambda: (wait_until(lambda: len(calls) > 3), scheduler.stop())
+        )
+        watcher.start()
+        scheduler.run()
+        watcher.join()
+        assert len(worker.requests) == 20
+
+    assert Task.objects.filter(is_complete=True).count() == 20
+    assert sum("a bug of ours; trying again" in line for line in caplog.messages) == 1
+
+
+def test_old_groups_are_looked_at_though_other_old_rows_can_not_go(monkeypatch, settings):
+    settings.CREW_KEEP_DAYS = 30.0
+    monkeypatch.setattr(heart, "PRUNE_EVERY", 0.02)
+    calls: list[str] = []
+    monkeypatch.setattr(prune, "prune", failing([]))
+    monkeypatch.setattr(retention, "prune_groups", lambda *args, **kwargs: calls.append("looked"))
+    side = heart.Heart("s1", slots=1, wake=threading.Event())
+
+    side.start()
+    wait_until(lambda: calls)
+    side.stop(gone=True)
+
+    assert not SchedulerProcess.objects.exists()
+
+
+def test_a_scheduler_ends_though_its_row_can_not_go(monkeypatch):
+    make_task(worker="")
+    side = heart.Heart("s1", slots=1, wake=threading.Event())
+    side.start()
+
+    def lost(*args, **kwargs):
+        raise heart.Error("the database is away")
+
+    monkeypatch.setattr(SchedulerProcess.objects, "filter", lost)
+    side.stop(gone=True)
+    monkeypatch.undo()
+
+    assert SchedulerProcess.objects.filter(pk="s1").exists()
