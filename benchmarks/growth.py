@@ -30,7 +30,9 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What lies in the tables beside the work, and over how many groups the work is spread."""
+    """What lies in the tables beside the work, over how many groups the work is spread, and how
+    many schedulers do it.
+    """
 
     name: str
     finished: int = 0
@@ -38,6 +40,7 @@ class Setting:
     groups: int = 0
     in_group: int = 0
     spread: int = 1
+    schedulers: int = 1
 
 
 EMPTY = Setting("empty")
@@ -60,6 +63,8 @@ def settings(vendor: str, finished: int) -> list[Setting]:
         Setting(f"{groups:,} groups", groups=groups),
         Setting(f"one group of {million:,}", in_group=million),
         Setting(f"spread over {groups:,} groups", groups=groups, spread=groups),
+        Setting("4 schedulers", schedulers=4),
+        Setting("20 schedulers", schedulers=20),
     ]
 
 
@@ -87,7 +92,8 @@ class Store:
     def round(self, tasks: int) -> Round:
         if self.setting == EMPTY:
             self.call(growth_store.empty)
-        return self.call(growth_store.measure, tasks, groups=self.setting.spread)
+        it = self.setting
+        return self.call(growth_store.measure, tasks, groups=it.spread, schedulers=it.schedulers)
 
     def close(self) -> None:
         self._process.shutdown()
@@ -121,6 +127,18 @@ def rows(
             store.close()
         empty.close()
     return found
+
+
+def prune(vendor: str, tasks: int) -> list[Row]:
+    """How fast finished groups go, of a thousand tasks each and one that is as large as all."""
+    with stores(vendor) as open_:
+        store = open_(EMPTY)
+        found = store.call(growth_tables.prune, tasks)
+        store.close()
+    database = "SQLite" if vendor == "sqlite" else "PostgreSQL"
+    for row in found:
+        print(f"{row['groups']:5} groups: {row['rate']:,.0f} tasks/s deleted", flush=True)
+    return [{"database": database} | row for row in found]
 
 
 def churn(tasks: int) -> list[Row]:
@@ -223,14 +241,18 @@ def main() -> None:
     parser.add_argument("--only", action="append", default=[], help="part of a setting's name")
     parser.add_argument("--plans", action="store_true", help="show how claim and settle are run")
     parser.add_argument("--churn", type=int, help="only this: run a group of so many tasks")
+    parser.add_argument("--prune", type=int, help="only this: delete so many finished tasks")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     options = parser.parse_args()
+    stores_asked = options.store or ["postgresql", "sqlite"]
     if options.churn:
         found = churn(options.churn)
+    elif options.prune:
+        found = [row for vendor in stores_asked for row in prune(vendor, options.prune)]
     else:
         found = [
             row
-            for vendor in options.store or ["postgresql", "sqlite"]
+            for vendor in stores_asked
             for row in rows(
                 vendor,
                 tasks=options.tasks,

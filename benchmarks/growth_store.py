@@ -57,9 +57,9 @@ def open_store(url: str, base: str) -> None:
 # --- What lies in the tables --------------------------------------------------------------------
 
 
-def fill(*, finished: int, beside: int, groups: int, in_group: int) -> None:
+def fill(*, finished: int, beside: int, groups: int, in_group: int, of_each: int = 10) -> None:
     """Finished tasks in a hundred chains; `beside` blocked and as many scheduled ones in the very
-    lane that is measured; groups of ten finished tasks each; finished tasks in the measured group.
+    lane that is measured; groups of a few finished tasks; finished tasks in the measured group.
     """
     from tests import crowd
 
@@ -74,7 +74,7 @@ def fill(*, finished: int, beside: int, groups: int, in_group: int) -> None:
         )
         _insert("s", beside, group="'beside'", due=_from_now(86_400))
     if groups:
-        _insert("g", 10 * groups, group=f"'g' || (n % {groups})", done=True)
+        _insert("g", of_each * groups, group=f"'g' || (n % {groups})", done=True)
     if in_group:
         _insert("w", in_group, group=f"'{WORK}'", done=True)
     tidy()
@@ -165,15 +165,15 @@ def run(sql: str, *params: Any) -> list[tuple[Any, ...]]:
 # --- One round ----------------------------------------------------------------------------------
 
 
-def measure(tasks: int, *, groups: int = 1) -> Round:
-    """Create so many tasks and let one scheduler process run them."""
+def measure(tasks: int, *, groups: int = 1, schedulers: int = 1) -> Round:
+    """Create so many tasks and let scheduler processes run them."""
     before = database_cpu(), wal_bytes()
     created = _create(tasks) if groups == 1 else None
     if groups > 1:
         add_ready(tasks, groups)
     (first,) = run("SELECT coalesce(max(id), 0) FROM crew_attempt")[0]
     ready = database_cpu(), wal_bytes()
-    scheduler, connections = run_scheduler("--once")
+    scheduler, connections = run_schedulers(schedulers)
     after = database_cpu(), wal_bytes()
     seconds, done = _span(first)
     assert done == tasks, f"{done} of {tasks} tasks were done"
@@ -218,22 +218,27 @@ def _create(tasks: int) -> float:
     return time.perf_counter() - started
 
 
-def run_scheduler(*args: str) -> tuple[float, int | None]:
-    """Run it to its end; its CPU seconds, and how many connections it had."""
-    manage = [sys.executable, str(ROOT / "manage.py"), "runscheduler", "--slots", str(SLOTS)]
-    process = subprocess.Popen([*manage, *args], stderr=subprocess.PIPE, text=True)
-    connections = None
-    while True:
-        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-        if pid:
-            break
-        connections = max(connections or 0, others()) or None
-        time.sleep(0.2)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.stderr is not None
-    log = process.stderr.read()
-    assert process.returncode == 0, log
-    return usage.ru_utime + usage.ru_stime, connections
+def run_schedulers(count: int) -> tuple[float, int | None]:
+    """Run them until nothing is left; their CPU seconds, and how many connections they had."""
+    manage = [sys.executable, str(ROOT / "manage.py"), "runscheduler", "--once"]
+    running = [
+        subprocess.Popen([*manage, "--slots", str(SLOTS)], stderr=subprocess.PIPE, text=True)
+        for _ in range(count)
+    ]
+    cpu, connections = 0.0, 0
+    for process in running:
+        while True:
+            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+            if pid:
+                break
+            connections = max(connections, others())
+            time.sleep(0.2)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.stderr is not None
+        log = process.stderr.read()
+        assert process.returncode == 0, log
+        cpu += usage.ru_utime + usage.ru_stime
+    return cpu, connections or None
 
 
 def others() -> int:

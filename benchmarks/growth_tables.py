@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .growth_store import ROOT, SLOTS, WORK, add_ready, run, tidy
+from .growth_store import ROOT, SLOTS, WORK, add_ready, fill, run, tidy
 
 WATCHED = ("crew_task", "crew_attempt", "crew_change", "crew_taskgroup", "crew_schedulerprocess")
 EVERY = 2.0  # seconds between two looks
@@ -73,6 +73,23 @@ def _sizes() -> dict[str, Any]:
         "bytes": {name: size for name, size in bytes_.items() if not name.endswith("_seq")},
         "vacuums": {name: vacuums[name] for name in WATCHED},
     }
+
+
+# --- Retention ----------------------------------------------------------------------------------
+
+
+def prune(tasks: int) -> list[dict[str, Any]]:
+    """Delete so many finished tasks, in many groups and in one; a row for each."""
+    from tasks import retention
+
+    rows = []
+    for groups in (max(1, tasks // 1_000), 1):
+        fill(finished=0, beside=0, groups=groups, in_group=0, of_each=tasks // groups)
+        started = time.monotonic()
+        gone = retention.prune_groups(0, seconds=600)
+        assert gone == (groups, tasks), gone
+        rows.append({"groups": groups, "rate": tasks / (time.monotonic() - started)})
+    return rows
 
 
 # --- Plans --------------------------------------------------------------------------------------

@@ -104,6 +104,7 @@ def _delete_some(group_id: str, days: float) -> tuple[int, bool]:
 
     To look at all of its tasks for each part would make a large group cost the square of itself.
     """
+    steer()  # by the indexes: most of what is there stays
     tasks = Task.objects.filter(group_id=group_id)
     is_old = Q(is_complete=True, completed_at__lt=Now() - timedelta(days=days))
     some = tasks.order_by("created_at", "id").annotate(is_old=is_old)
@@ -113,6 +114,5 @@ def _delete_some(group_id: str, days: float) -> tuple[int, bool]:
     if len(found) <= AT_ONCE:
         with audit.by(WHO):
             return control.delete_group(group_id), True
-    steer()  # by the index: most of what is there stays
     edges.remove(group_id, [id_ for id_, _ in found[:AT_ONCE]], is_told=False)
     return AT_ONCE, False

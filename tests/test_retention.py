@@ -211,7 +211,9 @@ def test_the_command_says_what_would_go_what_went_and_what_is_left():
     group = finished(3)
 
     assert prune("--days", "30", "--dry-run") == f"{group.pk} {group.name}: 3 tasks\n"
-    assert "0 groups and 2 tasks deleted\nThe time is over" in prune("--days=30", "--seconds=0")
+    assert "0 groups and 2 tasks deleted\nNot all: the time is over" in prune(
+        "--days=30", "--seconds=0"
+    )
     assert prune("--days", "30") == "1 groups and 1 tasks deleted\n"
 
 

@@ -36,4 +36,6 @@ class Command(BaseCommand):
         groups, tasks = retention.prune_groups(days, seconds=seconds)
         self.stdout.write(f"{groups} groups and {tasks} tasks deleted")
         if retention.finished(days).exists():
-            self.stdout.write("The time is over; run it again for the rest")
+            self.stdout.write(
+                "Not all: the time is over, or another process is at it. Run it again for the rest"
+            )
