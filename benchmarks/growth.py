@@ -93,7 +93,9 @@ class Store:
         if self.setting == EMPTY:
             self.call(growth_store.empty)
         it = self.setting
-        return self.call(growth_store.measure, tasks, groups=it.spread, schedulers=it.schedulers)
+        if it.schedulers > 1:
+            return self.call(growth_store.measure_many, tasks, it.schedulers)
+        return self.call(growth_store.measure, tasks, groups=it.spread)
 
     def close(self) -> None:
         self._process.shutdown()
@@ -118,7 +120,8 @@ def rows(
                 continue
             store = open_(setting)
             store.fill()
-            store.round(1_000)
+            if setting.schedulers == 1:
+                store.round(1_000)
             turns = [(empty.round(tasks), store.round(tasks)) for _ in range(rounds)]
             found.append(_row(vendor, setting, turns))
             print(_line(found[-1]), flush=True)

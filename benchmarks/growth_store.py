@@ -8,9 +8,8 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
+from .growth_server import database_cpu, others, process_cpu, run, wal_bytes
 from .run import ROOT
 
 ENVIRONMENT = {
@@ -23,6 +22,7 @@ ENVIRONMENT = {
 }
 TABLES = "crew_task, crew_attempt, crew_parentedge, crew_taskgroup, crew_change, crew_worker"
 SLOTS = 500
+RUN = [sys.executable, str(ROOT / "manage.py"), "runscheduler"]
 WORK = "work"  # the group of what is measured, where it is one
 COLUMNS = """id, group_id, name, worker, workgroup, key, input, errors, remaining_attempts,
     is_paused, is_complete, is_seed, run_after, error_delay_in_seconds, priority, created_at,
@@ -154,26 +154,18 @@ def _from_now(seconds: int) -> str:
     return f"strftime('%Y-%m-%d %H:%M:%f', 'now', '+{seconds} seconds')"
 
 
-def run(sql: str, *params: Any) -> list[tuple[Any, ...]]:
-    from django.db import connection
-
-    with connection.cursor() as cursor:
-        cursor.execute(sql, params or None)
-        return cursor.fetchall() if cursor.description else []
-
-
 # --- One round ----------------------------------------------------------------------------------
 
 
-def measure(tasks: int, *, groups: int = 1, schedulers: int = 1) -> Round:
-    """Create so many tasks and let scheduler processes run them."""
+def measure(tasks: int, *, groups: int = 1) -> Round:
+    """Create so many tasks and let one scheduler process run them."""
     before = database_cpu(), wal_bytes()
     created = _create(tasks) if groups == 1 else None
     if groups > 1:
         add_ready(tasks, groups)
     (first,) = run("SELECT coalesce(max(id), 0) FROM crew_attempt")[0]
     ready = database_cpu(), wal_bytes()
-    scheduler, connections = run_schedulers(schedulers)
+    scheduler, connections = run_scheduler()
     after = database_cpu(), wal_bytes()
     seconds, done = _span(first)
     assert done == tasks, f"{done} of {tasks} tasks were done"
@@ -218,67 +210,58 @@ def _create(tasks: int) -> float:
     return time.perf_counter() - started
 
 
-def run_schedulers(count: int) -> tuple[float, int | None]:
-    """Run them until nothing is left; their CPU seconds, and how many connections they had."""
-    manage = [sys.executable, str(ROOT / "manage.py"), "runscheduler", "--once"]
-    running = [
-        subprocess.Popen([*manage, "--slots", str(SLOTS)], stderr=subprocess.PIPE, text=True)
-        for _ in range(count)
-    ]
-    cpu, connections = 0.0, 0
-    for process in running:
-        while True:
-            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-            if pid:
-                break
-            connections = max(connections, others())
-            time.sleep(0.2)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        assert process.stderr is not None
-        log = process.stderr.read()
-        assert process.returncode == 0, log
-        cpu += usage.ru_utime + usage.ru_stime
-    return cpu, connections or None
+def measure_many(tasks: int, schedulers: int) -> Round:
+    """The same by many scheduler processes, which all run before the first task is there."""
+    from tasks.models import Attempt, SchedulerProcess
 
-
-def others() -> int:
-    """Connections to this database but our own."""
-    from django.db import connection
-
-    if connection.vendor != "postgresql":
-        return 0
-    found = run(
-        """SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
-           AND pid <> pg_backend_pid() AND backend_type = 'client backend'"""
-    )
-    return int(found[0][0])
-
-
-def database_cpu() -> float | None:
-    """CPU seconds of all processes of the PostgreSQL server so far, those that ended too."""
-    from django.db import connection
-
-    if connection.vendor != "postgresql":
-        return None
-    (backend,) = run("SELECT pg_backend_pid()")[0]
+    (first,) = run("SELECT coalesce(max(id), 0) FROM crew_attempt")[0]
+    command = [*RUN, "--slots", str(SLOTS)]
+    running = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for _ in range(schedulers)]
     try:
-        server = int(_stat(backend)[1])
-        total = sum(map(int, _stat(server)[11:15]))
-        for child in Path(f"/proc/{server}/task/{server}/children").read_text().split():
-            total += sum(map(int, _stat(int(child))[11:13]))
-    except OSError:
-        return None  # it is on another machine
-    return float(total) / os.sysconf("SC_CLK_TCK")
+        while SchedulerProcess.objects.alive().count() < schedulers:
+            time.sleep(0.5)
+        cpu = sum(process_cpu(process.pid) for process in running)
+        before, connections = (database_cpu(), wal_bytes()), others()
+        add_ready(tasks)
+        ready = database_cpu(), wal_bytes()
+        while Attempt.objects.filter(pk__gt=first).count() < tasks:
+            assert all(process.poll() is None for process in running)
+            time.sleep(0.2)
+        cpu = sum(process_cpu(process.pid) for process in running) - cpu
+        after = database_cpu(), wal_bytes()
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait(60)
+    seconds, done = _span(first)
+    assert done == tasks
+    return Round(
+        tasks,
+        seconds,
+        None,
+        _each(before[0], ready[0], tasks),
+        _each(before[1], ready[1], tasks),
+        cpu / tasks,
+        _each(ready[0], after[0], tasks),
+        _each(ready[1], after[1], tasks),
+        connections,
+    )
 
 
-def _stat(pid: int) -> list[str]:
-    """The fields after the name: state, parent, …; user and system time are the 12th and 13th."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-
-
-def wal_bytes() -> float | None:
-    from django.db import connection
-
-    if connection.vendor != "postgresql":
-        return None
-    return float(run("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn")[0][0])
+def run_scheduler() -> tuple[float, int | None]:
+    """Run one until nothing is left; its CPU seconds, and how many connections it had."""
+    command = [*RUN, "--once", "--slots", str(SLOTS)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    connections = 0
+    while True:
+        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+        if pid:
+            break
+        connections = max(connections, others())
+        time.sleep(0.2)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.stderr is not None
+    log = process.stderr.read()
+    assert process.returncode == 0, log
+    return usage.ru_utime + usage.ru_stime, connections or None

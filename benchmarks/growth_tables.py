@@ -1,13 +1,13 @@
 """What many tasks leave in the tables, dead rows and indexes; and how a claim and settle run."""
 
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .growth_store import ROOT, SLOTS, WORK, add_ready, fill, run, tidy
+from .growth_server import run
+from .growth_store import RUN, SLOTS, WORK, add_ready, fill, tidy
 
 WATCHED = ("crew_task", "crew_attempt", "crew_change", "crew_taskgroup", "crew_schedulerprocess")
 EVERY = 2.0  # seconds between two looks
@@ -41,8 +41,7 @@ def churn(tasks: int, windows: int = 10) -> list[dict[str, Any]]:
 
 @contextmanager
 def _scheduler() -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, str(ROOT / "manage.py"), "runscheduler", "--slots", str(SLOTS)]
-    process = subprocess.Popen(command)
+    process = subprocess.Popen([*RUN, "--slots", str(SLOTS)])
     try:
         yield process
     finally:

@@ -11,7 +11,6 @@ the scheduler and the web process used, and what the watchers were sent.
 import argparse
 import asyncio
 import json
-import os
 import subprocess
 import sys
 import time
@@ -24,9 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from . import growth_store
-from .growth_store import ROOT, SLOTS
+from .growth_server import process_cpu
+from .growth_store import RUN, SLOTS
+from .run import ROOT, databases, kind_of
 from .run import _sink as sink
-from .run import databases, kind_of
 
 STEP = 0.1  # seconds between two creates
 SETTLE = 60.0  # seconds for what is left when the creating has ended
@@ -57,7 +57,7 @@ def measure(count: int, rate: int, seconds: float) -> Row:
     group = create_group(name="watched").pk
     try:
         with _scheduler() as scheduler, _watching(served.url + path_of(group), count) as watching:
-            before = _cpu(scheduler), _cpu(served.process.pid), time.monotonic()
+            before = process_cpu(scheduler), process_cpu(served.process.pid), time.monotonic()
             created, peak = _feed(group, rate, seconds, served.memory)
             deadline = time.monotonic() + SETTLE
             done = Attempt.objects.filter(task__group_id=group)
@@ -69,8 +69,8 @@ def measure(count: int, rate: int, seconds: float) -> Row:
                 "watchers": count,
                 "tasks": created,
                 "rate": done.count() / wall,
-                "scheduler_cpu": (_cpu(scheduler) - before[0]) / created,
-                "web_cpu": (_cpu(served.process.pid) - before[1]) / wall,
+                "scheduler_cpu": (process_cpu(scheduler) - before[0]) / created,
+                "web_cpu": (process_cpu(served.process.pid) - before[1]) / wall,
                 "web_memory": max(peak, served.memory()),
                 "wall": wall,
             }
@@ -96,20 +96,13 @@ def _feed(group: str, rate: int, seconds: float, memory: Any) -> tuple[int, int]
 
 @contextmanager
 def _scheduler() -> Iterator[int]:
-    command = [sys.executable, str(ROOT / "manage.py"), "runscheduler", "--slots", str(SLOTS)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([*RUN, "--slots", str(SLOTS)], stderr=subprocess.DEVNULL)
     try:
         time.sleep(3)  # its start is not what we measure
         yield process.pid
     finally:
         process.terminate()
         process.wait(60)
-
-
-def _cpu(pid: int) -> float:
-    """Seconds of the process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 # --- Those who watch ----------------------------------------------------------------------------
