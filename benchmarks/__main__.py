@@ -74,9 +74,18 @@ def in_turns(workload: Workload, contestants: list[Contestant], repeat: int) -> 
         for who, result in zip(contestants, results, strict=True):
             try:
                 result["runs"].append(who.run())
+                _tell(workload, who, result["runs"][-1])
             except (BrokenRunError, OSError, ValueError, CalledProcessError) as error:
                 result["errors"].append(str(error)[:2_000])
     return results
+
+
+def _tell(workload: Workload, who: Contestant, run: Figures) -> None:
+    """That it goes on: a run with peers takes an hour."""
+    measure = workload.measures[0]
+    told = report.short(run[measure.key]) if measure.key in run else "?"
+    print(f"  {workload.name}: {who.name} {who.way} {who.database}: {told} {measure.unit}",
+          file=sys.stderr, flush=True)  # fmt: skip
 
 
 def _contestants(

@@ -3,12 +3,13 @@
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -221,8 +222,15 @@ class Watched:
         self._log = log
         self.peak = 0  # bytes
         with log.open("ab") as file:
+            # In a session of its own, so that what it started can be ended with it.
             self.process = subprocess.Popen(
-                command, env=env, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=file, stderr=file
+                command,
+                env=env,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
             )
 
     def runs(self) -> bool:
@@ -240,14 +248,14 @@ class Watched:
         return self._log.read_text(errors="replace")
 
     def end(self) -> None:
-        """SIGTERM; a process that does not mind it within ten seconds is killed."""
+        """SIGTERM; what still runs of it after ten seconds, or when it has ended, is killed."""
         if self.process.poll() is None:
             self.process.terminate()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
 
 @contextmanager
