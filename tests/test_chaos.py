@@ -11,6 +11,14 @@ from .processes import ROOT
 
 WITHIN = 240  # seconds
 TASKS, KILLS, STOPS, CRASHES = 5_000, 60, 20, 3
+MORE = (
+    "web kills",
+    "web kills in a bulk create",
+    "black holes",
+    "links cut",
+    "answers to COMMIT lost",
+    "backends terminated",
+)
 SEED = 20_261_128
 
 
