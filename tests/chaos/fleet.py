@@ -2,12 +2,14 @@
 
 import ctypes
 import os
+import select
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import IO, Any, Protocol
 
 from ..processes import ROOT
 
@@ -17,18 +19,36 @@ AGAIN_AFTER = 0.2  # seconds from one start to the next, at least
 _libc = ctypes.CDLL(None)
 
 
+class Process(Protocol):
+    """What is asked of a process here."""
+
+    returncode: int | None
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def send_signal(self, number: int, /) -> None: ...
+
+
 class Member:
     """One place in the fleet: a command that always runs, in one process after the other."""
 
     def __init__(
-        self, name: str, command: list[str], *, ready: str, log: Path, env: dict[str, str]
-    ):
+        self,
+        name: str,
+        spawn: Callable[[], Process],
+        *,
+        ready: str,
+        log: Path,
+        close: Callable[[], None] = lambda: None,
+    ) -> None:
         self.name = name
-        self._command = [sys.executable, *command]
+        self._spawn = spawn
+        self._close = close
         self._ready = ready.encode()
         self._log = log
-        self._env = os.environ | env
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Process | None = None
         self._began = 0
         self._started_at = 0.0
         self._is_ready = self._is_struck = False
@@ -37,12 +57,8 @@ class Member:
         self.deaths: list[str] = []  # those that nobody ordered
 
     def start(self) -> None:
-        with self._log.open("ab") as log:
-            self._began = log.tell()
-            self.process = subprocess.Popen(
-                self._command, cwd=ROOT, env=self._env, stdin=subprocess.DEVNULL, stdout=log,
-                stderr=log, start_new_session=True, preexec_fn=_die_with_us,
-            )  # fmt: skip
+        self._began = self._log.stat().st_size if self._log.exists() else 0
+        self.process = self._spawn()
         self._started_at = time.monotonic()
         self._is_ready = self._is_struck = False
         self.continues_at = None
@@ -103,6 +119,12 @@ class Member:
             self.kill()
             self.deaths.append(f"{self.name} did not end within {STOPS_WITHIN:.0f} s of SIGTERM")
 
+    def close(self) -> None:
+        """Leave nothing that runs."""
+        if self.is_running:
+            self.kill()
+        self._close()
+
     def _note_death(self) -> None:
         """Nobody may die of what happens around it, once it works."""
         if self.process is None or self._is_struck:
@@ -121,8 +143,8 @@ class Member:
             self.process.send_signal(number)
 
 
-def _die_with_us() -> None:
-    """However the run ends, no process of it is left."""
+def die_with_parent() -> None:
+    """For a child, before it begins: however the run ends, no process of it is left."""
     _libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
@@ -137,20 +159,74 @@ def end_all(members: Iterable[Member]) -> None:
 
 
 def scheduler(name: str, folder: Path, env: dict[str, str]) -> Member:
-    return Member(
-        name,
-        [str(ROOT / "manage.py"), "runscheduler"],
-        ready=" started with ",
-        log=folder / f"{name}.log",
-        env=env,
-    )
+    """Forked from a process that has imported everything: a start costs next to nothing."""
+    log = folder / f"{name}.log"
+    nursery = Nursery([str(log), "runscheduler"], env)
+    return Member(name, nursery.spawn, ready=" started with ", log=log, close=nursery.close)
 
 
 def web(name: str, folder: Path, port: int, env: dict[str, str]) -> Member:
-    return Member(
-        name,
-        [str(ROOT / "manage.py"), "crewweb", "-b", "127.0.0.1", "-p", str(port)],
-        ready="Serving on ",
-        log=folder / f"{name}.log",
-        env=env,
+    log = folder / f"{name}.log"
+    command = [str(ROOT / "manage.py"), "crewweb", "-b", "127.0.0.1", "-p", str(port)]
+
+    def spawn() -> Process:
+        with log.open("ab") as file:
+            return _popen(command, env, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+
+    return Member(name, spawn, ready="Serving on ", log=log)
+
+
+class Nursery:
+    """A process that forks others; see `nursery.py`."""
+
+    def __init__(self, command: list[str], env: dict[str, str]) -> None:
+        # Without a buffer: it would hide a line from `select`.
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "bufsize": 0}
+        self.process = _popen(["-m", "tests.chaos.nursery", *command], env, **pipes)
+
+    def spawn(self) -> Process:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(b"start\n")
+        return Forked(int(self.process.stdout.readline().split()[1]), self.process.stdout)
+
+    def close(self) -> None:
+        self.process.communicate()  # an end of its input is the end of it
+
+
+class Forked:
+    """A child of a nursery, in the words of `subprocess.Popen`."""
+
+    def __init__(self, pid: int, told: IO[bytes]) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._told = told
+
+    def poll(self) -> int | None:
+        return self._look(0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        code = self._look(timeout)
+        if code is None:
+            raise subprocess.TimeoutExpired("a child of a nursery", timeout or 0)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def _look(self, timeout: float | None) -> int | None:
+        # A nursery says one line for each child that ends, and nothing before that.
+        if self.returncode is None and select.select([self._told], [], [], timeout)[0]:
+            self.returncode = int(self._told.readline().split()[1])
+        return self.returncode
+
+
+def _popen(command: list[str], env: dict[str, str], **pipes: Any) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env=os.environ | env,
+        start_new_session=True,
+        preexec_fn=die_with_parent,
+        **pipes,
     )

@@ -170,8 +170,7 @@ def _exhausted(ids: set[str]) -> list[tuple[str, list[str]]]:
 
 def _end(scene: Scene) -> None:
     for member in scene.members:
-        if member.is_running:
-            member.kill()
+        member.close()
 
 
 def _figures(found: story.Story, by: Counter[str]) -> dict[str, Any]:
