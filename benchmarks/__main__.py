@@ -10,6 +10,7 @@ Exits with 1 when a run of Crew or of the reference loop failed.
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -135,4 +136,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    # Ended like any other way of leaving: with all that was started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())
