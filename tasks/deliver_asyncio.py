@@ -1,7 +1,7 @@
 """The deliverer for thousands of calls in flight: an event loop in a thread of its own.
 
-The connections are ours, in `connections`: a general client costs more than all the rest of a
-delivery. What is read from them is taken apart by httptools (Node.js' parser).
+The connections are ours (`connections`, `exchange`): a general client costs more than all the
+rest of a delivery.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import uvloop
 
-from .connections import Broken, Connection, Pool, Received
+from .connections import Pool
 from .decide import Answer
 from .deliver import (
     CANCELLED,
@@ -28,6 +28,7 @@ from .deliver import (
     tls_context,
 )
 from .destinations import DestinationError
+from .exchange import Broken, Connection, Received
 
 logger = logging.getLogger("tasks.deliver")
 
