@@ -12,9 +12,10 @@ from tasks import create, heart
 from tasks.models import Attempt, ParentEdge, SchedulerProcess, Task
 from tasks.scheduler import Scheduler
 
-from .factories import make_task, row
+from .factories import claim_one, make_due, make_task, row
 from .processes import scheduler, sink, wait_until
 from .stub_worker import Barrier, StubWorker
+from .test_rescue import die
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -131,3 +132,42 @@ def test_f2_a_scheduler_that_stood_still_past_its_lease_changes_nothing_more(tmp
     assert attempts("t") == [(1, "abandoned"), (2, "completed")]
     assert "Traceback" not in said
     assert said.count("WARNING") + said.count("ERROR") < 10
+
+
+def test_f13_a_task_that_kills_its_schedulers_is_given_up_and_the_others_go_on(tmp_path, settings):
+    # A second is time for many of the others; who is lost with it is tried again.
+    poison = {"id": "poison", "worker": "sleep", "input": {"seconds": 1}, "remainingAttempts": 9}
+    create.create_group(tasks=[poison, *({"worker": "noop"} for _ in range(500))])
+    deadly = {"CREW_DELIVERER": "tests.poison.PoisonedDeliverer"}
+
+    with sink(tmp_path) as worker:
+        settings.CREW_WORKER_BASE_URL = worker.url
+        for _ in range(3):
+            with scheduler(worker.url, **SOON, **deadly) as process:
+                assert process.wait(30) == -signal.SIGKILL
+        go_on()
+        make_due()  # those that were lost twice
+        go_on()
+
+    row = Task.objects.get(pk="poison")
+    assert Task.objects.filter(is_complete=True).count() == 500
+    assert attempts("poison") == [(1, "abandoned"), (2, "abandoned"), (3, "abandoned")]
+    assert (row.remaining_attempts, len(row.errors)) == (0, 3)
+    calls = worker.calls()
+    assert len(calls) == len(set(calls))
+
+
+@pytest.mark.postgres
+def test_f26_a_sweep_that_dies_is_done_by_another(tmp_path):
+    make_task(id="t")
+    claim_one("dead")
+    die("dead", seconds=3_600)
+
+    with sink(tmp_path) as worker:
+        with scheduler(worker.url, **SOON, CREW_FAILPOINTS="after_lost=kill") as sweeper:
+            assert sweeper.wait(30) == -signal.SIGKILL
+        assert Task.objects.get().leased_by == "dead"
+        with scheduler(worker.url, **SOON):
+            wait_until(all_complete)
+
+    assert attempts("t") == [(1, "abandoned"), (2, "completed")]

@@ -14,10 +14,12 @@ from .factories import (
     claim_ids,
     claim_one,
     complete,
+    from_now,
     make_due,
     make_group,
     make_task,
     row,
+    wire,
 )
 
 pytestmark = pytest.mark.django_db
@@ -95,6 +97,7 @@ def test_the_third_loss_in_a_row_leaves_no_attempts():
     task = make_task(remaining_attempts=50)
     left = []
     for n in range(3):
+        make_due()
         claim_one(f"s{n}")
         die(f"s{n}")
         heart.sweep_once()
@@ -102,6 +105,23 @@ def test_the_third_loss_in_a_row_leaves_no_attempts():
 
     assert left == [49, 48, 0]
     assert claim_ids() == []
+
+
+def test_tasks_lost_twice_in_a_row_come_back_apart_from_each_other():
+    """One of them may be what kills its schedulers: the others are not to be lost with it again."""
+    make_group(tasks=[wire() for _ in range(200)])
+    waits = []
+    for me in ("s1", "s2"):
+        claim_all(me, slots=200)
+        die(me)
+        heart.sweep_once()
+        due = Task.objects.values_list("run_after", flat=True)
+        waits.append(sorted(from_now(moment) for moment in due))
+
+    first, second = waits
+    assert first[-1] <= 0
+    assert second[-1] == pytest.approx(LEASE / 3, abs=2)
+    assert second[100] == pytest.approx(LEASE / 6, abs=3)
 
 
 def test_an_answer_between_two_losses_begins_the_count_anew():

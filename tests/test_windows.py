@@ -7,8 +7,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 from django.core.management import call_command
-from django.db import OperationalError, connection, transaction
-from django.db.models.functions import Now
+from django.db import OperationalError, connection
 
 from tasks import control, create, failpoints, fleet, heart
 from tasks.decide import Completed
@@ -228,46 +227,6 @@ def test_f4_a_verb_between_a_rescues_look_and_its_write_wins(at, verb):
     assert row(task) == after[1]
     assert not Attempt.objects.exclude(late_at=None).exists()
     assert not AuditEntry.objects.exists()
-
-
-@pytest.mark.postgres
-def test_f4_a_heartbeat_between_a_rescues_look_and_its_write_waits(at):
-    """The row stays locked: whoever wakes up beats again only when its leases are gone."""
-    task = make_task()
-    claim_one()
-    die()
-    refused = []
-
-    def beat():
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("SET LOCAL lock_timeout = '50ms'")
-            SchedulerProcess.objects.filter(pk="s1").update(beat_at=Now())
-
-    def try_to_beat():
-        with pytest.raises(OperationalError, match="lock timeout"):
-            beat()
-        refused.append(True)
-
-    at("after_lost", lambda: aside(try_to_beat))
-
-    assert heart.sweep_once() == 1
-    assert refused == [True]
-    assert row(task)["leased_by"] is None
-
-
-@pytest.mark.postgres
-def test_f26_two_sweeps_at_once_give_each_task_back_once(at):
-    make_group(tasks=[wire() for _ in range(250)])
-    claim_all("s1", slots=250)
-    die()
-    counts = []
-    at("after_lost", lambda: aside(lambda: counts.append(heart.sweep_once())))
-
-    counts.append(heart.sweep_once())
-
-    assert counts == [0, 250]
-    assert Attempt.objects.filter(outcome="abandoned").count() == 250
-    assert Task.objects.filter(remaining_attempts=4, rescues=1).count() == 250
 
 
 # --- The settle ---

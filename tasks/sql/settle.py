@@ -64,7 +64,8 @@ def _outcome(vendor: str) -> str:
                                  WHEN 'returned' THEN t.rescues ELSE 0 END,
         run_after = CASE
             WHEN a.outcome = 'failed' THEN {after.format("t.error_delay_in_seconds")}
-            WHEN a.outcome IN ('held', 'returned') THEN {after.format("a.wait")}
+            WHEN a.outcome IN ('held', 'returned') OR a.outcome = 'abandoned' AND t.rescues > 0
+                THEN {after.format("a.wait")}
             ELSE t.run_after END
     """
 
