@@ -9,7 +9,7 @@ import pytest
 
 from .processes import ROOT
 
-WITHIN = 240  # seconds
+WITHIN = 600  # seconds: two minutes on a machine of its own, more beside other work
 TASKS, KILLS, STOPS, CRASHES = 5_000, 60, 20, 3
 MORE = (
     "web kills",

@@ -15,7 +15,7 @@ from .client import Clients
 from .stage import Options
 from .trouble import Scene, troubles
 
-GAP = (0.2, 1.2)  # seconds between two troubles
+GAP = (0.1, 0.9)  # seconds between two troubles
 PATIENCE = 60.0  # seconds without any progress that make a run a stuck one
 BEAT = 0.02  # seconds between two looks at the fleet
 DOUBTS = 4  # answers to COMMIT that each process loses at the very end

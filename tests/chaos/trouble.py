@@ -181,20 +181,20 @@ SHARES = {
     "kill": 52,
     "wake_and_kill": 4,
     "kill_many": 1,
-    "stop": 24,
-    "kill_web": 8,
+    "stop": 21,
+    "kill_web": 6,
     "crash": 3,
-    "terminate": 8,
-    "hold": 8,
-    "swallow": 10,
-    "swallow_web": 4,
-    "cut": 6,
+    "terminate": 6,
+    "hold": 6,
+    "swallow": 8,
+    "swallow_web": 3,
+    "cut": 4,
 }
 ON_SQLITE = ("kill", "wake_and_kill", "stop", "kill_web")
 
 
 def troubles(dice: Random, *, on_postgres: bool) -> list[str]:
-    """One round of trouble: about 60 kills, 24 stops and 3 crashes, in a random order."""
+    """One round of trouble: about 60 kills, 21 stops and 3 crashes, in a random order."""
     names = SHARES if on_postgres else ON_SQLITE
     listed = [name for name in names for _ in range(SHARES[name])]
     dice.shuffle(listed)
