@@ -67,6 +67,7 @@ class Scheduler:
         self._resume_after = claim.START
         self._stop_at: float | None = None
         self._failures = 0
+        self._doubtful_until = self._doubted_at = 0.0
         self._data_version: int | None = None
         self._deliverer = make_deliverer(conf.CREW_DELIVERER)
         self._throttler: Throttler | None = (
@@ -100,6 +101,7 @@ class Scheduler:
         """One turn: settle what is answered, claim, deliver. Return the seconds to rest."""
         self._gather_answers()
         self._take_answers()
+        self._look_for_strays()
         claimed = self._settle_and_claim()
         if claimed is None:
             return POLL
@@ -169,6 +171,18 @@ class Scheduler:
             busy=self._busy,
             resume_after=self._resume_after,
         )
+
+    def _look_for_strays(self) -> None:
+        """After a failure the database may still be at a COMMIT, whatever we have seen since.
+
+        So we look once a second, for as long as a lease would have lasted.
+        """
+        now = time.monotonic()
+        if self._failures or now > self._doubtful_until or now < self._doubted_at + POLL:
+            return
+        self._doubted_at = now
+        unsettled = {(s.lease.task_id, s.lease.attempt) for s in self._unsettled}
+        take_back(self.me, known=self._in_flight.keys() | unsettled)
 
     def _settle(self) -> None:
         if self._unsettled:
@@ -245,6 +259,7 @@ class Scheduler:
             wait = self.tick()
         except Exception as error:  # the loop must outlive every error
             self._failures += 1
+            self._doubtful_until = time.monotonic() + conf.CREW_LEASE_SECONDS
             if self._failures == 1:
                 logger.warning(
                     "A turn failed: %s; trying again", error, exc_info=not is_outage(error)

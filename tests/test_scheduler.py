@@ -9,11 +9,12 @@ from datetime import timedelta
 
 import pytest
 from django.db import DataError, OperationalError, connection
+from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from tasks import claim, settle
 from tasks import scheduler as scheduling
-from tasks import settle
 from tasks.decide import Answer, Completed
 from tasks.models import Attempt, SchedulerProcess, Task, Worker
 from tasks.scheduler import Scheduler
@@ -411,3 +412,29 @@ def test_what_is_settled_and_what_is_claimed_then_is_one_commit(worker, monkeypa
     assert [delivery.task_id for delivery in sent] == ["first", "second"]
     commits = [q["sql"] for q in queries if re.match("COMMIT|RELEASE", q["sql"])]
     assert len(commits) == 1, commits
+
+
+def test_leases_of_a_claim_that_is_committed_after_its_connection_broke_are_given_back(
+    worker, monkeypatch, settings
+):
+    """The database may still be at a COMMIT when the scheduler is back and has looked already."""
+    settings.CREW_LEASE_SECONDS = 5
+    real, claims = claim.claim, []
+    task = make_task()
+
+    def slow(me, **kwargs):
+        claims.append(me)
+        if len(claims) == 1:
+            raise OperationalError("the connection broke at COMMIT")
+        if len(claims) == 2:
+            leased = {"leased_by": me, "leased_at": Now(), "attempt": 1}
+            Task.objects.filter(pk=task.pk).update(**leased)  # only now it is done
+        return real(me, **kwargs)
+
+    monkeypatch.setattr(claim, "claim", slow)
+
+    run_until(Scheduler(), lambda: len(worker.requests) == 1)
+
+    task.refresh_from_db()
+    assert (task.is_complete, task.remaining_attempts) == (True, 4)
+    assert [request.headers["x-crew-attempt"] for request in worker.requests] == ["2"]
