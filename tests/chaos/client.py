@@ -1,6 +1,7 @@
 """Those who create groups and do what people do to them, and write down what they were told."""
 
 import heapq
+import queue
 import threading
 import time
 import uuid
@@ -40,9 +41,11 @@ class Clients:
         self.plans: list[GroupPlan] = []
         self._creators = [self._thread(self._create_all) for _ in range(CREATORS)]
         self._doer = self._thread(self._do_all)
+        self._retries: queue.Queue[tuple[str, list[str]] | None] = queue.Queue()
+        self._retrier = self._thread(self._retry_all)
 
     def start(self) -> None:
-        for thread in (*self._creators, self._doer):
+        for thread in (*self._creators, self._doer, self._retrier):
             thread.start()
 
     def allow(self, tasks: int) -> None:
@@ -60,9 +63,17 @@ class Clients:
             thread.join()
 
     def retry(self, group: str, ids: list[str]) -> None:
-        """Give tasks that lost their scheduler too often their attempts back, as a person would."""
-        with self._make() as crew:
-            self._do(crew, group, Deed(0, "retry_tasks", tuple(ids), needed=True))
+        """Give tasks that lost their scheduler too often attempts, as a person would; later."""
+        self._retries.put((group, ids))
+
+    def end(self) -> None:
+        """Return when all asked for by `retry` is done; nothing may be asked for after that."""
+        self._retries.put(None)
+        self._retrier.join()
+
+    @property
+    def retrying(self) -> bool:
+        return not self._retries.empty()
 
     def _thread(self, work: Callable[[Crew], None]) -> threading.Thread:
         def run() -> None:
@@ -146,6 +157,11 @@ class Clients:
         return result == DONE
 
     # --- Deeds ---
+
+    def _retry_all(self, crew: Crew) -> None:
+        while (asked := self._retries.get()) is not None:
+            group, ids = asked
+            self._do(crew, group, Deed(0, "retry_tasks", tuple(ids), needed=True))
 
     def _schedule(self, plan: GroupPlan) -> None:
         now = time.monotonic()

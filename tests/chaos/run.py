@@ -1,5 +1,6 @@
 """A whole run: set up, trouble while tasks are created and done, calm, and the checker's word."""
 
+import contextlib
 import shutil
 import time
 from collections import Counter
@@ -18,6 +19,8 @@ from .trouble import Scene, troubles
 GAP = (0.1, 0.9)  # seconds between two troubles
 PATIENCE = 60.0  # seconds without any progress that make a run a stuck one
 BEAT = 0.02  # seconds between two looks at the fleet
+LOOK = 0.25  # seconds between two looks at what is left
+OPERATOR_LOOKS = 10.0  # seconds between two looks of an operator, while all breaks
 DOUBTS = 4  # answers to COMMIT that each process loses at the very end
 STOPS_PER_KILL, CRASHES_PER_KILL = 1 / 3, 1 / 20
 
@@ -89,12 +92,16 @@ def _make_trouble(options: Options, scene: Scene, clients: Clients) -> None:
     dice = Random(f"{options.seed} trouble")
     until = time.monotonic() + options.minutes * 60
     listed: list[str] = []
+    looks_at = time.monotonic() + OPERATOR_LOOKS
     while (left := _left(options, scene, clients)) or time.monotonic() < until:
         if not listed:
             listed = troubles(dice, on_postgres=scene.server is not None)
         # Tasks are created in step with the trouble, so that there are some at each of it.
         ahead = 0.05 + scene.done["kills"] / max(1, options.kills)
         clients.allow(int(options.tasks * min(ahead, 1.0)) if left else clients.planned + 1)
+        if time.monotonic() > looks_at:
+            looks_at = time.monotonic() + OPERATOR_LOOKS
+            _operate(scene, clients)
         name = listed.pop()
         if not getattr(scene, name)():
             listed.insert(dice.randrange(len(listed) + 1), name)
@@ -131,16 +138,14 @@ def _calm_down(scene: Scene, clients: Clients) -> None:
     while finishing.is_alive():
         scene.tend()
         time.sleep(BEAT)
-    planned = {id_ for plan in clients.plans for id_ in (*plan.doomed, *plan.blocked)}
+    planned = _planned(clients)
     last, since = -1, time.monotonic()
     while (left := _incomplete() - planned) and time.monotonic() - since < PATIENCE:
         if len(left) != last:
             last, since = len(left), time.monotonic()
-        scene.tend()
-        for group, ids in _exhausted(left):
-            scene.done["tasks given attempts by hand"] += len(ids)
-            clients.retry(group, ids)
-        time.sleep(0.25)
+        _give_attempts(scene, clients)
+        _rest(scene, LOOK)
+    clients.end()
 
 
 def _in_thread(work: Any) -> Any:
@@ -157,15 +162,36 @@ def _incomplete() -> set[str]:
     return set(Task.objects.incomplete().values_list("id", flat=True))
 
 
-def _exhausted(ids: set[str]) -> list[tuple[str, list[str]]]:
-    """Tasks that lost their scheduler three times in a row, by group."""
+def _planned(clients: Clients) -> set[str]:
+    """What is to stay incomplete."""
+    return {id_ for plan in clients.plans for id_ in (*plan.doomed, *plan.blocked)}
+
+
+def _give_attempts(scene: Scene, clients: Clients) -> None:
+    """To tasks that lost their scheduler three times in a row, as an operator would."""
     from tasks.models import Task
 
+    if clients.retrying:
+        return
+    planned = _planned(clients)
     groups: dict[str, list[str]] = {}
-    for id_, group in Task.objects.exhausted().values_list("id", "group_id"):
-        if id_ in ids:
+    exhausted = Task.objects.exhausted().filter(merged_into=None)
+    for id_, group in exhausted.values_list("id", "group_id"):
+        if id_ not in planned:
             groups.setdefault(group, []).append(id_)
-    return list(groups.items())
+    for group, ids in groups.items():
+        scene.done["tasks given attempts by hand"] += len(ids)
+        clients.retry(group, ids)
+
+
+def _operate(scene: Scene, clients: Clients) -> None:
+    """The same while the database comes and goes."""
+    from django.db import DatabaseError, connection
+
+    with contextlib.suppress(DatabaseError):
+        _give_attempts(scene, clients)
+    with contextlib.suppress(DatabaseError):
+        connection.close()
 
 
 def _end(scene: Scene) -> None:
