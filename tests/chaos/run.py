@@ -59,6 +59,7 @@ def _trouble(
         stack.callback(_end, scene)
         clients = Clients(url, stage.TOKEN, seed=options.seed, journal=notes)
         scene.bulks = lambda: clients.bulks
+        scene.invite = lambda: clients.allow(clients.planned + 1)
         _wait_ready(scene)
         clients.start()
         began = time.monotonic()
@@ -131,7 +132,7 @@ def _calm_down(scene: Scene, clients: Clients) -> None:
     """Let all that can be done be done; return when it is, or when nothing moves any more."""
     scene.calm()
     for _ in range(DOUBTS):
-        clients.allow(clients.planned + 1)  # or there would be nothing to claim
+        scene.invite()  # or there would be nothing to claim
         scene.doubt()
         _rest(scene, 1.0)
     finishing = _in_thread(clients.finish)

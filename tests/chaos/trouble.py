@@ -32,7 +32,8 @@ class Scene:
     doors: list[Door] = field(default_factory=list)
     web_door: Door | None = None
     server: Postgres | None = None
-    bulks: Callable[[], int] = lambda: 0
+    bulks: Callable[[], int] = lambda: 0  # bulk creates in flight
+    invite: Callable[[], None] = lambda: None  # has the clients begin one
     released_at: dict[int, float] = field(default_factory=dict)
     done: Counter[str] = field(default_factory=Counter)
 
@@ -103,6 +104,7 @@ class Scene:
         if not ready:
             return False
         until = time.monotonic() + BULK_WITHIN
+        self.invite()
         while not self.bulks() and time.monotonic() < until:
             self.tend()
             time.sleep(0.001)
