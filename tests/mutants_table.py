@@ -116,8 +116,8 @@ MUTANTS = (
     Mutant(
         "limit: no half for the others",
         "tasks/limits.py",
-        "free = slots // 2 if",
-        "free = slots if",
+        "else to_half + (slots - to_half) // 2",
+        "else slots",
         (CLAIM + "::test_a_worker_that_holds_half_gets_half_of_what_is_free",),
         LITE,
     ),
