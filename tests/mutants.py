@@ -25,7 +25,9 @@ from . import servers
 from .mutants_table import MUTANTS, Mutant
 
 ROOT = Path(__file__).resolve().parent.parent
-PATIENCE = 300  # seconds: a bug that makes a test hang has been noticed too
+PATIENCE = 600  # seconds: a bug that makes a test hang has been noticed too
+# To load all that are installed takes longer than many of the tests.
+PLUGINS = ("-p", "pytest_django.plugin", "-p", "pytest_timeout")
 RED = re.compile(r"^(?:FAILED|ERROR) (\S+)(?: - (.*))?$", re.MULTILINE)
 
 
@@ -71,6 +73,7 @@ class Bench:
             "DEBUG": "1",
             "SECRET_KEY": "for-tests-only",
             "REDIS_URL": "",
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
             "CREW_HYPOTHESIS_PROFILE": "terse",
             "TEST_SQLITE_FILE": str(folder / "test.sqlite3"),
         }
@@ -107,7 +110,7 @@ class Bench:
         return bool(found.test)
 
     def run(self, vendor: str, tests: Sequence[str]) -> Found:
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:randomly", *tests]
+        command = [sys.executable, "-m", "pytest", "-x", "-q", *tests, *PLUGINS]
         command += ["-p", "no:cacheprovider", "--tb=no", "--reuse-db"]
         if vendor not in self._made:
             command.append("--create-db")
