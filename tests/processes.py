@@ -55,20 +55,23 @@ def database_url() -> str:
     return f"postgres://{database['USER']}{password}@{host}:{port}/{database['NAME']}"
 
 
+def scheduler_env(base: str) -> dict[str, str]:
+    """A short lease on the test's database, and workers at `base`."""
+    return os.environ | {
+        "DATABASE_URL": database_url(),
+        "CREW_WORKER_BASE_URL": base,
+        "DEBUG": "1",
+        "CREW_LEASE_SECONDS": "2",
+        "CREW_SWEEP_SECONDS": "0.3",
+    }
+
+
 @contextmanager
 def scheduler(base: str, *args: str, **env: str) -> Iterator[subprocess.Popen]:
     """A `manage.py runscheduler` that is killed, if it still runs, at the end."""
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "manage.py"), "runscheduler", *args],
-        env=os.environ
-        | {
-            "DATABASE_URL": database_url(),
-            "CREW_WORKER_BASE_URL": base,
-            "DEBUG": "1",
-            "CREW_LEASE_SECONDS": "2",
-            "CREW_SWEEP_SECONDS": "0.3",
-        }
-        | env,
+        env=scheduler_env(base) | env,
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -35,7 +35,7 @@ def failing(calls):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_deliveries_go_on_while_a_side_loop_fails(where, name, monkeypatch, settings, caplog):
-    settings.CREW_LEASE_SECONDS = 60.0
+    settings.CREW_LEASE_SECONDS = 8.0
     settings.CREW_SWEEP_SECONDS = 0.05
     settings.CREW_KEEP_DAYS = 30.0
     monkeypatch.setattr(heart, "PRUNE_EVERY", 0.05)

@@ -217,6 +217,34 @@ def test_a_database_that_hangs_is_noticed_and_given_up(server, tmp_path):
     manage(server.url, "crewcheck")
 
 
+def test_a_database_without_room_for_connections_is_waited_for(server, tmp_path):
+    """F34: others have taken every connection there is."""
+    with site(server.url, tmp_path) as crew, contextlib.ExitStack() as others:
+        crew.begin()
+        room = psycopg.connect(server.url, autocommit=True)
+        others.callback(room.close)
+        with contextlib.suppress(psycopg.OperationalError):
+            while True:
+                others.enter_context(psycopg.connect(server.url))
+        deadline = time.monotonic() + 30
+        while not crew.said("A turn failed"):  # until they have lost theirs to somebody else
+            assert time.monotonic() < deadline
+            room.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE pid <> pg_backend_pid() AND state <> 'idle in transaction'"
+                " AND backend_type = 'client backend' AND query NOT IN ('', 'BEGIN')"
+            )
+            with contextlib.suppress(psycopg.OperationalError):
+                while True:
+                    others.enter_context(psycopg.connect(server.url))
+        refused = crew.refusal("GET", "/api/v1/task_groups")
+        assert (refused.code, refused.headers["Retry-After"]) == (503, "1")
+        assert crew.status("/healthz/ready") == 503
+        others.close()
+        assert crew.resumes() < RESUMES_WITHIN
+        crew.ends(calls_of_each=1)
+
+
 def test_a_scheduler_does_not_start_without_its_database_and_says_so(server, tmp_path):
     url = server.url.replace(str(server.port), str(servers.free_port()))
 

@@ -1,6 +1,9 @@
 """Real schedulers, a real worker process, real signals."""
 
+import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -9,7 +12,7 @@ from django.core.management import call_command
 from tasks import create
 from tasks.models import Attempt, SchedulerProcess, Task
 
-from .processes import scheduler, sink, wait_until
+from .processes import ROOT, scheduler, scheduler_env, sink, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -148,3 +151,41 @@ def test_two_schedulers_one_killed_in_the_middle_complete_everything_once(tmp_pa
     assert set(calls) <= closed
     SchedulerProcess.objects.all().delete()
     call_command("crewcheck")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["TERM", "INT"])
+def test_a_signal_in_the_middle_of_claims_loses_nothing(tmp_path, number):
+    create.create_group(tasks=[{"worker": "noop"}] * 10_000)
+
+    with sink(tmp_path) as worker, scheduler(worker.url) as process:
+        wait_until(lambda: worker.stats()["calls"] > 500)
+        process.send_signal(number)
+        assert process.wait(20) == 0
+
+    calls = worker.calls()
+    assert 500 < len(calls) < 10_000
+    assert completed() == len(calls)
+    assert Attempt.objects.count() == len(calls)
+    assert Task.objects.filter(leased_by__isnull=False).count() == 0
+    assert running() == 0
+
+
+def test_a_scheduler_outlives_the_shell_that_started_it(tmp_path):
+    """It belongs to whoever started the shell, and stops when it is told to."""
+    with sink(tmp_path) as worker:
+        env = scheduler_env(worker.url)
+        shell = subprocess.run(
+            ["sh", "-c", f'"{sys.executable}" manage.py runscheduler >/dev/null 2>&1 & echo $!'],
+            cwd=ROOT,
+            env=env,
+            stdout=subprocess.PIPE,
+            text=True,
+            close_fds=True,
+        )
+        pid = int(shell.stdout)
+        try:
+            create.create_group(tasks=[{"worker": "noop"}])
+            wait_until(lambda: completed() == 1)
+        finally:
+            os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: running() == 0)
