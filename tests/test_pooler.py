@@ -1,7 +1,6 @@
 """Crew behind a real PgBouncer in transaction mode, where a session belongs to everybody (F24)."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,7 +15,7 @@ from django.db import connection
 from tasks import create
 from tasks.models import Attempt, SchedulerProcess, Task
 
-from . import servers
+from . import debian, servers
 from .processes import scheduler, sink, wait_until
 from .web import web
 
@@ -38,7 +37,7 @@ default_pool_size = 4
 @pytest.fixture
 def pooled_url(tmp_path) -> Iterator[str]:
     """The test's database through a pooler with four sessions for all."""
-    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+    program = debian.pgbouncer()
     if not program:
         pytest.skip("needs pgbouncer: ./crew test installs it as root, or apt install pgbouncer")
     database = connection.settings_dict

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import pytest
 from django.utils import timezone
@@ -10,6 +9,7 @@ from django.utils import timezone
 from tasks import create
 from tasks.models import Attempt, SchedulerProcess, Task
 
+from . import debian
 from .processes import scheduler, sink, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -17,11 +17,11 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def clock(offset: str) -> dict[str, str]:
     """The environment of a process that thinks it is another time; its stopwatch is right."""
-    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
-    if not found:
+    library = debian.faketime()
+    if not library:
         pytest.skip("needs faketime: ./crew test installs it as root, or apt install faketime")
     return {
-        "LD_PRELOAD": str(found[0]),
+        "LD_PRELOAD": str(library),
         "FAKETIME": offset,
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         "DONT_FAKE_MONOTONIC": "1",
