@@ -23,7 +23,7 @@ from typing import Any
 
 from . import growth_store, growth_tables
 from .growth_store import Round
-from .run import _sink as sink
+from .stage import sink
 
 Row = dict[str, Any]
 
@@ -161,7 +161,7 @@ def stores(vendor: str) -> Iterator[Any]:
     from tests.servers import postgres
 
     with ExitStack() as stack:
-        base = stack.enter_context(sink())
+        base = stack.enter_context(sink()).base
         if vendor == "sqlite":
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="crew-growth-")))
             names = iter(range(1_000))

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 
 from .growth_server import database_cpu, others, process_cpu, run, wal_bytes
-from .run import ROOT
+from .stage import ROOT
 
 ENVIRONMENT = {
     "DEBUG": "0",

@@ -25,8 +25,7 @@ from typing import Any
 from . import growth_store
 from .growth_server import process_cpu
 from .growth_store import RUN, SLOTS
-from .run import ROOT, databases, kind_of
-from .run import _sink as sink
+from .stage import ROOT, databases, kind_of, sink
 
 STEP = 0.1  # seconds between two creates
 SETTLE = 60.0  # seconds for what is left when the creating has ended
@@ -37,8 +36,8 @@ Row = dict[str, Any]
 def rows(url: str, *, watchers: Sequence[int], rate: int, seconds: float) -> list[Row]:
     """A row for each number of watchers, one after the other on the same processes."""
     found = []
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process, sink() as base:
-        process.submit(growth_store.open_store, url, base).result()
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process, sink() as worker:
+        process.submit(growth_store.open_store, url, worker.base).result()
         for count in watchers:
             row = process.submit(measure, count, rate, seconds).result()
             found.append({"database": kind_of(url)} | row)
