@@ -78,6 +78,7 @@ def in_turns(workload: Workload, contestants: list[Contestant], repeat: int) -> 
                 _tell(workload, who, result["runs"][-1])
             except (BrokenRunError, OSError, ValueError, CalledProcessError) as error:
                 result["errors"].append(str(error)[:2_000])
+                print(f"  {workload.name}: {who.name} {who.way}: {error}", file=sys.stderr)
     return results
 
 
