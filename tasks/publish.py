@@ -50,11 +50,10 @@ def tasks_changed(
             rows[group_id] = _nothing(group_id) | {"group_event": "reload"}
     if not rows:
         return
-    channels = [CHANGES] if _needs_notify(rows) else []
+    run(sql.CHANGES, {"rows": dump(list(rows.values()))})
+    _tell(rows)
     if wake:
-        transaction.on_commit(work_arrived.set)
-        channels += [CHANNEL] if _may_notify() else []
-    run(sql.CHANGES, {"rows": dump(list(rows.values())), "channels": dump(channels)})
+        wake_schedulers()
 
 
 def tasks_created(group_id: str, ids: list[str]) -> None:
@@ -91,47 +90,47 @@ def wake_schedulers() -> None:
 
     A hint: schedulers also look by themselves every second.
     """
-    if _may_notify():
-        _notify(CHANNEL)
-    transaction.on_commit(work_arrived.set)
-
-
-class _Told:
-    """What the running transaction does after its commit: once, however much it wrote."""
-
-    def __init__(self) -> None:
-        self.groups: set[str] = set()
-
-    def __call__(self) -> None:
-        if on_committed:
-            on_committed(self.groups)
+    _after_commit(wake=True)
 
 
 def _tell(groups: Iterable[str]) -> None:
     """Let those who tell browsers look when the running transaction has committed."""
-    if _needs_notify(groups):
-        _notify(CHANGES)
+    _after_commit(groups)
 
 
-def _needs_notify(groups: Iterable[str]) -> bool:
-    """Have these groups told after the commit; whether the first NOTIFY for it is to be sent."""
-    told = next((what for _, what, *_ in connection.run_on_commit if type(what) is _Told), None)
-    if told:
-        told.groups.update(groups)
-        return False
-    told = _Told()
+class _Told:
+    """What the running transaction does after its commit: once, however much it wrote.
+
+    NOTIFY comes then, in a transaction of its own: one that commits a NOTIFY keeps every other
+    such one of the whole server waiting until its commit is on the disk. Whoever misses the word,
+    as its sender died in between, looks by himself within a second.
+    """
+
+    def __init__(self) -> None:
+        self.groups: set[str] = set()
+        self.wake = False
+
+    def tell(self) -> None:
+        if self.wake:
+            work_arrived.set()
+        if connection.vendor == "postgresql" and conf.CREW_NOTIFY:
+            channels = [CHANGES] * bool(self.groups) + [CHANNEL] * self.wake
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "SELECT pg_notify(channel, '') FROM unnest(%s::text[]) channel", [channels]
+                )
+        if self.groups and on_committed:
+            on_committed(self.groups)
+
+
+def _after_commit(groups: Iterable[str] = (), *, wake: bool = False) -> None:
+    hooks = (getattr(hook, "__self__", None) for _, hook, *_ in connection.run_on_commit)
+    known = next((told for told in hooks if isinstance(told, _Told)), None)
+    told = known or _Told()
     told.groups.update(groups)
-    transaction.on_commit(told, robust=True)
-    return _may_notify()
-
-
-def _may_notify() -> bool:
-    return connection.vendor == "postgresql" and bool(conf.CREW_NOTIFY)
-
-
-def _notify(channel: str) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_notify(%s, '')", [channel])
+    told.wake |= wake
+    if known is None:
+        transaction.on_commit(told.tell, robust=True)
 
 
 def _nothing(group_id: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Protocol
 
 from django.db import DatabaseError, Error, connection, reset_queries
@@ -137,8 +138,12 @@ class Scheduler:
             time.sleep(GATHER_STEP)
 
     def _take_answers(self) -> None:
+        now = timezone.now()
+        limits = Limits(
+            conf.CREW_MAX_ANSWER_BYTES, conf.CREW_MAX_INPUT_BYTES, conf.CREW_MAX_CHILDREN
+        )
         while self._answers and len(self._unsettled) < BATCH:
-            self._unsettled.append(self._settlement(*self._answers.popleft()))
+            self._unsettled.append(self._settlement(*self._answers.popleft(), limits, now))
         if self._unsettled:
             failpoints.reach("after_answer")
         if self._answers:
@@ -202,16 +207,15 @@ class Scheduler:
         self._unsettled.clear()
         return claimed
 
-    def _settlement(self, delivery: Delivery, answer: Answer) -> Settlement:
+    def _settlement(
+        self, delivery: Delivery, answer: Answer, limits: Limits, now: datetime
+    ) -> Settlement:
         lease = self._in_flight.pop((delivery.task_id, delivery.attempt))
         self._busy[lease.worker] -= 1
         if self._throttler:
             self._throttler.pop(lease.task_id, lease.worker)
-        limits = Limits(
-            conf.CREW_MAX_ANSWER_BYTES, conf.CREW_MAX_INPUT_BYTES, conf.CREW_MAX_CHILDREN
-        )
         try:
-            outcome = decide(answer, workgroup=lease.workgroup, limits=limits, now=timezone.now())
+            outcome = decide(answer, workgroup=lease.workgroup, limits=limits, now=now)
         except Exception as error:
             logger.exception("The answer to task %s could not be read", lease.task_id)
             return Settlement(lease, Failed(f"the answer could not be read: {error!r}"[:4_096]))

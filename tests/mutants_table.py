@@ -508,7 +508,7 @@ MUTANTS = (
     Mutant(
         "stream: told before the commit",
         "tasks/publish.py",
-        "transaction.on_commit(told, robust=True)",
+        "transaction.on_commit(told.tell, robust=True)",
         "told()",
         (RACES,),
     ),

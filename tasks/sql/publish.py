@@ -2,16 +2,13 @@
 
 from . import statement
 
-# The changes of one transaction, with a NOTIFY for each channel named.
+# The changes of one transaction.
 CHANGES = statement(
     postgresql="""
-        WITH noted AS (
-            INSERT INTO crew_change (group_id, created, updated, deleted, group_event, workgroup)
-            SELECT c.group_id, c.created, c.updated, '[]', c.group_event, ''
-            FROM jsonb_to_recordset(%(rows)s::jsonb)
-                AS c(group_id text, created jsonb, updated jsonb, group_event text)
-        )
-        SELECT pg_notify(c, '') FROM jsonb_array_elements_text(%(channels)s::jsonb) AS c
+        INSERT INTO crew_change (group_id, created, updated, deleted, group_event, workgroup)
+        SELECT c.group_id, c.created, c.updated, '[]', c.group_event, ''
+        FROM jsonb_to_recordset(%(rows)s::jsonb)
+            AS c(group_id text, created jsonb, updated jsonb, group_event text)
     """,
     sqlite="""
         INSERT INTO crew_change (group_id, created, updated, deleted, group_event, workgroup)
