@@ -159,7 +159,7 @@ def test_f13_a_task_that_kills_its_schedulers_is_given_up_and_the_others_go_on(t
 
 @pytest.mark.postgres
 def test_f26_a_sweep_that_dies_is_done_by_another(tmp_path):
-    make_task(id="t")
+    make_task(id="t", worker="noop")
     claim_one("dead")
     die("dead", seconds=3_600)
 
