@@ -264,6 +264,7 @@ def echo():
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Echo) as server:
         server.daemon_threads = True
+        server.handle_error = lambda *_: None  # a link that was cut
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with Proxies(*server.server_address) as proxies:
             yield proxies.open()
