@@ -183,10 +183,13 @@ def test_a_task_created_complete_frees_its_children():
     assert claim_ids() == ["child"]
 
 
-def test_tasks_of_a_paused_group_are_paused():
+@pytest.mark.parametrize("many", [1, 200], ids=["as many", "as a few"])
+def test_tasks_of_a_paused_group_are_paused(monkeypatch, many):
+    monkeypatch.setattr(create, "MANY", many)
     group = make_group(is_paused=True, tasks=[wire(id="first")])
 
     create.create_tasks(group.pk, [wire(id="second")])
+    assert claim_ids() == []
     control.resume_group(group.pk)
     create.create_tasks(group.pk, [wire(id="third", is_paused=True), wire(id="fourth")])
 
