@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
@@ -20,11 +21,15 @@ WHO = "retention"  # who the audit history says it was
 
 
 def finished(days: float) -> QuerySet[TaskGroup]:
-    """Groups of which every task is complete, and was so `days` ago; the oldest first.
+    """Groups of which every task is complete, and was so `days` ago; the oldest first."""
+    return finished_before(Now() - timedelta(days=days))
+
+
+def finished_before(cutoff: Any) -> QuerySet[TaskGroup]:
+    """Groups of which every task was complete before that time; the oldest first.
 
     A group without tasks is not finished: it was not begun.
     """
-    cutoff = Now() - timedelta(days=days)
     tasks = Task.objects.filter(group_id=OuterRef("pk"))
     lately = tasks.filter(is_complete=True, completed_at__gte=cutoff)
     return TaskGroup.objects.filter(

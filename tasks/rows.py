@@ -104,6 +104,15 @@ def _values(family: Family, now: datetime | str) -> Iterator[tuple[Any, ...]]:
         )
 
 
+def as_object(family: Family, spec: TaskSpec, *, pending: int) -> str:
+    """One task as JSON, for a statement that knows more of it."""
+    return _object(family, spec, pending=pending, place=0, zone=_zone())
+
+
+def stored_time(value: datetime | None) -> str | None:
+    return _time(value, _zone())
+
+
 def _objects(family: Family) -> Iterator[str]:
     zone = _zone()
     for place, (spec, pending) in enumerate(_pending(family)):

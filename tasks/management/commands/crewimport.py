@@ -1,14 +1,18 @@
-"""`manage.py crewimport`: tasks from a JSON file, in the words of the API, whole or not at all."""
+"""`manage.py crewimport`: groups come in, from an export, a file of one's own, or the old Crew."""
 
-import sys
 from argparse import ArgumentParser
-from typing import Any
+from pathlib import PurePath
+from typing import IO, Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
 
-from ... import create
+from ... import audit, create
 from ...errors import CrewError
-from ...jsonio import JSONError, read
+from ...jsonio import JSONError, read, safe_text
+from ...moves import exported
+from ...moves.into import Existing, How
+from ...moves.lines import HEAD, Lines, reading
 from ...spec import read_bool, read_id, read_text
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -17,33 +21,78 @@ MAX_VALUES = 5_000_000  # in the whole file; the default of the reader is meant 
 
 class Command(BaseCommand):
     help = (
-        'Create a task group from a JSON file: {"id", "name", "isPaused", "tasks": [...]}, or add'
-        " a list of tasks to an existing group (--group). The fields of a task are those of the"
-        " API. Prints the group's id and the number of tasks; after an error nothing is stored."
+        "Bring groups in: the file of a crewexport, of any size, packed or not; or a JSON file of"
+        ' your own, {"id", "name", "isPaused", "tasks": [...]}, its tasks in the words of the'
+        " API, or a list of tasks for an existing group (--group). Each group is stored whole or"
+        " not at all. Prints the groups' ids and numbers of tasks."
     )
+    requires_migrations_checks = True
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("file", help='JSON file; "-" reads the standard input')
+        parser.add_argument("file", help='an export or a JSON file; "-" reads the standard input')
+        parser.add_argument("--dry-run", action="store_true", help="check all, store nothing")
+        known = parser.add_mutually_exclusive_group()
+        known.add_argument(
+            "--skip-existing", action="store_true", help="leave groups alone whose ids are in use"
+        )
+        known.add_argument(
+            "--replace", action="store_true", help="delete groups whose ids are in use, first"
+        )
+        known.add_argument(
+            "--rename-suffix",
+            default="",
+            metavar="SUFFIX",
+            help="append this to the ids of groups and tasks, as for a copy",
+        )
         parser.add_argument("--group", default="", help="add a list of tasks to this group")
         parser.add_argument(
-            "--max-bytes", type=int, default=MAX_BYTES, help="refuse larger files (64 MiB)"
+            "--max-bytes", type=int, default=MAX_BYTES, help="refuse larger JSON files (64 MiB)"
         )
 
-    def handle(self, *args: Any, file: str, group: str, max_bytes: int, **options: Any) -> None:
+    def handle(self, *args: Any, file: str, **options: Any) -> None:
         try:
-            data = read(_bytes(file, max_bytes), max_bytes=max_bytes, max_nodes=MAX_VALUES).value
-            group_id, count = _add(data, group) if group else _make(data)
+            with audit.by(audit.at_shell().who), reading(file) as (head, source):
+                if head == HEAD:
+                    self._exported(Lines(source, head), _how(file, options))
+                else:
+                    self._json(head, source, options)
+            if options["dry_run"]:
+                self.stdout.write("Dry run: nothing is stored")
         except (JSONError, OSError, CrewError) as error:
             raise CommandError(f"{file}: {error}") from error
-        self.stdout.write(f"{group_id} {count} {'task' if count == 1 else 'tasks'}")
+
+    def _exported(self, lines: Lines, how: How) -> None:
+        for told in exported.bring_in(lines, how):
+            end = "" if told.is_stored else ", left alone: its id is in use"
+            self.stdout.write(_said(told.group_id, told.tasks) + end)
+
+    def _json(self, head: bytes, source: IO[bytes], options: dict[str, Any]) -> None:
+        if options["skip_existing"] or options["replace"] or options["rename_suffix"]:
+            raise CommandError("This is no export: what to do with ids in use is said for those.")
+        most, group = options["max_bytes"], options["group"]
+        # One byte more than allowed at most: the reader says that it is too much.
+        data = head + source.read(max(0, most + 1 - len(head)))
+        value = read(data, max_bytes=most, max_nodes=MAX_VALUES).value
+        with transaction.atomic():
+            group_id, count = _add(value, group) if group else _make(value)
+            transaction.set_rollback(options["dry_run"])
+        self.stdout.write(_said(group_id, count))
 
 
-def _bytes(file: str, max_bytes: int) -> bytes:
-    """One byte more than allowed at most: the reader says that it is too much."""
-    if file == "-":
-        return sys.stdin.buffer.read(max_bytes + 1)
-    with open(file, "rb") as source:
-        return source.read(max_bytes + 1)
+def _how(file: str, options: dict[str, Any]) -> How:
+    if options["group"]:
+        raise CommandError("An export brings its own groups: --group is for a list of tasks.")
+    existing = Existing.SKIP if options["skip_existing"] else Existing.REFUSE
+    return How(
+        origin=safe_text(PurePath(file).name, 200),
+        existing=Existing.REPLACE if options["replace"] else existing,
+        suffix=options["rename_suffix"],
+        dry_run=options["dry_run"],
+    )
+
+
+def _said(group_id: str, count: int) -> str:
+    return f"{group_id} {count} {'task' if count == 1 else 'tasks'}"
 
 
 def _make(data: object) -> tuple[str, int]:

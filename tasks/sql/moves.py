@@ -1,0 +1,246 @@
+"""Statements of what leaves the store and what comes into it (`moves`).
+
+What leaves is ordered by bytes, whatever the collation: the same group is the same file.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from django.db import connection
+
+from . import Statement, statement
+
+_GROUPS = """
+    SELECT g.id, g.name, g.is_paused, g.created_at FROM crew_taskgroup g {} ORDER BY g.id {}
+"""
+GROUPS = statement(
+    postgresql=_GROUPS.format("", 'COLLATE "C"'), sqlite=_GROUPS.format("", "COLLATE BINARY")
+)
+GROUPS_NAMED = statement(
+    postgresql=_GROUPS.format(
+        "WHERE g.id IN (SELECT jsonb_array_elements_text(%(ids)s::jsonb))", 'COLLATE "C"'
+    ),
+    sqlite=_GROUPS.format("WHERE g.id IN (SELECT value FROM json_each(%(ids)s))", ""),
+)
+
+# A follower whose leader still runs waits by itself again. A leader that is gone says nothing.
+_LEADER = """
+    (SELECT l.id FROM crew_task l
+     WHERE l.id = t.merged_into AND l.group_id = t.group_id AND t.is_complete)
+"""
+_TASKS = """
+    SELECT t.id, t.name, t.worker, t.workgroup, t.key, {payloads}, t.remaining_attempts,
+        t.is_paused, t.is_complete, t.is_seed, t.run_after, t.error_delay_in_seconds, t.priority,
+        t.created_at, t.completed_at, t.attempt, t.pending_parents, {leader}, t.created_by,
+        t.held_count, t.rescues, {parents}
+    FROM crew_task t WHERE t.group_id = %(group)s ORDER BY t.created_at, t.id {bytes}
+"""
+TASKS_OUT = statement(
+    postgresql=_TASKS.format(
+        payloads="t.input::text, t.output::text, t.errors::text",
+        leader=_LEADER,
+        parents="""(SELECT json_agg(e.parent_id ORDER BY e.position)::text
+            FROM crew_parentedge e WHERE e.child_id = t.id)""",
+        bytes='COLLATE "C"',
+    ),
+    sqlite=_TASKS.format(
+        payloads="t.input, t.output, t.errors",
+        leader=_LEADER,
+        parents="""(SELECT json_group_array(ordered.parent_id) FROM (SELECT e.parent_id
+            FROM crew_parentedge e WHERE e.child_id = t.id ORDER BY e.position) ordered)""",
+        bytes="",
+    ),
+)
+
+_ATTEMPTS = """
+    SELECT t.created_at, t.id, a.number, a.worker, a.scheduler, a.outcome, a.status, a.error,
+        a.note, a.started_at, a.finished_at, a.late_at, a.late_outcome, a.late_status, a.late_error
+    FROM crew_task t JOIN crew_attempt a ON a.task_id = t.id WHERE t.group_id = %(group)s
+    ORDER BY t.created_at, t.id {}, a.number
+"""
+ATTEMPTS_OUT = statement(
+    postgresql=_ATTEMPTS.format('COLLATE "C"'), sqlite=_ATTEMPTS.format("COLLATE BINARY")
+)
+
+# Those that run: on the way they end.
+_RUNNING = """
+    SELECT t.created_at, t.id, t.attempt, t.worker, t.leased_by, 'abandoned', NULL, %(why)s,
+        '', t.leased_at, NULL, NULL, '', NULL, ''
+    FROM crew_task t WHERE t.group_id = %(group)s AND t.leased_by IS NOT NULL
+    ORDER BY t.created_at, t.id {}
+"""
+RUNNING_OUT = statement(
+    postgresql=_RUNNING.format('COLLATE "C"'), sqlite=_RUNNING.format("COLLATE BINARY")
+)
+
+TASKS_IN = statement(
+    postgresql="""
+        INSERT INTO crew_task (id, group_id, name, worker, workgroup, key, input, output, errors,
+            remaining_attempts, is_paused, is_complete, is_seed, run_after,
+            error_delay_in_seconds, priority, created_at, completed_at, attempt, pending_parents,
+            merged_into, created_by, held_count, rescues)
+        SELECT n.id, n."group", n.name, n.worker, n.workgroup, n.key, n.input, n.output, n.errors,
+            n.remaining_attempts, n.is_paused, n.is_complete, n.is_seed,
+            coalesce(n.run_after, {now}), n.error_delay, n.priority,
+            coalesce(n.created_at, {now}),
+            CASE WHEN n.is_complete THEN coalesce(n.completed_at, {now}) END, n.attempt,
+            n.pending, n.merged_into, n.created_by, n.held_count, n.rescues
+        FROM jsonb_to_recordset(%(tasks)s::jsonb) AS n(
+            id text, "group" text, name text, worker text, workgroup text, key text, input jsonb,
+            output jsonb, errors jsonb, remaining_attempts int, is_paused bool, is_complete bool,
+            is_seed bool, run_after timestamptz, error_delay int, priority int,
+            created_at timestamptz, completed_at timestamptz, attempt int, pending int,
+            merged_into text, created_by text, held_count int, rescues int)
+    """,
+    sqlite="""
+        INSERT INTO crew_task (id, group_id, name, worker, workgroup, key, input, output, errors,
+            remaining_attempts, is_paused, is_complete, is_seed, run_after,
+            error_delay_in_seconds, priority, created_at, completed_at, attempt, pending_parents,
+            merged_into, created_by, held_count, rescues)
+        SELECT v ->> 'id', v ->> 'group', v ->> 'name', v ->> 'worker', v ->> 'workgroup',
+            v ->> 'key', nullif(v -> 'input', 'null'), nullif(v -> 'output', 'null'),
+            v -> 'errors', v ->> 'remaining_attempts', v ->> 'is_paused', v ->> 'is_complete',
+            v ->> 'is_seed', coalesce(v ->> 'run_after', {now}), v ->> 'error_delay',
+            v ->> 'priority', coalesce(v ->> 'created_at', {now}),
+            CASE WHEN v ->> 'is_complete' THEN coalesce(v ->> 'completed_at', {now}) END,
+            v ->> 'attempt', v ->> 'pending', v ->> 'merged_into', v ->> 'created_by',
+            v ->> 'held_count', v ->> 'rescues'
+        FROM (SELECT value AS v FROM json_each(%(tasks)s)) WHERE true
+    """,
+)
+
+# Of tasks of the group, with numbers that were handed out; those written come back.
+ATTEMPTS_IN = statement(
+    postgresql="""
+        INSERT INTO crew_attempt (task_id, number, worker, scheduler, outcome, status, error, note,
+            started_at, finished_at, late_at, late_outcome, late_status, late_error)
+        SELECT t.id, n.number, n.worker, n.scheduler, n.outcome, n.status, n.error, n.note,
+            n.started_at, n.finished_at, n.late_at, n.late_outcome, n.late_status, n.late_error
+        FROM jsonb_to_recordset(%(rows)s::jsonb) AS n(
+            task_id text, number int, worker text, scheduler text, outcome text, status int,
+            error text, note text, started_at timestamptz, finished_at timestamptz,
+            late_at timestamptz, late_outcome text, late_status int, late_error text)
+        JOIN crew_task t ON t.id = n.task_id AND t.group_id = %(group)s AND t.attempt >= n.number
+        RETURNING task_id, number
+    """,
+    sqlite="""
+        INSERT INTO crew_attempt (task_id, number, worker, scheduler, outcome, status, error, note,
+            started_at, finished_at, late_at, late_outcome, late_status, late_error)
+        SELECT t.id, n.v ->> 'number', n.v ->> 'worker', n.v ->> 'scheduler', n.v ->> 'outcome',
+            n.v ->> 'status', n.v ->> 'error', n.v ->> 'note', n.v ->> 'started_at',
+            n.v ->> 'finished_at', n.v ->> 'late_at', n.v ->> 'late_outcome',
+            n.v ->> 'late_status', n.v ->> 'late_error'
+        FROM (SELECT value AS v FROM json_each(%(rows)s)) n
+        JOIN crew_task t ON t.id = n.v ->> 'task_id' AND t.group_id = %(group)s
+            AND t.attempt >= n.v ->> 'number'
+        RETURNING task_id, number
+    """,
+)
+
+# Those that the store knows stay as they are.
+WORKERS_IN = statement(
+    postgresql="""
+        INSERT INTO crew_worker (name, max_concurrency)
+        SELECT n.name, n.most FROM jsonb_to_recordset(%(rows)s::jsonb) AS n(name text, most int)
+        ON CONFLICT DO NOTHING
+    """,
+    sqlite="""
+        INSERT OR IGNORE INTO crew_worker (name, max_concurrency)
+        SELECT value ->> 'name', value ->> 'most' FROM json_each(%(rows)s) WHERE true
+    """,
+)
+WORKGROUPS_IN = statement(
+    postgresql="""
+        INSERT INTO crew_workgroup (name, held_until, held_by)
+        SELECT n.name, n.held_until, n.held_by FROM jsonb_to_recordset(%(rows)s::jsonb)
+            AS n(name text, held_until timestamptz, held_by text)
+        ON CONFLICT DO NOTHING RETURNING name
+    """,
+    sqlite="""
+        INSERT OR IGNORE INTO crew_workgroup (name, held_until, held_by)
+        SELECT value ->> 'name', value ->> 'held_until', value ->> 'held_by'
+        FROM json_each(%(rows)s) WHERE true RETURNING name
+    """,
+)
+
+# Entries outlive their group: those that are here still do not come twice.
+ENTRIES_IN = statement(
+    postgresql="""
+        INSERT INTO crew_auditentry (at, who, address, verb, kind, target, group_id, count, ids,
+            detail)
+        SELECT n.at, n.who, n.address, n.verb, n.kind, n.target, %(group)s, n.count, n.ids,
+            n.detail
+        FROM jsonb_to_recordset(%(rows)s::jsonb) AS n(at timestamptz, who text, address text,
+            verb text, kind text, target text, count int, ids text, detail jsonb, place int)
+        WHERE NOT EXISTS (
+            SELECT FROM crew_auditentry k WHERE k.group_id = %(group)s AND k.at = n.at
+              AND k.who = n.who AND k.verb = n.verb AND k.target = n.target)
+        ORDER BY n.place
+    """,
+    sqlite="""
+        INSERT INTO crew_auditentry (at, who, address, verb, kind, target, group_id, count, ids,
+            detail)
+        SELECT n.v ->> 'at', n.v ->> 'who', n.v ->> 'address', n.v ->> 'verb', n.v ->> 'kind',
+            n.v ->> 'target', %(group)s, n.v ->> 'count', n.v ->> 'ids', n.v -> 'detail'
+        FROM (SELECT value AS v FROM json_each(%(rows)s)) n
+        WHERE NOT EXISTS (
+            SELECT 1 FROM crew_auditentry k WHERE k.group_id = %(group)s
+              AND strftime('%%s %%f', k.at) = strftime('%%s %%f', n.v ->> 'at')
+              AND k.who = n.v ->> 'who' AND k.verb = n.v ->> 'verb'
+              AND k.target = n.v ->> 'target')
+        ORDER BY n.v ->> 'place'
+    """,
+)
+
+_LOOSE = """
+    SELECT e.child_id, e.parent_id FROM crew_task c JOIN crew_parentedge e ON e.child_id = c.id
+    LEFT JOIN crew_task p ON p.id = e.parent_id AND p.group_id = c.group_id
+    WHERE c.group_id = %(group)s AND p.id IS NULL LIMIT 1
+"""
+LOOSE = statement(postgresql=_LOOSE, sqlite=_LOOSE)
+
+# Without such an edge there is no cycle.
+_BACKWARD = """
+    SELECT 1 FROM crew_task c JOIN crew_parentedge e ON e.child_id = c.id
+    JOIN crew_task p ON p.id = e.parent_id
+    WHERE c.group_id = %(group)s AND (p.created_at > c.created_at
+        OR p.created_at = c.created_at AND p.id > c.id) LIMIT 1
+"""
+BACKWARD = statement(postgresql=_BACKWARD, sqlite=_BACKWARD)
+_EDGES = """
+    SELECT e.parent_id, e.child_id FROM crew_task c JOIN crew_parentedge e ON e.child_id = c.id
+    WHERE c.group_id = %(group)s
+"""
+EDGES = statement(postgresql=_EDGES, sqlite=_EDGES)
+
+# The invariant "merged", within one group.
+_MERGED = """
+    SELECT t.id FROM crew_task t LEFT JOIN crew_task l
+        ON l.id = t.merged_into AND l.group_id = t.group_id
+    WHERE t.group_id = %(group)s AND t.merged_into IS NOT NULL AND (t.key = '' OR l.id IS NULL
+        OR NOT l.is_complete AND NOT EXISTS (SELECT 1 FROM crew_attempt a
+            WHERE a.task_id = l.id AND a.outcome = 'completed')) LIMIT 1
+"""
+MERGED_WRONG = statement(postgresql=_MERGED, sqlite=_MERGED)
+
+# The numbers that a group's attempts have reached, while the group is replaced.
+_KEEP = """
+    CREATE TEMPORARY TABLE crew_reached AS
+    SELECT id, attempt FROM crew_task WHERE group_id = %(group)s AND attempt > 0
+"""
+KEEP_REACHED = statement(postgresql=_KEEP, sqlite=_KEEP)
+_RAISE = """
+    UPDATE crew_task SET attempt = crew_reached.attempt FROM crew_reached
+    WHERE crew_task.id = crew_reached.id AND crew_task.group_id = %(group)s
+      AND crew_task.attempt < crew_reached.attempt
+"""
+RAISE_REACHED = statement(postgresql=_RAISE, sqlite=_RAISE)
+DROP_REACHED = statement(postgresql="DROP TABLE crew_reached", sqlite="DROP TABLE crew_reached")
+
+
+def stream(what: Statement, params: Mapping[str, Any], at_once: int) -> Iterator[tuple[Any, ...]]:
+    """The rows of a statement, in the running transaction, `at_once` of them in memory."""
+    with connection.chunked_cursor() as cursor:
+        cursor.execute(getattr(what, connection.vendor), params)
+        while rows := cursor.fetchmany(at_once):
+            yield from rows
