@@ -15,7 +15,7 @@ from .lines import FORMAT, Lines
 from .records import GroupRow, Json
 
 ROWS_AT_ONCE = 1_000
-BYTES_AT_ONCE = 4 * 1024 * 1024
+BYTES_AT_ONCE = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)

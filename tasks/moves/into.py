@@ -75,7 +75,8 @@ class Incoming:
                 run(create_sql.EDGES, {"edges": dump(edges)})
         except IntegrityError as error:
             self._refuse_known([row.spec.id for row in rows])
-            raise ConflictError(f"the tasks could not be stored: {error}") from error
+            why = str(error).partition("\n")[0]
+            raise ConflictError(f"the tasks could not be stored: {why}") from error
         self._workers |= {row.spec.worker: None for row in rows} | self._workers
 
     def add_attempts(self, rows: Sequence[Json]) -> None:
@@ -84,7 +85,7 @@ class Incoming:
             with transaction.atomic():
                 stored = set(run(sql.ATTEMPTS_IN, {"rows": dump(rows), "group": self.group.id}))
         except IntegrityError as error:
-            raise InvalidInputError(f"an attempt comes twice: {error}") from error
+            raise InvalidInputError("an attempt comes twice") from error
         for row in rows:
             if (row["task_id"], row["number"]) not in stored:
                 raise InvalidInputError(
