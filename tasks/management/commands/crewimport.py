@@ -1,6 +1,8 @@
 """`manage.py crewimport`: groups come in, from an export, a file of one's own, or the old Crew."""
 
 from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import PurePath
 from typing import IO, Any
 
@@ -10,7 +12,8 @@ from django.db import transaction
 from ... import audit, create
 from ...errors import CrewError
 from ...jsonio import JSONError, read, safe_text
-from ...moves import exported
+from ...moves import exported, old_crew
+from ...moves.exported import Told
 from ...moves.into import Existing, How
 from ...moves.lines import HEAD, Lines, reading
 from ...spec import read_bool, read_id, read_text
@@ -21,15 +24,22 @@ MAX_VALUES = 5_000_000  # in the whole file; the default of the reader is meant 
 
 class Command(BaseCommand):
     help = (
-        "Bring groups in: the file of a crewexport, of any size, packed or not; or a JSON file of"
-        ' your own, {"id", "name", "isPaused", "tasks": [...]}, its tasks in the words of the'
-        " API, or a list of tasks for an existing group (--group). Each group is stored whole or"
-        " not at all. Prints the groups' ids and numbers of tasks."
+        "Bring groups in: the file of a crewexport, of any size, packed or not; the Redis of an"
+        " old Crew, which is to be stopped first (--redis); or a JSON file of your own,"
+        ' {"id", "name", "isPaused", "tasks": [...]}, its tasks in the words of the API, or a list'
+        " of tasks for an existing group (--group). Each group is stored whole or not at all."
+        " Prints the groups' ids and numbers of tasks."
     )
     requires_migrations_checks = True
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("file", help='an export or a JSON file; "-" reads the standard input')
+        parser.add_argument(
+            "file", nargs="?", help='an export or a JSON file; "-" reads the standard input'
+        )
+        parser.add_argument("--redis", metavar="URL", help="the database of an old Crew")
+        parser.add_argument(
+            "--prefix", default=old_crew.PREFIX, help=f"of its keys ({old_crew.PREFIX})"
+        )
         parser.add_argument("--dry-run", action="store_true", help="check all, store nothing")
         known = parser.add_mutually_exclusive_group()
         known.add_argument(
@@ -49,22 +59,44 @@ class Command(BaseCommand):
             "--max-bytes", type=int, default=MAX_BYTES, help="refuse larger JSON files (64 MiB)"
         )
 
-    def handle(self, *args: Any, file: str, **options: Any) -> None:
+    def handle(self, *args: Any, file: str | None, redis: str | None, **options: Any) -> None:
+        if (file is None) == (redis is None):
+            raise CommandError("Name a file, or --redis.")
         try:
-            with audit.by(audit.at_shell().who), reading(file) as (head, source):
-                if head == HEAD:
-                    self._exported(Lines(source, head), _how(file, options))
+            with audit.by(audit.at_shell().who):
+                if redis is not None:
+                    self._old_crew(redis, options)
                 else:
-                    self._json(head, source, options)
-            if options["dry_run"]:
-                self.stdout.write("Dry run: nothing is stored")
+                    self._file(str(file), options)
         except (JSONError, OSError, CrewError) as error:
-            raise CommandError(f"{file}: {error}") from error
+            raise CommandError(f"{file or 'redis'}: {error}") from error
+        if options["dry_run"]:
+            self.stdout.write("Dry run: nothing is stored")
 
-    def _exported(self, lines: Lines, how: How) -> None:
-        for told in exported.bring_in(lines, how):
-            end = "" if told.is_stored else ", left alone: its id is in use"
-            self.stdout.write(_said(told.group_id, told.tasks) + end)
+    def _old_crew(self, url: str, options: dict[str, Any]) -> None:
+        groups = tasks = amiss = 0
+        with _redis(url) as client:
+            for told in old_crew.bring_in(client, _how("redis", options), prefix=options["prefix"]):
+                if isinstance(told, Told):
+                    self._tell(told)
+                    groups += told.is_stored
+                    tasks += told.tasks if told.is_stored else 0
+                else:
+                    amiss += 1
+                    self.stdout.write(f"! {told.what}: {told.why}")
+        self.stdout.write(f"{groups} groups and {tasks} tasks came over; {amiss} things amiss")
+
+    def _file(self, file: str, options: dict[str, Any]) -> None:
+        with reading(file) as (head, source):
+            if head == HEAD:
+                for told in exported.bring_in(Lines(source, head), _how(file, options)):
+                    self._tell(told)
+            else:
+                self._json(head, source, options)
+
+    def _tell(self, told: Told) -> None:
+        end = "" if told.is_stored else ", left alone: its id is in use"
+        self.stdout.write(_said(told.group_id, told.tasks) + end)
 
     def _json(self, head: bytes, source: IO[bytes], options: dict[str, Any]) -> None:
         if options["skip_existing"] or options["replace"] or options["rename_suffix"]:
@@ -77,6 +109,24 @@ class Command(BaseCommand):
             group_id, count = _add(value, group) if group else _make(value)
             transaction.set_rollback(options["dry_run"])
         self.stdout.write(_said(group_id, count))
+
+
+@contextmanager
+def _redis(url: str) -> Iterator[Any]:
+    """A client; its errors are CommandErrors, and never say the password."""
+    try:
+        import redis
+    except ImportError as error:
+        raise CommandError("Install redis to read from one.") from error
+    try:
+        client = redis.Redis.from_url(url, socket_timeout=60)
+    except ValueError as error:
+        raise CommandError(f"--redis: {error}") from error
+    try:
+        with client:
+            yield client
+    except redis.RedisError as error:
+        raise CommandError(f"redis: {error}") from error
 
 
 def _how(file: str, options: dict[str, Any]) -> How:
