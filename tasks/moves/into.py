@@ -119,7 +119,6 @@ class Incoming:
 
     def _check_graph(self) -> None:
         params = {"group": self.group.id}
-        steer()
         for child, parent in run(sql.LOOSE, params):
             raise InvalidInputError(f"cannot find all parents for task {child}: {parent}")
         for (id_,) in run(sql.MERGED_WRONG, params):
@@ -159,6 +158,7 @@ def coming_in(group: GroupRow, how: How) -> Iterator[Incoming]:
                 row.save(force_insert=True)
         except IntegrityError as error:  # another came at the same moment
             raise ConflictError(_in_use(group.id)) from error
+        steer()
         incoming = Incoming(group, is_replacing=is_replacing)
         yield incoming
         incoming.finish()
@@ -184,6 +184,7 @@ def _make_room(group_id: str, how: How) -> None:
     if how.existing is not Existing.REPLACE:
         raise ConflictError(_in_use(group_id))
     with control.alone(group_id):
+        run(sql.MAKE_REACHED, {})
         run(sql.KEEP_REACHED, {"group": group_id})
         control.delete_group(group_id)
 

@@ -109,7 +109,8 @@ TASKS_IN = statement(
     """,
 )
 
-# Of tasks of the group, with numbers that were handed out; those written come back.
+# Of tasks of the group, with numbers that were handed out; those written come back. A probe for
+# each: the other way round all tasks of the group would be walked for every row.
 ATTEMPTS_IN = statement(
     postgresql="""
         INSERT INTO crew_attempt (task_id, number, worker, scheduler, outcome, status, error, note,
@@ -120,7 +121,8 @@ ATTEMPTS_IN = statement(
             task_id text, number int, worker text, scheduler text, outcome text, status int,
             error text, note text, started_at timestamptz, finished_at timestamptz,
             late_at timestamptz, late_outcome text, late_status int, late_error text)
-        JOIN crew_task t ON t.id = n.task_id AND t.group_id = %(group)s AND t.attempt >= n.number
+        CROSS JOIN LATERAL (SELECT * FROM crew_task WHERE crew_task.id = n.task_id LIMIT 1) t
+        WHERE t.group_id = %(group)s AND t.attempt >= n.number
         RETURNING task_id, number
     """,
     sqlite="""
@@ -131,8 +133,8 @@ ATTEMPTS_IN = statement(
             n.v ->> 'finished_at', n.v ->> 'late_at', n.v ->> 'late_outcome',
             n.v ->> 'late_status', n.v ->> 'late_error'
         FROM (SELECT value AS v FROM json_each(%(rows)s)) n
-        JOIN crew_task t ON t.id = n.v ->> 'task_id' AND t.group_id = %(group)s
-            AND t.attempt >= n.v ->> 'number'
+        CROSS JOIN crew_task t ON t.id = n.v ->> 'task_id'
+        WHERE +t.group_id = %(group)s AND t.attempt >= n.v ->> 'number'
         RETURNING task_id, number
     """,
 )
@@ -224,8 +226,12 @@ _MERGED = """
 MERGED_WRONG = statement(postgresql=_MERGED, sqlite=_MERGED)
 
 # The numbers that a group's attempts have reached, while the group is replaced.
+_REACHED = """
+    CREATE TEMPORARY TABLE crew_reached (id varchar(200) PRIMARY KEY, attempt integer NOT NULL)
+"""
+MAKE_REACHED = statement(postgresql=_REACHED, sqlite=_REACHED)
 _KEEP = """
-    CREATE TEMPORARY TABLE crew_reached AS
+    INSERT INTO crew_reached
     SELECT id, attempt FROM crew_task WHERE group_id = %(group)s AND attempt > 0
 """
 KEEP_REACHED = statement(postgresql=_KEEP, sqlite=_KEEP)
