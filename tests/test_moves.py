@@ -7,6 +7,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -564,6 +566,33 @@ def test_an_unknown_group_writes_nothing(db: None, tmp_path: Path) -> None:
 
     assert file.read_bytes() == before
     assert [each.name for each in tmp_path.iterdir()] == [file.name]
+
+
+def test_a_pipe_is_written_to_and_a_link_is_followed(db: None, tmp_path: Path) -> None:
+    factories.make_group(id="g")
+    pipe, link, real = (tmp_path / name for name in ("pipe", "link", "real"))
+    os.mkfifo(pipe)
+    link.symlink_to(real)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+
+    export(tmp_path, name="pipe")
+    export(tmp_path, name="link")
+
+    reader.join(10)
+    assert pipe.is_fifo() and link.is_symlink()
+    assert body(real) == read[0].partition(b"\n")[2]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["link", "pipe", "real"]
+
+
+def test_the_header_says_which_crew_wrote_it(db: None, tmp_path: Path) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    kind, header = parsed(export(tmp_path))[0]
+
+    assert (kind, header["format"], header["version"]) == ("crew", 1, project["version"])
+    assert datetime.fromisoformat(header["at"]).tzinfo
 
 
 @pytest.mark.parametrize("args", [[], ["--all", "--group", "g"], ["--finished-before", "soon"]])

@@ -13,7 +13,7 @@ import os
 import sys
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from json import JSONDecoder, JSONEncoder
 from typing import IO, Any
 
@@ -117,28 +117,34 @@ def writing(name: str) -> Iterator[IO[bytes]]:
     """A new file, gzipped if its name ends in .gz; "-" is the standard output.
 
     It has its name when it is whole: a failure leaves what was there before. Only its owner may
-    read it.
+    read it. A pipe or a device is written to as it is.
     """
     if name == "-":
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    part = f"{name}.part"
+    name = os.path.realpath(name)
+    is_file = os.path.isfile(name) or not os.path.exists(name)
+    part = f"{name}.part" if is_file else name
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            if name.endswith(".gz"):
-                # No name and no time of day in it: the same groups give the same bytes.
-                with gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:
-                    yield packed  # type: ignore[misc]
-            else:
-                yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, name)
+            with _packing(file) if name.endswith(".gz") else nullcontext(file) as to:
+                yield to
+            if is_file:
+                file.flush()
+                os.fsync(file.fileno())
+        if is_file:
+            os.replace(part, name)
     except BaseException:
-        os.unlink(part)
+        if is_file:
+            os.unlink(part)
         raise
+
+
+def _packing(file: IO[bytes]) -> Any:
+    """No name and no time of day in it: the same groups give the same bytes."""
+    return gzip.GzipFile("", "wb", 6, file, mtime=0)
 
 
 @contextmanager
