@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, reset_queries, transaction
 
 from .. import audit, control, create, publish
 from ..conf import conf
@@ -78,6 +78,7 @@ class Incoming:
             why = str(error).partition("\n")[0]
             raise ConflictError(f"the tasks could not be stored: {why}") from error
         self._workers |= {row.spec.worker: None for row in rows} | self._workers
+        reset_queries()  # with DEBUG Django keeps the last 9,000 statements, payloads and all
 
     def add_attempts(self, rows: Sequence[Json]) -> None:
         """Of tasks that are there by now."""
@@ -86,6 +87,7 @@ class Incoming:
                 stored = set(run(sql.ATTEMPTS_IN, {"rows": dump(rows), "group": self.group.id}))
         except IntegrityError as error:
             raise InvalidInputError("an attempt comes twice") from error
+        reset_queries()
         for row in rows:
             if (row["task_id"], row["number"]) not in stored:
                 raise InvalidInputError(
