@@ -22,7 +22,7 @@ from ..models import TaskGroup
 from ..sql import control as control_sql
 from ..sql import create as create_sql
 from ..sql import moves as sql
-from ..sql import run, steer
+from ..sql import run
 from .out import IMPORTED
 from .records import GroupRow, Json, TaskRow
 
@@ -160,7 +160,7 @@ def coming_in(group: GroupRow, how: How) -> Iterator[Incoming]:
                 row.save(force_insert=True)
         except IntegrityError as error:  # another came at the same moment
             raise ConflictError(_in_use(group.id)) from error
-        steer()
+        sql.steer_patiently()
         incoming = Incoming(group, is_replacing=is_replacing)
         yield incoming
         incoming.finish()

@@ -20,7 +20,7 @@ from ..errors import NotFoundError
 from ..jsonio import dump
 from ..models import AuditEntry, Worker, Workgroup
 from ..overview import clock
-from ..sql import Statement, among, moment, on_postgres, run, steer
+from ..sql import Statement, among, moment, on_postgres, run
 from ..sql import moves as sql
 from .lines import FORMAT, Writer, payload
 
@@ -59,7 +59,7 @@ def snapshot() -> Iterator[None]:
     if on_postgres():
         with transaction.atomic():
             run(_READ_ONE_STATE, {})
-            steer()
+            sql.steer_patiently()
             yield
         return
     connection.ensure_connection()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from .. import create
+from .. import rows
 from ..errors import InvalidInputError
 from ..jsonio import dump, safe_text
 from ..models import AuditEntry, Outcome
@@ -56,10 +56,10 @@ class TaskRow:
 
     def as_json(self, group_id: str) -> str:
         """The row as the statement takes it."""
-        family = create.Family(group_id, (), paused=False, created_by=self.created_by)
-        row = create.as_row(family, self.spec, pending=self.pending, place=0)
+        family = rows.Family(group_id, (), paused=False, created_by=self.created_by)
+        row = rows.as_object(family, self.spec, pending=self.pending)
         machine = {
-            "completed_at": create.stored_time(self.completed_at),
+            "completed_at": rows.stored_time(self.completed_at),
             "attempt": self.attempt,
             "merged_into": self.merged_into,
             "held_count": self.held_count,
@@ -110,9 +110,9 @@ def attempt(told: Json, suffix: str) -> Json:
         "status": _status(told, "status"),
         "error": _own_text(told, "error"),
         "note": _own_text(told, "note"),
-        "started_at": create.stored_time(_time(told, "startedAt")),
-        "finished_at": create.stored_time(_time(told, "finishedAt")),
-        "late_at": create.stored_time(late_at),
+        "started_at": rows.stored_time(_time(told, "startedAt")),
+        "finished_at": rows.stored_time(_time(told, "finishedAt")),
+        "late_at": rows.stored_time(late_at),
         "late_outcome": _one_of(told, "lateOutcome", ["", *Outcome.values]),
         "late_status": _status(told, "lateStatus"),
         "late_error": _own_text(told, "lateError"),
@@ -128,7 +128,7 @@ def workgroup(told: Json) -> Json:
     until = _time(told, "heldUntil") if told.get("heldUntil") else None
     return {
         "name": _named(told, read_text(told.get("name"), "name")),
-        "held_until": create.stored_time(until),
+        "held_until": rows.stored_time(until),
         "held_by": read_text(told.get("heldBy"), "heldBy"),
     }
 
@@ -137,7 +137,7 @@ def entry(told: Json) -> Json:
     if not isinstance(told.get("detail"), dict):
         raise InvalidInputError("detail must be an object")
     return {
-        "at": create.stored_time(_time(told, "at")),
+        "at": rows.stored_time(_time(told, "at")),
         "who": _own_text(told, "who", 255),
         "address": _own_text(told, "address", 45),
         "verb": _own_text(told, "verb", 20),

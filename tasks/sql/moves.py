@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import connection
 
-from . import Statement, statement
+from . import Statement, on_postgres, run, statement, steer
 
 _GROUPS = """
     SELECT g.id, g.name, g.is_paused, g.created_at FROM crew_taskgroup g {} ORDER BY g.id {}
@@ -242,6 +242,21 @@ _RAISE = """
 """
 RAISE_REACHED = statement(postgresql=_RAISE, sqlite=_RAISE)
 DROP_REACHED = statement(postgresql="DROP TABLE crew_reached", sqlite="DROP TABLE crew_reached")
+
+
+# A file may come through a slow pipe, or go into one: `steer` alone allows some seconds.
+PATIENCE = 600  # seconds that a transaction may wait for its file
+_WAIT = statement(
+    postgresql="SELECT set_config('idle_in_transaction_session_timeout', %(most)s, true)",
+    sqlite="SELECT 1",
+)
+
+
+def steer_patiently() -> None:
+    """Probe by indexes, as `steer` does, in a transaction that waits for a file."""
+    if on_postgres():
+        steer()
+        run(_WAIT, {"most": str(PATIENCE * 1_000)})
 
 
 def stream(what: Statement, params: Mapping[str, Any], at_once: int) -> Iterator[tuple[Any, ...]]:
