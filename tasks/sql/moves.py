@@ -194,21 +194,31 @@ ENTRIES_IN = statement(
     """,
 )
 
-_LOOSE = """
-    SELECT e.child_id, e.parent_id FROM crew_task c JOIN crew_parentedge e ON e.child_id = c.id
-    LEFT JOIN crew_task p ON p.id = e.parent_id AND p.group_id = c.group_id
-    WHERE c.group_id = %(group)s AND p.id IS NULL LIMIT 1
+# From the group's tasks to their edges to the parents, by one probe each: the planner knows
+# nothing of rows that this very transaction wrote, and was seen to compare all with all.
+_TO_PARENTS = """
+    FROM crew_task c
+    CROSS JOIN LATERAL (SELECT * FROM crew_parentedge WHERE child_id = c.id OFFSET 0) e
+    LEFT JOIN LATERAL (SELECT * FROM crew_task WHERE crew_task.id = e.parent_id LIMIT 1) p ON true
 """
-LOOSE = statement(postgresql=_LOOSE, sqlite=_LOOSE)
+_TO_PARENTS_SQLITE = """
+    FROM crew_task c CROSS JOIN crew_parentedge e ON e.child_id = c.id
+    LEFT JOIN crew_task p ON p.id = e.parent_id
+"""
+_LOOSE = """
+    SELECT e.child_id, e.parent_id {} WHERE c.group_id = %(group)s
+     AND (p.id IS NULL OR p.group_id <> c.group_id) LIMIT 1
+"""
+LOOSE = statement(postgresql=_LOOSE.format(_TO_PARENTS), sqlite=_LOOSE.format(_TO_PARENTS_SQLITE))
 
 # Without such an edge there is no cycle.
 _BACKWARD = """
-    SELECT 1 FROM crew_task c JOIN crew_parentedge e ON e.child_id = c.id
-    JOIN crew_task p ON p.id = e.parent_id
-    WHERE c.group_id = %(group)s AND (p.created_at > c.created_at
+    SELECT 1 {} WHERE c.group_id = %(group)s AND (p.created_at > c.created_at
         OR p.created_at = c.created_at AND p.id > c.id) LIMIT 1
 """
-BACKWARD = statement(postgresql=_BACKWARD, sqlite=_BACKWARD)
+BACKWARD = statement(
+    postgresql=_BACKWARD.format(_TO_PARENTS), sqlite=_BACKWARD.format(_TO_PARENTS_SQLITE)
+)
 _EDGES = """
     SELECT e.parent_id, e.child_id FROM crew_task c JOIN crew_parentedge e ON e.child_id = c.id
     WHERE c.group_id = %(group)s
@@ -217,13 +227,18 @@ EDGES = statement(postgresql=_EDGES, sqlite=_EDGES)
 
 # The invariant "merged", within one group.
 _MERGED = """
-    SELECT t.id FROM crew_task t LEFT JOIN crew_task l
-        ON l.id = t.merged_into AND l.group_id = t.group_id
-    WHERE t.group_id = %(group)s AND t.merged_into IS NOT NULL AND (t.key = '' OR l.id IS NULL
-        OR NOT l.is_complete AND NOT EXISTS (SELECT 1 FROM crew_attempt a
-            WHERE a.task_id = l.id AND a.outcome = 'completed')) LIMIT 1
+    SELECT t.id FROM crew_task t {} WHERE t.group_id = %(group)s AND t.merged_into IS NOT NULL
+     AND (t.key = '' OR l.id IS NULL OR l.group_id <> t.group_id OR NOT l.is_complete
+      AND NOT EXISTS (SELECT 1 FROM crew_attempt a
+        WHERE a.task_id = l.id AND a.outcome = 'completed')) LIMIT 1
 """
-MERGED_WRONG = statement(postgresql=_MERGED, sqlite=_MERGED)
+MERGED_WRONG = statement(
+    postgresql=_MERGED.format(
+        """LEFT JOIN LATERAL
+        (SELECT * FROM crew_task WHERE crew_task.id = t.merged_into LIMIT 1) l ON true"""
+    ),
+    sqlite=_MERGED.format("LEFT JOIN crew_task l ON l.id = t.merged_into"),
+)
 
 # The numbers that a group's attempts have reached, while the group is replaced.
 _REACHED = """
