@@ -20,7 +20,7 @@ from ...sql import patience
 
 logger = logging.getLogger("tasks.scheduler")
 
-STATEMENT_MOST = 20.0  # seconds
+STATEMENT_MOST = 15.0  # seconds
 FILES = 40  # file descriptors for the database, logs and the like, beside one for each slot
 
 
@@ -69,8 +69,8 @@ def _exit_now(*_: Any) -> None:
 
 
 def patience_seconds() -> float:
-    """For a statement: what ends later than the lease ends for nothing."""
-    return max(1.0, min(STATEMENT_MOST, float(conf.CREW_LEASE_SECONDS) * 2 / 3))
+    """For a statement: with a try to connect anew, well within the lease."""
+    return max(2.0, min(STATEMENT_MOST, float(conf.CREW_LEASE_SECONDS) / 2))
 
 
 def _check_schema() -> None:
