@@ -207,7 +207,7 @@ def test_a_database_that_hangs_is_noticed_and_given_up(server, tmp_path):
             crew.begin()
             proxy.hold()
             held = time.monotonic()
-            # A statement has half of the lease, 2 s at least, and then a connection is tried for 5 s.
+            # A statement has half of the lease, then a connection is tried for 5 s.
             most = 15 + float(LEASE)
             wait_until(lambda: crew.said("A turn failed") and crew.said("No heartbeat"), most)
             print(f"noticed {time.monotonic() - held:.1f} s after it began to hang")
