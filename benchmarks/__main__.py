@@ -50,7 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
             "scale": options.scale,
             "results": [],
         }
-        print(json.dumps(figures["machine"], indent=2), flush=True)
+        print(json.dumps({"machine": figures["machine"], "peers": figures["peers"]}, indent=2),
+              flush=True)  # fmt: skip
         for workload in chosen:
             contestants = list(_contestants(workload, found, with_peers=options.peers))
             results = in_turns(workload, contestants, options.repeat)

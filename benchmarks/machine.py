@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .stage import ROOT, Store
 
-PACKAGES = ("Django", "aiohttp", "uvloop", "psycopg")
+PACKAGES = ("Django", "httptools", "uvloop", "psycopg")
 
 
 def describe(stores: list[Store]) -> dict[str, object]:

@@ -272,12 +272,12 @@ def watched(
                 process.end()
 
 
-def wait_for(done: Callable[[], bool], what: str, longest: float = LONGEST) -> None:
+def wait_for(done: Callable[[], bool], what: str) -> None:
     """Look until it is done; BrokenRunError when that takes too long."""
-    deadline = time.monotonic() + longest
+    deadline = time.monotonic() + LONGEST
     while not done():
         if time.monotonic() > deadline:
-            raise BrokenRunError(f"{what}: not within {longest:.0f} s")
+            raise BrokenRunError(f"{what}: not within {LONGEST:.0f} s")
         time.sleep(0.05)
 
 
