@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-from .ours import LOCK_WAIT, Figures
+from .ours import LOCK_WAIT, Figures, waited
 from .reference_sql import open_store
 from .stage import (
     ROOT,
@@ -33,9 +33,7 @@ def run(workload: Workload, store: Store) -> Figures:
             return _work(workload, url, worker)
         with store.told_of_waits(LOCK_WAIT) as waits:
             figures = _work(workload, url, worker)
-            found = waits() if waits else []
-        longest = 1000 * max(found, default=0.0)
-        return figures | {"waits": float(len(found)), "longest_ms": longest}
+            return figures | (waited(waits()) if waits else {})
 
 
 def _work(workload: Workload, url: str, worker: Sink) -> Figures:

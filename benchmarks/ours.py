@@ -17,6 +17,7 @@ from .stage import (
     BrokenRunError,
     Sink,
     Store,
+    Wait,
     environment,
     kind_of,
     query,
@@ -103,8 +104,15 @@ def _count_waits(workload: Workload, store: Store, env: dict[str, str], worker: 
         if waits is None:
             return figures
         found = waits()
-    longest = 1000 * max(found, default=0.0)
-    return figures | {"waits": float(len(found)), "longest_ms": longest}
+    return figures | waited(found)
+
+
+def waited(found: list[Wait]) -> Figures:
+    return {
+        "waits": float(len(found)),
+        "notify_waits": float(sum(wait.is_notify for wait in found)),
+        "longest_ms": 1000 * max((wait.seconds for wait in found), default=0.0),
+    }
 
 
 def _create(workload: Workload, _store: Store, env: dict[str, str], _worker: Sink) -> Figures:

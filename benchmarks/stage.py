@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -13,7 +14,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
@@ -28,6 +29,17 @@ class BrokenRunError(Exception):
     """A contestant did not do its work; the text says what is known of it."""
 
 
+class Wait(NamedTuple):
+    """For a lock; `is_notify`: the one that all commits with a NOTIFY take, one after the other."""
+
+    seconds: float
+    is_notify: bool
+
+
+NOTIFY_LOCK = "object 0 of class 1262 of database 0"
+_ACQUIRED = re.compile(r" acquired \w+ on (.+) after ([\d.]+) ms$")
+
+
 class Store:
     """A kind of database that gives a fresh one for each run."""
 
@@ -40,8 +52,8 @@ class Store:
         raise NotImplementedError
 
     @contextmanager
-    def told_of_waits(self, _seconds: float) -> Iterator[Callable[[], list[float]] | None]:
-        """Gives a function that tells how long each lock wait was, or None if nobody can."""
+    def told_of_waits(self, _seconds: float) -> Iterator[Callable[[], list[Wait]] | None]:
+        """Gives a function that tells all longer waits for locks, or None if nobody can."""
         yield None
 
     def settings(self) -> dict[str, str]:
@@ -99,7 +111,7 @@ class PostgresStore(Store):
             self._execute(f"DROP DATABASE {name} WITH (FORCE)")
 
     @contextmanager
-    def told_of_waits(self, seconds: float) -> Iterator[Callable[[], list[float]] | None]:
+    def told_of_waits(self, seconds: float) -> Iterator[Callable[[], list[Wait]] | None]:
         if self.log is None:
             yield None
             return
@@ -137,15 +149,15 @@ class PostgresStore(Store):
 TEMPLATES: dict[str, Callable[[str], None]] = {}
 
 
-def _waits(log: Path | None, start: int) -> list[float]:
-    """Seconds of each wait for a lock that PostgreSQL wrote into its log."""
+def _waits(log: Path | None, start: int) -> list[Wait]:
+    """Those that PostgreSQL wrote into its log."""
     assert log is not None
     with log.open("rb") as file:
         file.seek(start)
         lines = file.read().decode(errors="replace").splitlines()
     # "process 7 acquired ShareLock on transaction 9 after 12.345 ms"
-    got = (line.rpartition(" after ")[2] for line in lines if " acquired " in line)
-    return [float(text.split()[0]) / 1000 for text in got if text.endswith(" ms")]
+    got = (_ACQUIRED.search(line) for line in lines)
+    return [Wait(float(found[2]) / 1000, found[1] == NOTIFY_LOCK) for found in got if found]
 
 
 @contextmanager

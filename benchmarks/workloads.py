@@ -104,7 +104,8 @@ def _workloads(scale: float) -> Iterator[Workload]:
     crowd = size(20_000)
     waits = Measure("waits", "waits over 5 ms", {"PostgreSQL": 0})
     yield Workload("claimers", f"{crowd:,} independent tasks, eight schedulers", crowd,
-                   (waits, Measure("longest_ms", "ms the longest wait"), rate()),
+                   (waits, Measure("notify_waits", "of them at NOTIFY"),
+                    Measure("longest_ms", "ms the longest wait"), rate()),
                    _independent(crowd), slots=64, schedulers=8, kinds=SHARED,
                    how="waits")  # fmt: skip
 

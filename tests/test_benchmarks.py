@@ -247,6 +247,8 @@ def test_waits_for_locks_are_read_from_the_log(tmp_path):
         seen
         + b"LOG:  process 7 still waiting for ShareLock on transaction 9 after 5.1 ms\n"
         + b"LOG:  process 7 acquired ShareLock on transaction 9 after 12.5 ms\n"
+        + b"LOG:  process 8 acquired AccessExclusiveLock on object 0 of class 1262 of database 0"
+        + b" after 50.000 ms\n"
     )
 
-    assert stage._waits(log, len(seen)) == [0.0125]
+    assert stage._waits(log, len(seen)) == [(0.0125, False), (0.05, True)]
