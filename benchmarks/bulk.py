@@ -22,7 +22,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 from .posts import TOKEN, Server
-from .run import ROOT, databases, kind_of
+from .stage import ROOT, databases, kind_of
 
 WIDTH = 1_000  # tasks on one level of a graph
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}

@@ -11,6 +11,7 @@ from typing import Any
 
 from tests.servers import free_port
 
+from .posts import TOKEN
 from .stage import (
     ROOT,
     TEMPLATES,
@@ -29,7 +30,6 @@ from .workloads import Workload
 
 MANAGE = [sys.executable, str(ROOT / "manage.py")]
 INSIDE = [sys.executable, "-m", "benchmarks.inside"]
-TOKEN = "the-token-of-a-benchmark"
 LOCK_WAIT = 0.005  # seconds; waits for a lock that take longer are counted
 Figures = dict[str, float]
 
