@@ -11,6 +11,7 @@ from django.db import IntegrityError, transaction
 from . import graph, publish, rows
 from .conf import conf
 from .errors import ConflictError, InvalidInputError, NotFoundError
+from .garbage import uncollected
 from .jsonio import dump
 from .models import Task, TaskGroup
 from .rows import Family
@@ -64,9 +65,10 @@ def create_tasks(
     allow in one call. Raises NotFoundError (group), ConflictError (an id in use) or
     InvalidInputError, and has stored nothing then.
     """
-    specs = read_specs(tasks)
-    _check_call(specs, most)
-    graph.check_new(specs, max_parents=conf.CREW_MAX_PARENTS)
+    with uncollected():
+        specs = read_specs(tasks)
+        _check_call(specs, most)
+        graph.check_new(specs, max_parents=conf.CREW_MAX_PARENTS)
     _bring_in(group_id, specs, _write if len(specs) < MANY else rows.write_many)
     return [spec.id for spec in specs]
 
@@ -78,6 +80,7 @@ def create_task(group_id: str, spec: TaskSpec) -> Task:
     return _stored(group_id, spec, told)
 
 
+@uncollected()
 def read_specs(tasks: Iterable[Mapping[str, Any] | TaskSpec]) -> list[TaskSpec]:
     """Read tasks in the wire's words; the first that can not be right is named by its place."""
     specs = []

@@ -1,4 +1,4 @@
-"""Python's collector of garbage, at rest while a large graph comes in, or is looked at whole."""
+"""Python's collector of garbage, at rest while a large graph is read, or looked at whole."""
 
 import gc
 import threading
@@ -14,7 +14,8 @@ def uncollected() -> Iterator[None]:
 
     100,000 tasks are a million objects and no garbage: to walk them again and again, as they get
     more, takes longer than to read them, and everybody else waits for each walk. What is not
-    found for some seconds is what other requests leave behind in cycles.
+    found meanwhile is what other requests leave behind in cycles; so nobody waits in here, for a
+    lock or for a client.
     """
     if not _resting.acquire(blocking=False):
         yield

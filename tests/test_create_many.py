@@ -212,16 +212,22 @@ def test_statements_do_not_grow_with_the_tasks():
 # --- The collector of garbage ---
 
 
-def test_nothing_is_collected_while_a_graph_comes_in(api, monkeypatch):
+def test_nothing_is_collected_while_tasks_are_read_but_while_they_are_stored(monkeypatch):
     seen = []
-    real = create.create_group
-    monkeypatch.setattr(
-        create, "create_group", lambda **fields: seen.append(gc.isenabled()) or real(**fields)
-    )
+    for name in ("read_task", "_bring_in"):
+        monkeypatch.setattr(create, name, _told(seen, getattr(create, name)))
 
-    api.post(GROUPS, {"tasks": [{}]})
+    make_group(tasks=[{}])
 
-    assert (seen, gc.isenabled()) == ([False], True)
+    assert (seen, gc.isenabled()) == ([("read_task", False), ("_bring_in", True)], True)
+
+
+def _told(seen, real):
+    def told(*args, **options):
+        seen.append((real.__name__, gc.isenabled()))
+        return real(*args, **options)
+
+    return told
 
 
 def test_the_collector_is_back_after_an_error_and_after_two_at_once():

@@ -8,6 +8,7 @@ from rest_framework.exceptions import UnsupportedMediaType
 from rest_framework.request import Request
 
 from ..errors import InvalidInputError
+from ..garbage import uncollected
 from ..jsonio import JSONError, read
 
 UTF_8 = {"utf-8", "utf8", "us-ascii"}
@@ -43,7 +44,8 @@ class Body:
         self._seen.update(data)
         if not data and empty is not None:
             return empty
-        return parse(data, max_nodes=max_nodes)
+        with uncollected():
+            return parse(data, max_nodes=max_nodes)
 
     def lines(self, max_line: int) -> Iterator[tuple[int, bytes]]:
         """Its lines that are not blank, with their numbers, one by one.

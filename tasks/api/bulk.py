@@ -11,7 +11,6 @@ from ..access import OPERATE, WRITE
 from ..conf import conf
 from ..errors import InvalidInputError
 from ..find import TaskFilter
-from ..garbage import uncollected
 from ..spec import TaskSpec, read_attempts, read_ids, read_task
 from . import query
 from .answers import json_answer
@@ -36,14 +35,13 @@ class BulkCreate(CrewView):
     takes = ("dryRun",)
     reads = {*CrewView.reads, *NDJSON}
 
-    @uncollected()
     def post(self, request: Request, gid: str) -> HttpResponse:
         self.look_in(gid)
         most = None
         if request._request.content_type in NDJSON:
             self.sent = Body(request, conf.CREW_MAX_NDJSON_BYTES)
             most = conf.CREW_MAX_NDJSON_TASKS
-            specs = list(_read_lines(self.sent, most))
+            specs = create.read_specs(_read_lines(self.sent, most))
         else:
             self.sent = Body(request, conf.CREW_MAX_BULK_BYTES)
             specs = create.read_specs(consumed(_listed(self.sent.json(MAX_NODES))))

@@ -9,7 +9,6 @@ from rest_framework.request import Request
 from .. import control, create, find, wire
 from ..access import OPERATE, READ, WRITE
 from ..errors import InvalidInputError, NotFoundError
-from ..garbage import uncollected
 from ..models import TaskGroup
 from ..progress import progress
 from ..spec import DEFAULT_ATTEMPTS, read_attempts, read_bool, read_id, read_text, read_time
@@ -34,7 +33,6 @@ class Groups(CrewView):
         count, page = find.groups(rows, query.search(request), query.page(request))
         return json_answer({"count": count, "taskGroups": [wire.group(row) for row in page]})
 
-    @uncollected()
     def post(self, request: Request) -> HttpResponse:
         """Create a group and, with `tasks`, its whole graph: all of it or nothing."""
         self.needs_all_groups()
