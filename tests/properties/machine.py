@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
+from unittest import mock
 from unittest.mock import patch
 
 from django.apps import apps
@@ -90,13 +91,15 @@ class Machine(RuleBasedStateMachine):
         group=st.sampled_from(GROUPS),
         shapes=st.lists(answers.shapes, min_size=2, max_size=4),
         bad=st.sampled_from(["", "", "", "twice", "unknown", "foreign", "cycle"]),
+        many=st.sampled_from([1, create.MANY]),
     )
-    def create_tasks(self, group: str, shapes: list[answers.Shape], bad: str) -> None:
+    def create_tasks(self, group: str, shapes: list[answers.Shape], bad: str, many: int) -> None:
         """A small graph at once, hung under tasks that exist, in any order of its tasks.
 
         With one that can not be, nothing of it is stored.
         """
-        self._create(group, shapes, bad)
+        with mock.patch.object(create, "MANY", many):
+            self._create(group, shapes, bad)
 
     def _create(self, group: str, shapes: list[answers.Shape], bad: str) -> None:
         tasks: list[Task] = []

@@ -12,7 +12,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from .machine import Machine
 
 # The default finds the same examples each time: a red run is never luck, nor is a green one.
-DEFAULT = {"max_examples": 60, "stateful_step_count": 25, "derandomize": True}
+DEFAULT = {"max_examples": 40, "stateful_step_count": 25, "derandomize": True}
 PROFILES = {
     "default": DEFAULT,
     # Says only whether something is wrong, for `tests.mutants`.
