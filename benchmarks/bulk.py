@@ -122,6 +122,7 @@ def web(database: str) -> Iterator[Web]:
         server.send("group", graph(fresh_name(), 10, 1))  # the first call is no call
         yield server
     finally:
+        server.client.close()
         server.process.terminate()
         server.process.wait()
 

@@ -10,7 +10,7 @@ import pytest
 from django.db import connection
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import reference, report, stage
+from benchmarks import bulk, reference, report, stage
 from benchmarks.reference_sql import open_store
 from benchmarks.stage import query
 from benchmarks.workloads import workloads
@@ -252,3 +252,11 @@ def test_waits_for_locks_are_read_from_the_log(tmp_path):
     )
 
     assert stage._waits(log, len(seen)) == [(0.0125, False), (0.05, True)]
+
+
+@pytest.mark.sqlite
+def test_large_creates_are_measured(tmp_path, capsys):
+    created = bulk.creates(f"sqlite:///{tmp_path / 'db'}", "ndjson", count=50, rounds=1)
+
+    assert (created["tasks"], len(created["seconds"])) == (50, 1)
+    assert "tasks/s" in capsys.readouterr().out
