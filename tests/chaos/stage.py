@@ -83,6 +83,7 @@ def worker(folder: Path, seed: int) -> Iterator[str]:
         process = subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True,
             start_new_session=True,
+            preexec_fn=fleet.die_with_parent,
         )  # fmt: skip
     try:
         assert process.stdout is not None
