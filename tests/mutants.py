@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 600  # seconds: a bug that makes a test hang has been noticed too
 # To load all that are installed takes longer than many of the tests.
 PLUGINS = ("-p", "pytest_django.plugin", "-p", "pytest_timeout")
-RED = re.compile(r"^(?:FAILED|ERROR) (\S+)(?: - (.*))?$", re.MULTILINE)
+RED = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - (.*))?$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
