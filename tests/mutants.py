@@ -25,8 +25,9 @@ from . import servers
 from .mutants_table import MUTANTS, Mutant
 
 ROOT = Path(__file__).resolve().parent.parent
-PATIENCE = 600  # seconds: a bug that makes a test hang has been noticed too
+PATIENCE = 600  # seconds; tests that take longer show nothing
 # To load all that are installed takes longer than many of the tests.
+TESTS_FAILED = 1  # what pytest ends with then, and only then
 PLUGINS = ("-p", "pytest_django.plugin", "-p", "pytest_timeout")
 RED = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - (.*))?$", re.MULTILINE)
 
@@ -88,7 +89,7 @@ class Bench:
         for vendor in sorted({mutant.database for mutant in mutants}):
             here = [mutant for mutant in mutants if mutant.database == vendor]
             found = self.run(vendor, sorted({test for mutant in here for test in mutant.tests}))
-            if found.test:
+            if found.test or found.why:
                 print(f"red on {vendor} without any mutant: {found.test} {found.why}")
                 return False
         return True
@@ -130,13 +131,14 @@ class Bench:
             process.kill()
             process.communicate()
             self._made.discard(vendor)
-            return Found(tests[0], f"(hangs for {PATIENCE} s)", time.monotonic() - started)
+            return Found("", f"(hangs for {PATIENCE} s)", time.monotonic() - started)
         self._made.add(vendor)
-        red = RED.search(told)
         seconds = time.monotonic() - started
-        if process.returncode and not red:
-            return Found("pytest", told[-500:], seconds)
-        return Found(red[1], (red[2] or "")[:120], seconds) if red else Found("", "", seconds)
+        if process.returncode in (0, TESTS_FAILED):
+            red = RED.search(told)
+            return Found(red[1], (red[2] or "")[:120], seconds) if red else Found("", "", seconds)
+        # The tests could not be run, which shows nothing.
+        return Found("", f"(pytest ended with {process.returncode}: {told[-500:]})", seconds)
 
 
 @contextmanager

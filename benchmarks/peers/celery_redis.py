@@ -13,7 +13,7 @@ app = Celery("benchmarks.peers.celery_redis", broker=BROKER, backend=BROKER)
 app.conf.update(
     broker_connection_retry_on_startup=True,
     task_default_queue="bench",
-    worker_prefetch_multiplier=64,  # "if you have many short tasks"; 4 was slower
+    worker_prefetch_multiplier=64,  # "if you have many short tasks"
 )
 
 
