@@ -64,6 +64,7 @@ def test_a_killed_server_is_told_and_what_happened_meanwhile_is_caught_up(visit,
     person = visit(boss, url=first.url)
     person.forgive(AWAY)
     page = watch(person, group)
+    expect(page.get_by_role("row").filter(has_text="Fetch")).to_be_visible()
 
     first.process.kill()
     first.stop()
