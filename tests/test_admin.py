@@ -696,6 +696,22 @@ def test_groups_are_deleted_with_all_they_hold(admin: Client) -> None:
     assert Change.objects.filter(group_event="delete").count() == 2
 
 
+def test_a_large_group_is_not_deleted_by_a_form_but_by_its_page(
+    admin: Client, monkeypatch: Any
+) -> None:
+    make_graph()
+    create.create_group(id="h", tasks=[{"id": "z"}])
+    monkeypatch.setattr("tasks.admin.groups.LARGE", 2)
+
+    answer = admin.post(url("taskgroup", "delete", "g"), {"post": "yes"}, follow=True)
+    many = act(admin, "taskgroup", "delete_selected", "g", "h", post="yes")
+
+    assert "has 3 tasks: press Delete on its own page" in answer.content.decode()
+    assert "has 3 tasks: press Delete on its own page" in many.content.decode()
+    assert list(TaskGroup.objects.values_list("pk", flat=True)) == ["g"]
+    assert Task.objects.filter(group_id="g").count() == 3
+
+
 def test_a_group_that_went_meanwhile_is_told(admin: Client, monkeypatch: Any) -> None:
     make_graph()
     pause = control.pause_group

@@ -16,11 +16,14 @@ from django.utils.safestring import SafeString
 
 from .. import control, create
 from ..audit import Kind
+from ..errors import ConflictError
 from ..find import Holds
 from ..models import Task, TaskGroup
 from ..progress import progress
 from .base import CrewAdmin, plural
 from .forms import GroupForm, NewGroupForm
+
+LARGE = 10_000  # tasks of a group that no form deletes
 
 
 class NewestPages(Paginator):  # type: ignore[type-arg]
@@ -141,10 +144,10 @@ class TaskGroupAdmin(CrewAdmin):
         return told, counts, set(), []
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
-        control.delete_group(obj.pk)
+        _delete(obj.pk)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        self.each(request, queryset.values_list("pk", flat=True), control.delete_group)
+        self.each(request, queryset.values_list("pk", flat=True), _delete)
 
     # --- Actions ---
 
@@ -210,3 +213,14 @@ class TaskGroupAdmin(CrewAdmin):
         if done:
             text = f"{past} {plural(done, 'group')}: {plural(total, 'task')} changed."
             self.message_user(request, text, messages.SUCCESS)
+
+
+def _delete(group_id: str) -> int | None:
+    """A form must be answered in time: a large group is deleted by its page, part by part."""
+    group = TaskGroup.objects.get(pk=group_id)
+    if group.task_count > LARGE:
+        raise ConflictError(
+            f"{group} has {plural(group.task_count, 'task')}: press Delete on its own page, which"
+            " deletes them part by part and shows how far it is"
+        )
+    return control.delete_group(group_id)
