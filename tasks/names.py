@@ -1,5 +1,6 @@
 """The rules for names that people and workers give, and the URL a worker's name leads to. Pure."""
 
+import os
 import re
 import reprlib
 import secrets
@@ -20,6 +21,7 @@ _BASE = re.compile(
 _UNSAFE = re.compile("[\x00\ud800-\udfff]")
 _PORTS = {"http": 80, "https": 443}
 _RANDOM_BITS = 74
+_RANDOM_BYTES = 10
 
 
 def check_id(value: object) -> str:
@@ -99,14 +101,15 @@ def check_within(url: str, base: str) -> None:
 
 
 _last = 0
+_random = b""
 _last_lock = threading.Lock()
 
 
 def new_id() -> str:
     """A UUIDv7 (RFC 9562), greater than every one this process gave before."""
     global _last
-    fresh = (time.time_ns() // 1_000_000 << _RANDOM_BITS) | secrets.randbits(_RANDOM_BITS)
     with _last_lock:
+        fresh = (time.time_ns() // 1_000_000 << _RANDOM_BITS) | _random_bits()
         if fresh <= _last:
             # Same millisecond, or the clock went back: step on by a random, unguessable bit.
             fresh = _last + 1 + secrets.randbits(32)
@@ -115,6 +118,27 @@ def new_id() -> str:
     variant_and_b = 0x8000_0000_0000_0000 | (fresh & 0x3FFF_FFFF_FFFF_FFFF)
     text = f"{fresh >> _RANDOM_BITS:012x}{version_and_a:04x}{variant_and_b:016x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def _random_bits() -> int:
+    """Of the system's own randomness, fetched for many ids at once: a call costs more than an id.
+
+    Whoever calls holds the lock. A fork must not give the ids of its parent: it fetches anew.
+    """
+    global _random
+    if len(_random) < _RANDOM_BYTES:
+        _random = os.urandom(256 * _RANDOM_BYTES)
+    taken, _random = _random[-_RANDOM_BYTES:], _random[:-_RANDOM_BYTES]
+    return int.from_bytes(taken) >> (8 * _RANDOM_BYTES - _RANDOM_BITS)
+
+
+def _forget_random() -> None:
+    global _random
+    _random = b""
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_random)
 
 
 def _split(url: str) -> SplitResult:

@@ -1,3 +1,4 @@
+import os
 import threading
 import uuid
 
@@ -166,3 +167,19 @@ def test_new_ids_increase_when_the_clock_goes_back(monkeypatch):
 
     assert first < second < third
     assert check_id(third) == third
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a Unix matter")
+def test_a_fork_gives_no_id_that_its_parent_gives():
+    names.new_id()  # the randomness for many more is there
+    reads, writes = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(writes, names.new_id().encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+
+    theirs = os.read(reads, 100).decode()
+
+    assert len(theirs) == 36
+    assert theirs[-16:] != names.new_id()[-16:]
