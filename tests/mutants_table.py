@@ -149,8 +149,8 @@ MUTANTS = (
     Mutant(
         "settle: children in any lock order",
         _SQL + "settle.py",
-        "ORDER BY t.id FOR NO KEY UPDATE OF t\n        ), freed",
-        "ORDER BY random() FOR NO KEY UPDATE OF t\n        ), freed",
+        "SELECT * FROM child WHERE id = id || '' ORDER BY id",
+        "SELECT * FROM child WHERE id = id || '' ORDER BY random()",
         (RACES,),
     ),
     Mutant(

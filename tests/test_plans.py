@@ -180,3 +180,21 @@ def test_the_ids_of_a_batch_may_be_thousands():
 
     with prepared.prepared():
         assert run(create_sql.KNOWN, {"ids": dump(ids)}) == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "params"),
+    [
+        (settle_sql.OUTCOMES, {"rows": "[]"}),
+        (settle_sql.CHILDREN, {"rows": '[{"id": "t1", "done": 1, "wait": 5}]'}),
+    ],
+)
+def test_on_new_tables_a_batch_is_not_compared_with_all_rows(fresh_tables, statement, params):
+    """A plan made then is kept while the tables fill: 35 settles of 500 took 7 s instead of 0.1."""
+    with connection.cursor() as cursor:
+        steer()
+        cursor.execute("EXPLAIN " + statement.postgresql, params)
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+
+    assert "Join Filter" not in plan and "Materialize" not in plan, plan
+    assert plan.count("Index Cond") == plan.count("using crew_") > 0, plan

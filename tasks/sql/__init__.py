@@ -55,7 +55,8 @@ _STEER = Statement(
     postgresql="""
         SELECT set_config('enable_seqscan', 'off', true),
                set_config('enable_hashjoin', 'off', true),
-               set_config('enable_mergejoin', 'off', true), set_config('jit', 'off', true),
+               set_config('enable_mergejoin', 'off', true),
+               set_config('enable_material', 'off', true), set_config('jit', 'off', true),
                set_config('idle_in_transaction_session_timeout', %(idle)s, true)
     """,
     sqlite="SELECT 1",
@@ -105,9 +106,9 @@ def steer() -> None:
     """Have PostgreSQL probe an index for each row of a batch, in the running transaction.
 
     A batch is small beside the tables, but the planner does not know a JSON parameter's size, and
-    statistics lag behind a table that fills in seconds: it then reads, or hashes, the whole table
-    for a handful of rows. So no statement of ours joins one batch to another: without a hash that
-    is a loop in a loop. Local to the transaction, so it works behind PgBouncer.
+    statistics lag behind a table that fills in seconds: it then reads, hashes or keeps the whole
+    table for a handful of rows. So no statement of ours joins one batch to another: without a hash
+    that is a loop in a loop. Local to the transaction, so it works behind PgBouncer.
     """
     if on_postgres():
         run(_STEER, _steering())

@@ -72,10 +72,19 @@ def _outcome(vendor: str) -> str:
 
 # `leased_by` is compared by IS NOT DISTINCT FROM on purpose: with `=` the planner may walk all
 # leases of the scheduler through the index crew_task_leases instead of probing the id.
+# A new table looks so small to the planner that it would compare all its rows with all answers,
+# and a kept plan goes on like that while the table grows. Hence LATERAL, here and below; and
+# `id = id || ''`, which is true, has it count with one answer where the outcomes are written.
 _LIVE = """
-    SELECT a.*, t.leased_at, t.worker FROM answer a JOIN crew_task t ON t.id = a.id
-    WHERE t.attempt = a.attempt AND t.leased_by IS NOT DISTINCT FROM a.leased_by
-    ORDER BY t.id FOR NO KEY UPDATE OF t
+    SELECT a.*, held.leased_at, held.worker FROM (
+        SELECT * FROM answer WHERE id = id || '' ORDER BY id
+    ) a
+    CROSS JOIN LATERAL (
+        SELECT t.leased_at, t.worker FROM crew_task t
+        WHERE t.id = a.id
+          AND t.attempt = a.attempt AND t.leased_by IS NOT DISTINCT FROM a.leased_by
+        FOR NO KEY UPDATE
+    ) held
 """
 
 _HISTORY = """
@@ -206,8 +215,12 @@ CHILDREN = statement(
             FROM jsonb_to_recordset(%(rows)s::jsonb) AS p(id text, done int, wait float)
             JOIN crew_parentedge e ON e.parent_id = p.id GROUP BY e.child_id
         ), locked AS MATERIALIZED (
-            SELECT child.* FROM child JOIN crew_task t ON t.id = child.id
-            ORDER BY t.id FOR NO KEY UPDATE OF t
+            SELECT child.* FROM (
+                SELECT * FROM child WHERE id = id || '' ORDER BY id
+            ) child
+            CROSS JOIN LATERAL (
+                SELECT t.id FROM crew_task t WHERE t.id = child.id FOR NO KEY UPDATE
+            ) held
         ), freed AS (
             UPDATE crew_task t SET {_freed("postgresql")} FROM locked a WHERE t.id = a.id
             RETURNING t.group_id, t.id, a.wait > 0 AND NOT t.is_complete AS is_put_off
