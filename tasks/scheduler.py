@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 POLL = 1.0  # seconds: the truth, where a wake-up is only a hint
 CROWDED_POLL = 0.1  # seconds: due tasks are there, but others have their room or their lock
-PEEK = 0.02  # seconds between two looks at SQLite's data_version
+PEEK = 0.01  # seconds between two looks at SQLite's data_version
 BATCH = 500  # settlements in one transaction
 GATHER = 0.02  # seconds: the most that an answer waits for others to share its turn
 GATHER_STEP = 0.002  # seconds without another answer that end the waiting
@@ -311,7 +311,7 @@ class Scheduler:
         try:
             connection.ensure_connection()
             with connection.wrap_database_errors:
-                # Past Django's cursor: fifty looks a second must cost next to nothing.
+                # Past Django's cursor: a hundred looks a second must cost next to nothing.
                 (version,) = connection.connection.execute("PRAGMA data_version").fetchone()
         except Error:
             return False  # the next turn will meet it too, and knows what to do
