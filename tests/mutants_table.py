@@ -509,7 +509,7 @@ MUTANTS = (
         "stream: told before the commit",
         "tasks/publish.py",
         "transaction.on_commit(told.tell, robust=True)",
-        "told()",
+        "told.tell()",
         (RACES,),
     ),
     Mutant(
