@@ -9,7 +9,7 @@ import logging
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
@@ -165,11 +165,10 @@ class Scheduler:
                 # Of one answer, as a rule; settled apart it harms no other.
                 logger.debug("Settling apart from the claim: %s", error)
         self._settle()
-        if self._failures:
-            take_back(self.me, known=self._in_flight)
-        if not claims:
-            return None
-        return claim.claim(
+        return self._claim(claim.claim, free) if claims else None
+
+    def _claim(self, take: Callable[..., claim.Claimed], free: int) -> claim.Claimed:
+        return take(
             self.me,
             slots=free,
             total=self.slots,
@@ -178,12 +177,13 @@ class Scheduler:
         )
 
     def _look_for_strays(self) -> None:
-        """After a failure the database may still be at a COMMIT, whatever we have seen since.
+        """Take back what a failed turn claimed: its COMMIT may be done, or still be under way.
 
-        So we look once a second, for as long as a lease would have lasted.
+        So we look in the next turn, then once a second, for as long as a lease would have lasted.
         """
         now = time.monotonic()
-        if self._failures or now > self._doubtful_until or now < self._doubted_at + POLL:
+        is_early_or_over = now > self._doubtful_until or now < self._doubted_at + POLL
+        if is_early_or_over and not self._failures:
             return
         self._doubted_at = now
         unsettled = {(s.lease.task_id, s.lease.attempt) for s in self._unsettled}
@@ -197,13 +197,7 @@ class Scheduler:
     def _in_one_transaction(self, free: int) -> claim.Claimed:
         with settle.whole():
             settle.settle_within(self._unsettled)
-            claimed = claim.claim_within(
-                self.me,
-                slots=free,
-                total=self.slots,
-                busy=self._busy,
-                resume_after=self._resume_after,
-            )
+            claimed = self._claim(claim.claim_within, free)
         self._unsettled.clear()
         return claimed
 
