@@ -10,7 +10,6 @@ that is and what memory it took. Then, while somebody else asks for pages of gro
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 
-from .posts import TOKEN, Server
+from .posts import TOKEN, Server, site_environment
 from .stage import ROOT, databases, kind_of
 
 WIDTH = 1_000  # tasks on one level of a graph
@@ -98,17 +97,10 @@ class Reader(threading.Thread):
 
 
 def environment(database: str) -> dict[str, str]:
-    return os.environ | {
-        "DATABASE_URL": database,
-        "DEBUG": "0",
-        "SECRET_KEY": "for a benchmark on this machine only, and long enough for it",
-        "ALLOWED_HOSTS": "127.0.0.1",
-        "CREW_WORKER_BASE_URL": "http://127.0.0.1:1/",
-        "CREW_AUTH_TOKEN": TOKEN,
+    return site_environment(database) | {
         "CREW_MAX_TASKS_PER_CALL": "100000",
         "CREW_MAX_EDGES_PER_CALL": "1000000",
         "CREW_MAX_BULK_BYTES": str(64 * 1024 * 1024),
-        "LOG_LEVEL": "WARNING",
     }
 
 

@@ -91,9 +91,9 @@ def main() -> None:
         options.json.write_text(json.dumps(results, indent=2))
 
 
-@contextmanager
-def _servers(database: str) -> Iterator[list[Server]]:
-    env = os.environ | {
+def site_environment(database: str) -> dict[str, str]:
+    """That of a web server as in production, which the token opens."""
+    return os.environ | {
         "DATABASE_URL": database,
         "DEBUG": "0",
         "SECRET_KEY": "for a benchmark on this machine only, and long enough for it",
@@ -102,6 +102,11 @@ def _servers(database: str) -> Iterator[list[Server]]:
         "CREW_AUTH_TOKEN": TOKEN,
         "LOG_LEVEL": "WARNING",
     }
+
+
+@contextmanager
+def _servers(database: str) -> Iterator[list[Server]]:
+    env = site_environment(database)
     subprocess.run([sys.executable, "manage.py", "migrate", "-v0"], env=env, check=True, cwd=ROOT)
     crew = Server("Crew", ["manage.py", "crewweb", "-b", "127.0.0.1", "-p", "{port}"], "", env)
     plain = Server("plain DRF", ["-m", "benchmarks.plain", "{port}"], "/tasks", env)

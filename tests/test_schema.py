@@ -32,24 +32,23 @@ def test_this_code_knows_these_tables():
 def test_a_scheduler_does_not_start_on_newer_tables(rows, tmp_path):
     rows.record_applied("crew", NEWER)
 
-    with scheduler("http://127.0.0.1:1/") as process:
-        assert process.wait(30) == 1
-        lines = process.stderr.read().splitlines()
-
-    assert len(lines) == 1
-    assert f"does not know {NEWER}" in lines[0]
+    assert f"does not know {NEWER}" in refusal()
 
 
 def test_a_scheduler_does_not_start_on_tables_that_were_not_migrated(rows, tmp_path):
     last = sorted(schema._own())[-1]
     rows.record_unapplied("crew", last)
 
+    assert f"lacks {last}: run `manage.py migrate` first" in refusal()
+
+
+def refusal() -> str:
+    """The one line with which a scheduler refuses to start."""
     with scheduler("http://127.0.0.1:1/") as process:
         assert process.wait(30) == 1
         lines = process.stderr.read().splitlines()
-
     assert len(lines) == 1
-    assert f"lacks {last}: run `manage.py migrate` first" in lines[0]
+    return lines[0]
 
 
 def test_a_scheduler_under_which_the_tables_are_migrated_claims_no_more(rows, tmp_path):
