@@ -17,6 +17,7 @@ from .deliver import make_deliverer, tls_context
 from .destinations import Destinations
 from .names import check_base
 from .signing import signing_key
+from .transcript import MOST_KEPT
 
 POSITIVE = (
     "CREW_SLOTS",
@@ -247,6 +248,10 @@ def _numbers() -> Iterator[CheckMessage]:
     if keep is not None and not (_is_number(keep) and 0 < keep <= MOST_DAYS):
         hint = "None, the default, keeps them."
         yield _error(5, f"CREW_KEEP_DAYS must be days up to a hundred years, not {keep!r}.", hint)
+    kept = conf.CREW_KEEP_CALL_BYTES
+    if not isinstance(kept, int) or not 0 <= kept <= MOST_KEPT:
+        text = f"CREW_KEEP_CALL_BYTES must be 0 to {MOST_KEPT} bytes, not {kept!r}."
+        yield _error(5, text, "0 keeps nothing of requests and answers.")
     limit = conf.CREW_WORKER_MAX_CONCURRENCY
     if limit is not None and (not isinstance(limit, int) or limit < 0):
         yield _error(

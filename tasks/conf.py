@@ -80,6 +80,8 @@ DEFAULTS: dict[str, Any] = {
     "CREW_NOTIFY": True,
     # int, bytes: the longest answer read from a worker, decoded.
     "CREW_MAX_ANSWER_BYTES": 1024 * 1024,
+    # int, bytes: kept, for people, of the body of each request and of each answer; 0 = nothing.
+    "CREW_KEEP_CALL_BYTES": 4_096,
     # int, bytes: the longest `input` of a task, as JSON text.
     "CREW_MAX_INPUT_BYTES": 1024 * 1024,
     # int, bytes: the longest payload POSTed, parents' outputs included.

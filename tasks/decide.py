@@ -14,6 +14,7 @@ from . import graph
 from .errors import InvalidInputError
 from .jsonio import JSONError, dump, read, safe_text
 from .spec import TaskSpec, read_child
+from .transcript import NOTHING, Transcript
 
 MAX_DELAY = 366 * 86_400.0  # seconds
 MAX_RETRY_AFTER = 86_400.0  # seconds; a header is easily wrong, and holds a whole workgroup
@@ -28,6 +29,7 @@ class Answer:
     `status` is None when there was no complete HTTP answer; then `error` says why, in a
     sentence for the operator. `body` is decoded bytes, never longer than the limit.
     `retry_after` is the header as sent. `seconds` is the time from the send to the last byte.
+    `transcript` is what is kept of the call, for people.
     """
 
     status: int | None
@@ -35,6 +37,7 @@ class Answer:
     retry_after: str | None = None
     error: str = ""
     seconds: float = 0.0
+    transcript: Transcript = NOTHING
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,7 +24,9 @@ from .decide import Answer
 from .destinations import Destinations
 from .jsonio import dump, safe_text
 from .names import check_base, worker_url
+from .redact import MIN_LENGTH
 from .signing import signing_key
+from .transcript import Headers, Transcript, message
 
 CANCELLED = "cancelled by the scheduler"
 NOT_HTTP = "the worker did not answer in HTTP, or with headers too large"
@@ -110,6 +112,7 @@ class CallRules:
     ca_file: str
     timeout: float
     max_bytes: int
+    kept_bytes: int
     slots: int
     destinations: Destinations
 
@@ -126,6 +129,7 @@ class CallRules:
             ca_file=conf.CREW_WORKER_CA_FILE,
             timeout=conf.CREW_DELIVERY_TIMEOUT_SECONDS,
             max_bytes=conf.CREW_MAX_ANSWER_BYTES,
+            kept_bytes=conf.CREW_KEEP_CALL_BYTES,
             slots=conf.CREW_SLOTS,
             destinations=Destinations.of(_host_base(), conf.CREW_WORKER_ALLOW_NETS),
         )
@@ -154,6 +158,20 @@ class CallRules:
             headers["webhook-signature"] = " ".join(_sign(key, signed) for key in self.secrets)
         return headers
 
+    def sent(self, url: str, headers: Mapping[str, str], body: bytes) -> str | None:
+        """What is kept of a request that went out."""
+        if not self.kept_bytes:
+            return None
+        return message(f"POST {url}", headers.items(), body, most=self.kept_bytes)
+
+    def came(self, status: int, headers: Headers, body: bytes) -> str | None:
+        """What is kept of an answer. A worker may repeat what it was sent: our credentials too."""
+        if not self.kept_bytes:
+            return None
+        credentials = (self.authorization or "").rpartition(" ")[2]
+        hide = credentials if len(credentials) >= MIN_LENGTH else ""
+        return message(f"HTTP {status}", headers, body, most=self.kept_bytes, hide=hide)
+
     def timed_out(self) -> str:
         return f"no complete answer within {self.timeout:g} s"
 
@@ -161,15 +179,20 @@ class CallRules:
         return f"answer larger than {self.max_bytes} bytes"
 
 
-def complete(status: int, body: bytes, retry_after: str | None, started: float) -> Answer:
+def complete(
+    status: int, body: bytes, retry_after: str | None, started: float, transcript: Transcript
+) -> Answer:
     """The answer to a call that began at `started` on the monotonic clock and ends now."""
     if retry_after is not None:
         retry_after = safe_text(retry_after, 200)
-    return Answer(status, body, retry_after, seconds=time.monotonic() - started)
+    seconds = time.monotonic() - started
+    return Answer(status, body, retry_after, seconds=seconds, transcript=transcript)
 
 
-def no_answer(error: str, started: float) -> Answer:
-    return Answer(None, error=error, seconds=time.monotonic() - started)
+def no_answer(error: str, started: float, request: str | None = None) -> Answer:
+    """`request` is what was sent, as far as it is kept."""
+    seconds = time.monotonic() - started
+    return Answer(None, error=error, seconds=seconds, transcript=Transcript(request))
 
 
 def no_connection(url: str, why: BaseException | str) -> str:

@@ -10,8 +10,8 @@ import logging
 import ssl
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import uvloop
 
@@ -29,6 +29,7 @@ from .deliver import (
 )
 from .destinations import DestinationError
 from .exchange import Broken, Connection, Received
+from .transcript import Transcript
 
 logger = logging.getLogger("tasks.deliver")
 
@@ -41,6 +42,8 @@ class _Call:
 
     delivery: Delivery
     started: float
+    url: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
     opening: asyncio.Task[None] | None = None
     connection: Connection | None = None
     is_done: bool = False
@@ -143,20 +146,21 @@ class _Calls:
             self._end(call, CANCELLED)
 
     def _begin(self, call: _Call) -> None:
-        url = self._rules.url(call.delivery.worker)
-        request = self._pool.request(url, self._rules.headers(call.delivery), call.delivery.body)
+        call.url = self._rules.url(call.delivery.worker)
+        call.headers = self._rules.headers(call.delivery)
+        request = self._pool.request(call.url, call.headers, call.delivery.body)
         connection = self._pool.idle()
         if connection is not None:
             self._send(call, connection, request)
         else:
-            call.opening = self._loop.create_task(self._open(call, url, request))
+            call.opening = self._loop.create_task(self._open(call, request))
 
-    async def _open(self, call: _Call, url: str, request: bytes) -> None:
+    async def _open(self, call: _Call, request: bytes) -> None:
         try:
             connection = await self._pool.open()
         except (OSError, DestinationError) as error:
             why = str(error) if isinstance(error, DestinationError) else error
-            self._give(call, no_answer(no_connection(url, why), call.started))
+            self._give(call, no_answer(no_connection(call.url, why), call.started))
         except Exception as error:
             logger.exception("Delivery of task %s failed", call.delivery.task_id)
             self._give(call, no_answer(f"not delivered: {type(error).__name__}", call.started))
@@ -172,13 +176,22 @@ class _Calls:
 
     def _received(self, call: _Call, what: Received | Broken) -> None:
         if isinstance(what, Broken):
-            self._give(call, no_answer(what.why, call.started))
-        else:
-            self._give(call, complete(what.status, what.body, what.retry_after, call.started))
+            self._give(call, no_answer(what.why, call.started, self._sent(call)))
+            return
+        came = self._rules.came(what.status, what.headers, what.body)
+        transcript = Transcript(self._sent(call), came)
+        retry_after = what.header("retry-after")
+        answer = complete(what.status, what.body, retry_after, call.started, transcript)
+        self._give(call, answer)
+
+    def _sent(self, call: _Call) -> str | None:
+        if call.connection is None:
+            return None
+        return self._rules.sent(call.url, call.headers, call.delivery.body)
 
     def _end(self, call: _Call, reason: str) -> None:
         """Give up the call; its connection is of no use any more."""
-        self._give(call, no_answer(reason, call.started))
+        self._give(call, no_answer(reason, call.started, self._sent(call)))
         if call.connection is not None:
             call.connection.abort()
         if call.opening is not None:

@@ -33,6 +33,7 @@ from .deliver import (
 )
 from .destinations import DestinationError, connect
 from .names import check_base, check_within
+from .transcript import Transcript
 
 logger = logging.getLogger("tasks.deliver")
 
@@ -48,6 +49,8 @@ class _Call:
         self.started = time.monotonic()
         self.deadline = self.started + rules.timeout
         self.reason = rules.timed_out()
+        self.url = ""
+        self.headers: dict[str, str] = {}
         self.is_connected = False
         self._lock = threading.Lock()
         self._is_done = False
@@ -56,6 +59,15 @@ class _Call:
     def seconds_left(self) -> float:
         # Zero would make a socket non-blocking.
         return max(self.deadline - time.monotonic(), 0.01)
+
+    def sent(self) -> str | None:
+        """What is kept of its request, once there is a connection for it."""
+        if not self.is_connected:
+            return None
+        return self.rules.sent(self.url, self.headers, self.delivery.body)
+
+    def no_answer(self, error: str) -> Answer:
+        return no_answer(error, self.started, self.sent())
 
     def use(self, sock: socket.socket) -> None:
         with self._lock:
@@ -197,13 +209,13 @@ class RequestsDeliverer:
         except Exception as error:
             # A bug must not cost the delivery its answer.
             logger.exception("Delivery of task %s failed", call.delivery.task_id)
-            answer = no_answer(f"not delivered: {type(error).__name__}", call.started)
+            answer = call.no_answer(f"not delivered: {type(error).__name__}")
         self._give(call, answer)
 
     def _watch(self) -> None:
         """The answer of an overdue or cancelled call comes from here, however stuck its thread."""
         while call := self._next_due():
-            self._give(call, no_answer(call.reason, call.started), shut=True)
+            self._give(call, call.no_answer(call.reason), shut=True)
 
     def _next_due(self) -> _Call | None:
         """Wait for the deadline of the oldest call; None when there will be no more calls."""
@@ -233,21 +245,21 @@ class RequestsDeliverer:
             logger.exception("The answer for task %s was not taken", call.delivery.task_id)
 
     def _answer(self, call: _Call) -> Answer:
-        url = ""
         _current.call = call
         try:
-            url = self._rules.url(call.delivery.worker)
-            return self._post(url, call)
+            call.url = self._rules.url(call.delivery.worker)
+            call.headers = self._rules.headers(call.delivery)
+            return self._post(call)
         except DestinationError as error:
-            return no_answer(no_connection(url, str(error)), call.started)
+            return call.no_answer(no_connection(call.url, str(error)))
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            return no_answer(_reason(error, url, call), call.started)
+            return call.no_answer(_reason(error, call))
         except ValueError as error:
-            return no_answer(str(error), call.started)
+            return call.no_answer(str(error))
 
-    def _post(self, url: str, call: _Call) -> Answer:
+    def _post(self, call: _Call) -> Answer:
         prepared = requests.PreparedRequest()
-        prepared.prepare("POST", url, self._rules.headers(call.delivery), data=call.delivery.body)
+        prepared.prepare("POST", call.url, call.headers, data=call.delivery.body)
         check_within(prepared.url or "", check_base(self._rules.base))
         response = self._adapter().send(prepared, stream=True, timeout=call.seconds_left())
         with response:
@@ -259,9 +271,12 @@ class RequestsDeliverer:
                 if len(body) > self._rules.max_bytes:
                     error = self._rules.too_large()
             if error:
-                return no_answer(error, call.started)
+                return call.no_answer(error)
+        headers = [(name.lower(), value) for name, value in raw.headers.items()]
+        came = self._rules.came(response.status_code, headers, bytes(body))
         retry_after = raw.headers.get("Retry-After")
-        return complete(response.status_code, bytes(body), retry_after, call.started)
+        transcript = Transcript(call.sent(), came)
+        return complete(response.status_code, bytes(body), retry_after, call.started, transcript)
 
     def _adapter(self) -> _Adapter:
         adapter: _Adapter | None = getattr(self._local, "adapter", None)
@@ -271,12 +286,12 @@ class RequestsDeliverer:
         return adapter
 
 
-def _reason(error: Exception, url: str, call: _Call) -> str:
+def _reason(error: Exception, call: _Call) -> str:
     root = _root(error)
     if isinstance(root, TimeoutError):
         return call.rules.timed_out()
     if not call.is_connected:
-        return no_connection(url, root)
+        return no_connection(call.url, root)
     match root:
         case http.client.RemoteDisconnected():
             return CLOSED

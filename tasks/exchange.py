@@ -5,7 +5,7 @@ it may hold, and when the connection can be used again.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,7 +23,11 @@ class Received:
 
     status: int
     body: bytes
-    retry_after: str | None
+    headers: Sequence[tuple[str, str]]
+
+    def header(self, name: str) -> str | None:
+        """The value of the first header of this name, which is in small letters."""
+        return next((value for known, value in self.headers if known == name), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +59,8 @@ class Connection(asyncio.Protocol):
     _transport: asyncio.Transport  # from connection_made on, which comes first
     # Of the answer that is being read.
     _status: int
-    _headers: int
+    _headers: list[tuple[str, str]]  # names in small letters
     _body: bytearray
-    _retry_after: str | None
     _error: str
     _has_headers: bool
     _is_framed: bool  # it says itself where it ends
@@ -130,17 +133,15 @@ class Connection(asyncio.Protocol):
             self._is_reusable = False  # more than was asked for
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers += 1
-        if self._headers > _MOST_HEADERS:
+        if len(self._headers) == _MOST_HEADERS:
             self._error = self._error or NOT_HTTP
-        known = name.lower()
-        if known == b"retry-after":
-            if self._retry_after is None:
-                self._retry_after = value.decode("latin-1")
-        elif known in (b"content-length", b"transfer-encoding"):
+            return
+        known, told = name.lower().decode("latin-1"), value.decode("latin-1")
+        self._headers.append((known, told))
+        if known in ("content-length", "transfer-encoding"):
             self._is_framed = True
-        elif known == b"content-encoding":
-            self._error = self._error or refused_encoding(value.decode("latin-1")) or ""
+        elif known == "content-encoding":
+            self._error = self._error or refused_encoding(told) or ""
 
     def on_headers_complete(self) -> None:
         self._status = self._parser.get_status_code()
@@ -168,9 +169,8 @@ class Connection(asyncio.Protocol):
 
     def _forget_answer(self) -> None:
         self._status = 0
-        self._headers = 0
+        self._headers = []
         self._body = bytearray()
-        self._retry_after = None
         self._error = ""
         self._has_headers = False
         self._is_framed = False
@@ -181,7 +181,7 @@ class Connection(asyncio.Protocol):
         return BROKEN if self._has_headers else NOT_HTTP
 
     def _answer(self) -> Received:
-        return Received(self._status, bytes(self._body), self._retry_after)
+        return Received(self._status, bytes(self._body), self._headers)
 
     def _finish_complete(self) -> None:
         # Of a call that was answered before it was read whole, the rest would come first.

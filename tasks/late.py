@@ -15,6 +15,7 @@ from .models import Attempt, AuditEntry
 from .redact import one_line
 from .sql import among, run
 from .sql import settle as sql
+from .transcript import Transcript
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ class LateAnswer:
     outcome: str
     status: int | None
     error: str
+    transcript: Transcript
 
 
 def record(answers: Sequence[LateAnswer]) -> None:
@@ -41,6 +43,8 @@ def record(answers: Sequence[LateAnswer]) -> None:
             "outcome": each.outcome,
             "status": each.status,
             "error": each.error,
+            "request": each.transcript.request,
+            "answer": each.transcript.answer,
         }
         for each in answers
     ]

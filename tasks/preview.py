@@ -12,10 +12,9 @@ from django.db.models.functions import Cast
 from .claim import read_parents, too_large
 from .deliver import CallRules, Delivery, payload
 from .models import Task
+from .transcript import shown
 
 SHOWN = 200_000  # characters of a body
-SECRET = ("Authorization", "webhook-signature")
-HIDDEN = "(set, not shown)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +58,7 @@ def _outside(delivery: Delivery) -> tuple[str, dict[str, str], str]:
         return "", {}, "it has no worker"
     try:
         rules = CallRules.from_conf()
-        headers = {
-            name: HIDDEN if name in SECRET else value
-            for name, value in rules.headers(delivery).items()
-        }
+        headers = {name: shown(name, value) for name, value in rules.headers(delivery).items()}
         return rules.url(delivery.worker), headers, ""
     except ValueError as error:
         return "", {}, str(error)

@@ -26,6 +26,7 @@ from .rows import Family
 from .sql import on_postgres, run, run_steered
 from .sql import settle as sql
 from .sql.patience import is_outage
+from .transcript import NOTHING, Transcript
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class Settlement:
     lease: Lease
     outcome: Completed | Failed | Held | Abandoned | Returned
     status: int | None = None
+    transcript: Transcript = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,8 @@ def _row(settlement: Settlement) -> str:
             "error": _error(outcome),
             "note": getattr(outcome, "note", ""),
             "status": settlement.status,
+            "request": settlement.transcript.request,
+            "answer": settlement.transcript.answer,
             "wait": getattr(outcome, "seconds", 0.0),
         }
     )
@@ -283,4 +287,9 @@ def _hold_workgroups(live: Sequence[Settlement]) -> None:
 def _record_late(late: Sequence[Settlement]) -> None:
     """Those that are answers: what a rescue finds settled, or what was never sent, is none."""
     answers = [s for s in late if not isinstance(s.outcome, Abandoned | Returned)]
-    record([LateAnswer(s.lease, _kind(s.outcome), s.status, _error(s.outcome)) for s in answers])
+    record(
+        [
+            LateAnswer(s.lease, _kind(s.outcome), s.status, _error(s.outcome), s.transcript)
+            for s in answers
+        ]
+    )

@@ -41,7 +41,7 @@ from .factories import (
 
 pytestmark = pytest.mark.django_db
 
-LATE = {"late_at", "late_outcome", "late_status", "late_error"}
+LATE = {"late_at", "late_outcome", "late_status", "late_error", "request", "answer"}
 
 
 def running() -> Lease:

@@ -13,6 +13,7 @@ from tasks.models import Attempt, Change, ParentEdge, Task, TaskGroup, Workgroup
 from tasks.settle import Abandoned, Returned, Settlement, rescue, settle, settle_each
 from tasks.sql import settle as sql
 from tasks.sql import steer
+from tasks.transcript import Transcript
 
 from .factories import (
     answer,
@@ -178,12 +179,14 @@ def test_an_attempt_is_written_when_it_ends(outcome, kind):
     lease = claim_one()
     while_running = Attempt.objects.count()
 
-    settle([Settlement(lease, outcome, 200)])
+    kept = Transcript("POST é\n\n{}", "HTTP 200\n\n\"'<")
+    settle([Settlement(lease, outcome, 200, kept)])
 
     attempt = Attempt.objects.get()
     assert while_running == 0
     assert (attempt.task_id, attempt.number, attempt.outcome) == (task.pk, 1, kind)
     assert (attempt.worker, attempt.scheduler, attempt.status) == ("worker-a", "s1", 200)
+    assert (attempt.request, attempt.answer) == ("POST é\n\n{}", "HTTP 200\n\n\"'<")
     assert attempt.error == getattr(outcome, "error", "")
     assert attempt.note == getattr(outcome, "note", "")
     assert attempt.started_at <= attempt.finished_at
@@ -278,13 +281,15 @@ def test_an_answer_after_a_rescue_is_recorded_and_dropped():
     new = claim_one("s2")
     before = row(task)
 
-    settled = fail(old, "too late")
+    kept = Transcript("POST http://w/x", "HTTP 500")
+    settled = settle([Settlement(old, Failed("too late"), 500, kept)])
 
     attempt = Attempt.objects.get()
     assert settled.late == 1
     assert row(task) == before
     assert (attempt.outcome, attempt.late_outcome) == ("abandoned", "failed")
     assert attempt.late_error == "too late"
+    assert (attempt.request, attempt.answer) == ("POST http://w/x", "HTTP 500")
     assert complete(new).live == 1
 
 

@@ -219,6 +219,10 @@ class Attempt(models.Model):
     error = models.TextField(default="", blank=True)
     # What we mended or ignored in the answer.
     note = models.TextField(default="", blank=True)
+    # What went out and what came back, cut (`transcript`). Null: nothing was kept of it. Those of
+    # a late answer, where one came.
+    request = models.TextField(null=True, blank=True)  # noqa: DJ001
+    answer = models.TextField(null=True, blank=True)  # noqa: DJ001
     started_at = models.DateTimeField()
     finished_at = models.DateTimeField()
     late_at = models.DateTimeField(null=True)

@@ -89,9 +89,9 @@ _LIVE = """
 
 _HISTORY = """
     INSERT INTO crew_attempt (task_id, number, worker, scheduler, outcome, status, error, note,
-                              started_at, finished_at, late_outcome, late_error)
+                              request, answer, started_at, finished_at, late_outcome, late_error)
     SELECT a.id, a.attempt, a.worker, a.leased_by, a.outcome, a.status, a.error, a.note,
-           a.leased_at, {now}, '', ''
+           a.request, a.answer, a.leased_at, {now}, '', ''
     FROM live a WHERE a.outcome <> 'returned'
 """
 
@@ -109,7 +109,7 @@ OUTCOMES = statement(
         WITH answer AS (
             SELECT * FROM jsonb_to_recordset(%(rows)s::jsonb) AS a(
                 id text, attempt int, leased_by text, outcome text, output jsonb, error text,
-                note text, status int, wait float)
+                note text, status int, request text, answer text, wait float)
         ), live AS MATERIALIZED ({_LIVE}), done AS (
             UPDATE crew_task t SET {_outcome("postgresql")} FROM live a WHERE t.id = a.id
         ), history AS ({_HISTORY})
@@ -123,7 +123,7 @@ _LIVE_SQLITE = """
         SELECT v ->> 'id' AS id, v ->> 'attempt' AS attempt, v ->> 'leased_by' AS leased_by,
                v ->> 'outcome' AS outcome, nullif(v -> 'output', 'null') AS output,
                v ->> 'error' AS error, v ->> 'note' AS note, v ->> 'status' AS status,
-               v ->> 'wait' AS wait
+               v ->> 'request' AS request, v ->> 'answer' AS answer, v ->> 'wait' AS wait
         FROM (SELECT value AS v FROM json_each(%(rows)s))
     ), live AS (
         SELECT a.*, t.leased_at, t.worker FROM answer a JOIN crew_task t ON t.id = a.id
@@ -264,16 +264,19 @@ HOLD = statement(
 LATE = statement(
     postgresql="""
         UPDATE crew_attempt h SET late_at = {now}, late_outcome = l.outcome,
-                                  late_status = l.status, late_error = l.error
+                                  late_status = l.status, late_error = l.error,
+                                  request = l.request, answer = l.answer
         FROM jsonb_to_recordset(%(rows)s::jsonb)
-            AS l(id text, attempt int, scheduler text, outcome text, status int, error text)
+            AS l(id text, attempt int, scheduler text, outcome text, status int, error text,
+                 request text, answer text)
         WHERE h.task_id = l.id AND h.number = l.attempt AND h.scheduler = l.scheduler
           AND h.late_at IS NULL AND h.outcome IN ('abandoned', 'cancelled')
         RETURNING h.task_id, h.number
     """,
     sqlite="""
         UPDATE crew_attempt AS h SET late_at = {now}, late_outcome = l.value ->> 'outcome',
-            late_status = l.value ->> 'status', late_error = l.value ->> 'error'
+            late_status = l.value ->> 'status', late_error = l.value ->> 'error',
+            request = l.value ->> 'request', answer = l.value ->> 'answer'
         FROM json_each(%(rows)s) l
         WHERE h.task_id = l.value ->> 'id' AND h.number = l.value ->> 'attempt'
           AND h.scheduler = l.value ->> 'scheduler'
