@@ -38,7 +38,9 @@ from tasks.models import (
     Workgroup,
 )
 from tasks.moves import exported, into, lines, out, records
+from tasks.settle import Settlement, settle
 from tasks.sql import steer
+from tasks.transcript import Transcript
 
 from . import factories
 from .crowd import rows_read
@@ -103,7 +105,9 @@ def make_world() -> None:
     make_due(first)
     hold(claim_one(), 0.001)
     make_due(first)
-    complete(claim_one(), {"z": 9007199254740993, "y": None}, [{"id": "made"}])
+    kept = Transcript("POST http://w/x\n\n{}", "HTTP 200\n\n<é\u2028>")
+    made = factories.completed({"z": 9007199254740993, "y": None}, [{"id": "made"}])
+    settle([Settlement(claim_one(), made, 200, kept)])
     make_task(group, id="leader", key="k", worker="w")
     twin = make_task(group, id="twin", key="k", worker="w")
     complete(next(each for each in claim_all() if each.task_id == "leader"), "for both")
@@ -137,6 +141,21 @@ def test_what_comes_in_goes_out_again_byte_for_byte(db: None, tmp_path: Path) ->
     assert told.splitlines() == ["Other 1 task", "empty 0 tasks", "g 9 tasks"]
     assert body(export(tmp_path, name="again")) == body(first)
     assert_sound()
+
+
+def test_a_file_of_before_calls_were_kept_comes_in_without(db: None, tmp_path: Path) -> None:
+    make_world()
+    file = export(tmp_path)
+    values = parsed(file)
+    assert [value["answer"] for _, value in values if value.get("answer")]
+    for _, value in values:
+        value.pop("request", None), value.pop("answer", None)
+    empty()
+
+    bring_in(rewrite(file, values))
+
+    assert Attempt.objects.exists()
+    assert not Attempt.objects.exclude(request=None, answer=None).exists()
 
 
 def test_a_packed_file_and_pipes_say_the_same(

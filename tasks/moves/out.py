@@ -166,6 +166,8 @@ def _attempt(row: tuple[Any, ...], now: datetime) -> dict[str, Any]:
         "lateOutcome": row[12],
         "lateStatus": row[13],
         "lateError": row[14],
+        "request": row[15],
+        "answer": row[16],
     }
 
 

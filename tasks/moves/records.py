@@ -21,6 +21,7 @@ from ..spec import (
     read_time,
     read_worker,
 )
+from ..transcript import LONGEST as LONGEST_KEPT
 
 MOST = 2**31 - 1  # of the databases' integers
 LONGEST = 16_384  # characters of a text that we wrote ourselves, an error for example
@@ -116,6 +117,8 @@ def attempt(told: Json, suffix: str) -> Json:
         "late_outcome": _one_of(told, "lateOutcome", ["", *Outcome.values]),
         "late_status": _status(told, "lateStatus"),
         "late_error": _own_text(told, "lateError"),
+        "request": _kept(told, "request"),
+        "answer": _kept(told, "answer"),
     }
 
 
@@ -177,6 +180,11 @@ def _count(told: Json, field: str, low: int = 0) -> int:
 
 def _status(told: Json, field: str) -> int | None:
     return None if told.get(field) is None else _count(told, field)
+
+
+def _kept(told: Json, field: str) -> str | None:
+    """What is kept of a call; files of before there was such a thing have none."""
+    return None if told.get(field) is None else _own_text(told, field, LONGEST_KEPT)
 
 
 def _own_text(told: Json, field: str, longest: int = LONGEST) -> str:

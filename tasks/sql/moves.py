@@ -54,7 +54,8 @@ TASKS_OUT = statement(
 
 _ATTEMPTS = """
     SELECT t.created_at, t.id, a.number, a.worker, a.scheduler, a.outcome, a.status, a.error,
-        a.note, a.started_at, a.finished_at, a.late_at, a.late_outcome, a.late_status, a.late_error
+        a.note, a.started_at, a.finished_at, a.late_at, a.late_outcome, a.late_status, a.late_error,
+        a.request, a.answer
     FROM crew_task t JOIN crew_attempt a ON a.task_id = t.id WHERE t.group_id = %(group)s
     ORDER BY t.created_at, t.id {}, a.number
 """
@@ -65,7 +66,7 @@ ATTEMPTS_OUT = statement(
 # Those that run: on the way they end.
 _RUNNING = """
     SELECT t.created_at, t.id, t.attempt, t.worker, t.leased_by, 'abandoned', NULL, %(why)s,
-        '', t.leased_at, NULL, NULL, '', NULL, ''
+        '', t.leased_at, NULL, NULL, '', NULL, '', NULL, NULL
     FROM crew_task t WHERE t.group_id = %(group)s AND t.leased_by IS NOT NULL
     ORDER BY t.created_at, t.id {}
 """
@@ -114,24 +115,29 @@ TASKS_IN = statement(
 ATTEMPTS_IN = statement(
     postgresql="""
         INSERT INTO crew_attempt (task_id, number, worker, scheduler, outcome, status, error, note,
-            started_at, finished_at, late_at, late_outcome, late_status, late_error)
+            started_at, finished_at, late_at, late_outcome, late_status, late_error, request,
+            answer)
         SELECT t.id, n.number, n.worker, n.scheduler, n.outcome, n.status, n.error, n.note,
-            n.started_at, n.finished_at, n.late_at, n.late_outcome, n.late_status, n.late_error
+            n.started_at, n.finished_at, n.late_at, n.late_outcome, n.late_status, n.late_error,
+            n.request, n.answer
         FROM jsonb_to_recordset(%(rows)s::jsonb) AS n(
             task_id text, number int, worker text, scheduler text, outcome text, status int,
             error text, note text, started_at timestamptz, finished_at timestamptz,
-            late_at timestamptz, late_outcome text, late_status int, late_error text)
+            late_at timestamptz, late_outcome text, late_status int, late_error text,
+            request text, answer text)
         CROSS JOIN LATERAL (SELECT * FROM crew_task WHERE crew_task.id = n.task_id LIMIT 1) t
         WHERE t.group_id = %(group)s AND t.attempt >= n.number
         RETURNING task_id, number
     """,
     sqlite="""
         INSERT INTO crew_attempt (task_id, number, worker, scheduler, outcome, status, error, note,
-            started_at, finished_at, late_at, late_outcome, late_status, late_error)
+            started_at, finished_at, late_at, late_outcome, late_status, late_error, request,
+            answer)
         SELECT t.id, n.v ->> 'number', n.v ->> 'worker', n.v ->> 'scheduler', n.v ->> 'outcome',
             n.v ->> 'status', n.v ->> 'error', n.v ->> 'note', n.v ->> 'started_at',
             n.v ->> 'finished_at', n.v ->> 'late_at', n.v ->> 'late_outcome',
-            n.v ->> 'late_status', n.v ->> 'late_error'
+            n.v ->> 'late_status', n.v ->> 'late_error',
+            n.v ->> 'request', n.v ->> 'answer'
         FROM (SELECT value AS v FROM json_each(%(rows)s)) n
         CROSS JOIN crew_task t ON t.id = n.v ->> 'task_id'
         WHERE +t.group_id = %(group)s AND t.attempt >= n.v ->> 'number'
