@@ -56,6 +56,7 @@ urlpatterns: list[URLPattern] = [
     path(f"{TASK}/rerun", tasks.RerunTask.as_view(), name="task-rerun"),
     path(ONE, tasks.TaskById.as_view(), name="task-by-id"),
     path(f"{ONE}/attempts", tasks.TaskAttempts.as_view(), name="task-attempts"),
+    path(f"{ONE}/attempts/<str:number>", tasks.OneAttempt.as_view(), name="task-attempt"),
     path(f"{ONE}/history", history.TaskHistory.as_view(), name="task-history"),
     path(f"{ONE}/children", tasks.Children.as_view(), name="task-children"),
     path(f"{ONE}/parents", tasks.Parents.as_view(), name="task-parents"),

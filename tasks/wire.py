@@ -89,6 +89,11 @@ def attempt(row: Attempt) -> Json:
     }
 
 
+def whole_attempt(row: Attempt) -> Json:
+    """With what is kept of the call, null where nothing is."""
+    return attempt(row) | {"request": row.request, "answer": row.answer}
+
+
 def audit_entry(row: AuditEntry) -> Json:
     """What somebody did; without the address, which is for those who look after the site."""
     return {

@@ -98,6 +98,7 @@ TABLE: dict[str, dict[str, Row]] = {
     "task-rerun": {"POST": Row(OPERATE, UNKNOWN)},
     "task-by-id": {"GET": Row(READ, UNKNOWN)},
     "task-attempts": {"GET": Row(READ, UNKNOWN)},
+    "task-attempt": {"GET": Row(READ, UNKNOWN)},
     "task-history": {"GET": Row(READ, UNKNOWN)},
     "task-children": {"GET": Row(READ, UNKNOWN)},
     "task-parents": {"GET": Row(READ, UNKNOWN)},
@@ -126,7 +127,7 @@ TABLE: dict[str, dict[str, Row]] = {
 NOTED = {"Token": 0, "AuditEntry": 0}
 # Of the open routes one leaves a trace.
 FAILED_LOGIN = {name: {"AuditEntry": 0} if name == "login" else {} for name in TABLE}
-ARGUMENTS = {"gid": "g", "tid": "t", "name": "w", "token": "-", "key": "k"}
+ARGUMENTS = {"gid": "g", "tid": "t", "name": "w", "token": "-", "key": "k", "number": "1"}
 ALL = [
     pytest.param(name, method, id=f"{method}-{name}")
     for name, rows in TABLE.items()

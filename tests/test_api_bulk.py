@@ -10,6 +10,8 @@ from django.db.models.functions import Now
 
 from tasks import control, create, prune
 from tasks.models import Attempt, ParentEdge, RepeatableCall, Task, TaskGroup, Worker, Workgroup
+from tasks.settle import Settlement, settle
+from tasks.transcript import Transcript
 
 from .api_client import (
     GROUP,
@@ -29,6 +31,7 @@ from .factories import (
     claim_ids,
     claim_one,
     complete,
+    completed,
     fail,
     in_threads,
     make_group,
@@ -516,6 +519,29 @@ def test_attempts_newest_first(api):
     assert (oldest["taskId"], oldest["worker"], oldest["status"]) == ("t", "w", 500)
     assert oldest["late"] is None
     assert oldest["startedAt"] <= oldest["finishedAt"]
+
+
+def test_an_attempt_with_its_request_and_answer(api):
+    make_task(make_group(id="g"), id="t")
+    kept = Transcript("POST http://w/x\n\n{}", "HTTP 200\n\n<b>ü</b>")
+    settle([Settlement(claim_one(), completed(1), 200, kept)])
+
+    said = api.get("/api/v1/task/t/attempts/1").json
+
+    assert (said["number"], said["outcome"], said["status"]) == (1, "completed", 200)
+    assert (said["request"], said["answer"]) == (kept.request, kept.answer)
+    (listed,) = api.get("/api/v1/task/t/attempts").json["attempts"]
+    assert listed == {name: said[name] for name in said if name not in ("request", "answer")}
+
+
+@pytest.mark.parametrize("number", ["2", "0", "-1", "x", "٣", "9999999999", "9" * 30])
+def test_an_attempt_that_is_not_there(api, number):
+    make_task(make_group(id="g"), id="t")
+    complete(claim_one())
+
+    said = api.get(f"/api/v1/task/t/attempts/{number}")
+
+    assert (said.status, said.type) == (404, PROBLEM)
 
 
 def test_attempts_in_pages(api):

@@ -409,6 +409,15 @@ def test_attempts_are_typed(http, crew):
     )
 
 
+def test_one_attempt_comes_with_its_request_and_answer(http, crew):
+    raw = {"taskId": "t", "number": 2, "request": "POST http://w/x", "answer": None}
+    http.get(API + "task/t/attempts/2", json=raw)
+
+    attempt = crew.attempt("t", 2)
+
+    assert (attempt.request, attempt.answer) == ("POST http://w/x", None)
+
+
 def test_lists_are_read_page_by_page_and_only_as_far_as_wanted(http, crew):
     for page, ids in (("1", "ab"), ("2", "cd"), ("3", "e")):
         http.get(

@@ -1,5 +1,6 @@
 """The routes of tasks (contract 1.4), and ours that look at one task."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -33,6 +34,8 @@ from .groups import attempts
 from .repeat import conditional, once
 
 LEAVE = object()
+
+_NUMBER = re.compile("[0-9]{1,10}")
 
 
 def _unless(
@@ -193,10 +196,23 @@ class TaskAttempts(OneTask):
 
     def get(self, request: Request, tid: str) -> HttpResponse:
         """Every attempt of the task that ended, the newest first."""
-        rows = self.task(tid).attempts.order_by("-number")
+        rows = self.task(tid).attempts.order_by("-number").defer("request", "answer")
         at = query.page(request, strict=True)
         page = at.of(rows)
         return json_answer({"attempts": [wire.attempt(row) for row in page], "count": rows.count()})
+
+
+class OneAttempt(OneTask):
+    needs = {"GET": READ}
+    is_v1 = False
+
+    def get(self, request: Request, tid: str, number: str) -> HttpResponse:
+        """An attempt that ended, with the request that went out and the answer that came."""
+        rows = self.task(tid).attempts
+        row = rows.filter(number=number).first() if _NUMBER.fullmatch(number) else None
+        if row is None:
+            raise NotFoundError("attempt not found")
+        return json_answer(wire.whole_attempt(row))
 
 
 class Relatives(OneTask):

@@ -102,6 +102,10 @@ class Tasks(Groups):
         rows = self._pages("attempts", ("task", id_of(task), "attempts"), {}, PAGE)
         return map(Attempt.of, rows)
 
+    def attempt(self, task: Task | str, number: int) -> Attempt:
+        """One attempt, with its request and answer; NotFound while it runs."""
+        return Attempt.of(self._get("task", id_of(task), "attempts", str(number)))
+
     def children(self, task: Task | str) -> Iterator[Task]:
         """The tasks that wait, or waited, for this one."""
         return map(Task.of, self._pages("tasks", ("task", id_of(task), "children"), {}, PAGE))

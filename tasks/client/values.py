@@ -88,7 +88,8 @@ class Attempt:
     """An attempt that ended. `outcome` is completed, failed, held, abandoned or cancelled.
 
     `status` is the HTTP status, None if there was none. `late` is what came after the lease was
-    lost, as JSON, or None.
+    lost, as JSON, or None. `request` and `answer` come with one attempt that is asked for, not in
+    lists: start line, headers and body, cut, None where nothing is kept.
     """
 
     task_id: str
@@ -101,6 +102,8 @@ class Attempt:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     late: Json | None = None
+    request: str | None = None
+    answer: str | None = None
     raw: Json = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -116,6 +119,8 @@ class Attempt:
             started_at=_time(raw, "startedAt"),
             finished_at=_time(raw, "finishedAt"),
             late=raw.get("late"),
+            request=raw.get("request"),
+            answer=raw.get("answer"),
             raw=raw,
         )
 

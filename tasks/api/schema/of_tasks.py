@@ -142,6 +142,14 @@ DESCRIBED: Mapping[type[APIView], Mapping[str, Any]] = {
             parameters=OUR_PAGE,
         )
     },
+    tasks.OneAttempt: {
+        "get": operation(
+            "task_attempt",
+            "An attempt, with what is kept of its request and answer",
+            answers(shapes.WholeAttempt, 404, **OURS),
+            tags=["tasks"],
+        )
+    },
     tasks.Children: _relatives("children"),
     tasks.Parents: _relatives("parents"),
     bulk.BulkCreate: {

@@ -211,6 +211,16 @@ class Attempt(s.Serializer):  # type: ignore[misc]
     late = LateAnswer(allow_null=True)
 
 
+class WholeAttempt(Attempt):
+    request = s.CharField(
+        allow_null=True,
+        help_text="What went out: start line, headers, body. Cut; secrets are hidden.",
+    )
+    answer = s.CharField(
+        allow_null=True, help_text="What came back, in the same manner; null if nothing is kept."
+    )
+
+
 class AttemptList(s.Serializer):  # type: ignore[misc]
     attempts = Attempt(many=True)
     count = s.IntegerField()
