@@ -1,10 +1,12 @@
 """Attempts in the admin: what was done, for reading only."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import F
 from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 from ..models import Attempt, Task
 from .base import ReadOnlyAdmin, TabularInline, link
@@ -21,7 +23,8 @@ class AttemptInline(TabularInline):
     verbose_name_plural = f"the last {ATTEMPTS} attempts"
 
     def get_queryset(self, request: HttpRequest) -> Any:
-        return super().get_queryset(request).filter(number__gt=F("task__attempt") - ATTEMPTS)
+        rows = super().get_queryset(request).defer("request", "answer")
+        return rows.filter(number__gt=F("task__attempt") - ATTEMPTS)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -42,15 +45,22 @@ class AttemptAdmin(ReadOnlyAdmin):
     search_fields = ("task__id__exact",)
     ordering = ("-id",)
 
+    class Media:
+        css: ClassVar = {"all": ["crew/crew.css"]}
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).defer("request", "answer")
+
     def lookup_allowed(self, lookup: str, value: Any, request: Any = None) -> bool:
         return lookup == "task__id__exact" or super().lookup_allowed(lookup, value, request)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        names = (field.name for field in Attempt._meta.fields if field.name not in ("id", "task"))
-        return ("task_link", *names, "duration")
+        hidden = ("id", "task", "request", "answer")
+        names = (field.name for field in Attempt._meta.fields if field.name not in hidden)
+        return ("task_link", *names, "duration", "the_request", "the_answer")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return ("task_link", "duration")
+        return ("task_link", "duration", "the_request", "the_answer")
 
     @admin.display(description="task")
     def task_link(self, attempt: Attempt) -> str:
@@ -59,6 +69,20 @@ class AttemptAdmin(ReadOnlyAdmin):
     @admin.display(description="duration")
     def duration(self, attempt: Attempt) -> str:
         return duration(attempt)
+
+    @admin.display(description="request")
+    def the_request(self, attempt: Attempt) -> SafeString | None:
+        return as_sent(attempt.request)
+
+    @admin.display(description="answer")
+    def the_answer(self, attempt: Attempt) -> SafeString | None:
+        return as_sent(attempt.answer)
+
+
+def as_sent(text: str | None) -> SafeString | None:
+    return (
+        None if text is None else format_html('<pre class="crew-json" tabindex="0">{}</pre>', text)
+    )
 
 
 def duration(attempt: Attempt) -> str:

@@ -5,7 +5,10 @@ import re
 import pytest
 
 from tasks import create
+from tasks.decide import Failed
 from tasks.models import AuditEntry, Task, TaskGroup, Worker, Workgroup
+from tasks.settle import Settlement, settle
+from tasks.transcript import Transcript
 
 from ..factories import claim_one, complete, fail, make_group, make_task
 from ..stub_worker import StubWorker, answer, in_turn
@@ -275,6 +278,27 @@ def test_those_that_are_selected_are_deleted_together(visit, boss):
 
     expect(page.locator(ROW)).to_have_count(1)
     assert Task.objects.get().name == "Stays"
+
+
+def test_an_attempt_shows_its_request_and_its_answer(visit, boss):
+    task = make_task(error_delay_in_seconds=0)
+    kept = Transcript(
+        'POST http://w/x\nA: 1\n\n{"n":[1e400]}', "HTTP 500\n\n<img src=x onerror=alert(1)>"
+    )
+    settle([Settlement(claim_one(), Failed("boom"), 500, kept)])
+    settle([Settlement(claim_one(), Failed("no complete answer within 300 s"))])
+    page = at_task(visit(boss), task)
+
+    page.get_by_role("button", name="Request and answer of attempt 1").click()
+    dialog = page.get_by_role("dialog", name="Attempt 1")
+    shown = [part.text_content() for part in dialog.locator("pre").all()]
+    assert shown == ['POST http://w/x\nA: 1\n\n{\n  "n": [\n    1e400\n  ]\n}', kept.answer]
+    dialog.get_by_role("button", name="Close").click()
+
+    page.get_by_role("button", name="Request and answer of attempt 2").click()
+    dialog = page.get_by_role("dialog", name="Attempt 2")
+    expect(dialog).to_contain_text("Nothing is kept of it")
+    expect(dialog).to_contain_text("no complete answer within 300 s")
 
 
 def at_group(person, group):

@@ -1,5 +1,6 @@
 // Parts of a task's page: its attempts, the call to its worker, the tasks of its key.
-import { ago, badge, block, el, number, OUTCOMES } from "./dom.js";
+import { at, get } from "./api.js";
+import { ago, badge, block, el, number, OUTCOMES, said, single, tell } from "./dom.js";
 import { pretty } from "./json.js";
 import { show } from "./look.js";
 import { title } from "./verbs.js";
@@ -21,13 +22,34 @@ function attempt(row) {
   const late = row.late ? dim("A late answer came ", ago(row.late.at), ` (${row.late.outcome}) and changed nothing.`, row.late.error ? ` ${row.late.error}` : "") : null;
   const note = row.note ? dim(row.note) : null;
   const words = row.error ? el("span", { class: "crew-wrap" }, row.error) : row.outcome === "completed" ? "its output" : "–";
-  return el("tr", {}, el("th", { scope: "row" }, `#${row.number}`), cell("Outcome", badge(OUTCOMES[row.outcome], row.outcome)), cell("HTTP", row.status ?? "–"), cell("Worker", row.worker), cell("Started", ago(row.startedAt)), cell("Ran", `${ran} s`), cell("Answer", words, note, late));
+  const open = el("button", { type: "button", class: "crew-copy crew-look", "aria-label": `Request and answer of attempt ${row.number}`, onclick: single(() => exchange(row).catch(said)) }, "request and answer");
+  return el("tr", {}, el("th", { scope: "row" }, `#${row.number}`), cell("Outcome", badge(OUTCOMES[row.outcome], row.outcome)), cell("HTTP", row.status ?? "–"), cell("Worker", row.worker), cell("Started", ago(row.startedAt)), cell("Ran", `${ran} s`), cell("Answer", words, note, late, el("div", {}, open)));
+}
+
+// What went over the wire, as far as it was kept.
+async function exchange({ taskId, number: n }) {
+  const { request, answer, status, error } = await get(at`api/v1/task/${taskId}/attempts/${n}`);
+  const unsent = dim("Nothing is kept of it: it was not sent, or the scheduler that sent it died, or the settings say so.");
+  const silent = dim(status === null ? error || "None came." : "Nothing is kept of it.");
+  const part = (head, words, what, none) => el("section", {}, el("h3", {}, head), words === null ? none : block(readable(words), what));
+  tell(`Attempt ${n}`, part("Request", request, "the request", unsent), part("Answer", answer, "the answer", silent));
+}
+
+// A body that is JSON, and whole, is indented.
+function readable(message) {
+  const end = message.indexOf("\n\n") + 2;
+  try {
+    JSON.parse(message.slice(end));
+    return message.slice(0, end) + pretty(message.slice(end));
+  } catch {
+    return message;
+  }
 }
 
 // --- The call ---
 
 export function callNow(place, call, task) {
-  const when = task.isComplete ? "It is complete. Run again, it would be sent this:" : "What is sent is not kept for each attempt. Sent now, it would be this:";
+  const when = task.isComplete ? "It is complete. Run again, it would be sent this:" : "Sent now, it would be this:";
   const line = call.url ? el("p", {}, el("strong", {}, "POST "), el("code", { class: "crew-id" }, call.url)) : null;
   const headers = Object.entries(call.headers).map(([name, value]) => `${name}: ${value}`).join("\n");
   const cut = call.isCut ? dim(`Only its beginning is shown, of ${number(call.size)} bytes.`) : null;
