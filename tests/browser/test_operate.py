@@ -291,8 +291,11 @@ def test_an_attempt_shows_its_request_and_its_answer(visit, boss):
 
     page.get_by_role("button", name="Request and answer of attempt 1").click()
     dialog = page.get_by_role("dialog", name="Attempt 1")
-    shown = [part.text_content() for part in dialog.locator("pre").all()]
-    assert shown == ['POST http://w/x\nA: 1\n\n{\n  "n": [\n    1e400\n  ]\n}', kept.answer]
+    expect(dialog.locator("pre")).to_have_count(2)
+    assert dialog.locator("pre").all_text_contents() == [
+        'POST http://w/x\nA: 1\n\n{\n  "n": [\n    1e400\n  ]\n}',
+        kept.answer,
+    ]
     dialog.get_by_role("button", name="Close").click()
 
     page.get_by_role("button", name="Request and answer of attempt 2").click()
