@@ -88,7 +88,8 @@ def _workloads(scale: float) -> Iterator[Workload]:
     memory = Measure("rss_mb", "MB at most", {"PostgreSQL": 300.0})
     yield Workload(
         "sleep", f"{calls:,} calls of 1 s", calls, (rate(3_000, 1_000), in_flight, memory),
-        lambda: [{"worker": "sleep", "input": {"seconds": 1}}] * calls, slots=size(5_000),
+        lambda: [{"worker": "sleep", "input": {"seconds": 1}}] * calls,
+        slots=size(5_000) + 1,  # the last slot is kept for other workers
     )  # fmt: skip
     graph = size(100_000)
     yield Workload(
