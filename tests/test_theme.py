@@ -105,6 +105,7 @@ class Page(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.ids: set[str] = set()
+        self.twice: set[str] = set()  # what a label or a script could not tell apart
         self.title = ""
         self.refused: list[str] = []  # what the policy would not let work
         self._inside = ""
@@ -112,7 +113,8 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
-        self.ids.add(given.get("id") or "")
+        if id_ := given.get("id"):
+            (self.twice if id_ in self.ids else self.ids).add(id_)
         self._inside = tag
         is_data = given.get("type") == "application/json"
         if tag == "style" or (tag == "script" and "src" not in given and not is_data):
@@ -137,7 +139,9 @@ def test_every_page_of_the_admin(theme: str) -> None:
         page = Page(text)
         assert asked[name][2] in page.ids, f"{name}: {sorted(page.ids)}"
         assert page.refused == [], name
+        assert page.twice == set(), name
         assert page.title.strip().endswith("| Crew"), f"{name}: {page.title}"
+        assert ("crew-home" in page.ids) is (name in ("index", "app")), name
         assert ("nav-sidebar-apps" in page.ids) is (theme == "unfold" and name != "login"), name
     assert Page(answers["crew/taskgroup change"][1]).ids >= {"crew-group-page", "panel-settings"}
     assert Page(answers["crew/task change"][1]).ids >= {"crew-task-page", "crew-edit"}

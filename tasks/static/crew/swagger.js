@@ -15,6 +15,8 @@ window.SwaggerUIBundle({
   deepLinking: true,
   docExpansion: "list",
   displayRequestDuration: true,
+  // Its list of servers has no name that could be read aloud.
+  onComplete: () => document.getElementById("servers")?.setAttribute("aria-label", "Server"),
   requestInterceptor: (request) => {
     if (csrf) request.headers["X-CSRFToken"] = csrf[1];
     return request;
