@@ -260,6 +260,33 @@ def test_all_that_fit_a_filter_are_changed_at_once(visit, boss, verb):
     assert not changed.filter(name="Store").exists()
 
 
+def test_what_is_selected_and_all_that_match_are_told_apart(visit, boss):
+    group = make_group()
+    for name in ("Fetch 1", "Fetch 2", "Fetch 3", "Store"):
+        make_task(group, name=name)
+    page = at_group(visit(boss), group)
+    every = page.locator("#crew-bulk")
+    expect(every.locator("summary")).to_have_text("All 4 tasks")
+    page.get_by_label("Search by name or id").fill("Fetch")
+    expect(every.locator("summary")).to_have_text("All 3 that match")
+    page.get_by_label("Select Fetch 1").check()
+
+    every.locator("summary").click()
+    every.get_by_role("button", name="Pause").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text(
+        "All 3 tasks with “Fetch” in the name or id, on every page, not only the 1 you selected."
+    )
+    dialog.get_by_role("button", name="Cancel").click()
+    picked = page.locator(".crew-picked")
+    picked.get_by_role("button", name="Pause").click()
+    expect(dialog).to_contain_text("The 1 task you selected: Fetch 1.")
+    dialog.get_by_role("button", name="Pause 1 task").click()
+
+    expect(row(page, "Fetch 1")).to_contain_text("paused")
+    assert set(Task.objects.filter(is_paused=True).values_list("name", flat=True)) == {"Fetch 1"}
+
+
 def test_those_that_are_selected_are_deleted_together(visit, boss):
     group = make_group()
     first = make_task(group, name="Fetch 1")

@@ -5,6 +5,7 @@ import { ask, attemptsField, el, number, present, toast } from "./dom.js";
 import { several } from "./verbs.js";
 
 const SLICE = 2_000; // tasks of one call
+const NAMED = 5; // of those selected, before it is done
 export const VERBS = {
   pause: { words: "Pause", past: "Paused", about: "Nothing of them starts any more; running attempts finish." },
   resume: { words: "Resume", past: "Resumed", about: "The pause is taken from them." },
@@ -13,7 +14,8 @@ export const VERBS = {
   delete: { words: "Delete", past: "Deleted", danger: true, about: "They go for good." },
 };
 
-// `which` is {ids} or {filter}, a URLSearchParams; gives whether anything was done.
+// `which` is {ids, names} or {filter, words, besides}: a URLSearchParams, the same in words, and how
+// many are selected beside it. Gives whether anything was done.
 export async function bulk(name, which, { path }) {
   const { words, past, attempts, danger, about } = VERBS[name];
   const route = `${path}/tasks/${name}?${which.filter ?? ""}`;
@@ -22,13 +24,20 @@ export async function bulk(name, which, { path }) {
   if (!found.count) return toast("No task fits the filter.");
   const mine = found.count - (found.descendants ?? 0);
   const with_ = found.descendants ? ` With them ${several(found.descendants, "descendant")} that would have no parent left.` : "";
-  const scope = which.ids ? "The tasks that you selected." : "All that the filter names, on every page.";
-  const given = await ask(`${words} ${several(mine, "task")}`, `${scope} ${about}${with_}`, { yes: `${words} ${several(mine, "task")}`, danger, fields: attempts ? [attemptsField()] : [] });
+  const given = await ask(`${words} ${several(mine, "task")}`, `${scope(which, mine)} ${about}${with_}`, { yes: `${words} ${several(mine, "task")}`, danger, fields: attempts ? [attemptsField()] : [] });
   if (!given) return false;
   const body = { ...named, ...(attempts && { remainingAttempts: Number(given.get("attempts")) }) };
   const done = which.ids ? (await post(route, body)).count : await inSlices(words, route, body, found.count);
   if (done !== null) toast(`${past} ${several(done, "task")}.`);
   return true;
+}
+
+// Which they are: nobody has to remember what was ticked, or what the filter says.
+function scope({ ids, names, words, besides }, count) {
+  const all = count === 1 ? "The 1 task" : `${ids ? "The" : "All"} ${number(count)} tasks`;
+  if (!ids) return `${all}${words}, on every page${besides ? `, not only the ${number(besides)} you selected` : ""}.`;
+  const more = names.length > NAMED ? ` and ${number(names.length - NAMED)} more` : "";
+  return `${all} you selected: ${names.slice(0, NAMED).join(", ")}${more}.`;
 }
 
 // Deletes what a group holds, so that it goes as quickly as an empty one; gives whether all is gone.

@@ -38,6 +38,21 @@ export class Filters {
     return Object.values(this.asked).every((value) => value === "");
   }
 
+  // What fits it, to follow "tasks": ` with “x” in the name or id and of state failed`.
+  get words() {
+    const { q, state, worker, workgroup, key, skipCompleted, seeds } = this.asked;
+    const parts = [
+      q && `with “${q}” in the name or id`,
+      state && `of state ${STATES[state].label}`,
+      worker && `of worker ${worker}`,
+      workgroup && `of workgroup ${workgroup}`,
+      key && `of key ${key}`,
+      skipCompleted && "that are not complete",
+      seeds && "that are seeds",
+    ].filter(Boolean);
+    return parts.length ? ` ${parts.join(" and ")}` : " of the group";
+  }
+
   // Whether a change of a task may move it into or out of what is shown.
   get isLive() {
     return this.asked.state !== "" || this.asked.skipCompleted !== "";

@@ -5,6 +5,7 @@ export class Picks {
   constructor(changed) {
     this.changed = changed;
     this.ids = new Set();
+    this.names = new Map(); // of all that were shown, by id
     this.isAll = false; // that match, on every page
     this.shown = []; // the ids of the page, in their order
     this.last = null;
@@ -12,10 +13,17 @@ export class Picks {
   }
 
   box(id, name) {
+    this.names.set(id, name);
     const box = el("input", { type: "checkbox", "aria-label": `Select ${name}`, "data-pick": id });
     box.checked = this.has(id);
     box.addEventListener("click", (event) => this.pick(id, box.checked, event.shiftKey));
     return box;
+  }
+
+  // Those that were ticked, by id and by name.
+  get which() {
+    const ids = [...this.ids];
+    return { ids, names: ids.map((id) => this.names.get(id)) };
   }
 
   has(id) {

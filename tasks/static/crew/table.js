@@ -6,7 +6,7 @@ import { Filters, SIZES } from "./filters.js";
 import { show } from "./look.js";
 import { Picks } from "./picks.js";
 import { cells } from "./rows.js";
-import { title } from "./verbs.js";
+import { several, title } from "./verbs.js";
 
 const HEADS = ["State", "Task", "Worker", "Left", "Created", "Actions"];
 const SOON = 700; // ms at most between two looks while things happen
@@ -118,19 +118,25 @@ class Table {
   }
 
   #menu() {
-    const verbs = this.#verbs(() => ({ filter: this.filters.which }));
-    return el("details", { class: "crew-menu", id: "crew-bulk" }, el("summary", { class: "crew-button" }, "All that match"), el("div", {}, ...verbs));
+    const verbs = this.#verbs(() => this.#all(this.picks.isAll ? 0 : this.picks.ids.size));
+    this.every = el("summary", { class: "crew-button" }, "All that match");
+    return el("details", { class: "crew-menu", id: "crew-bulk" }, this.every, el("div", {}, ...verbs));
+  }
+
+  #all(besides) {
+    return { filter: this.filters.which, words: this.filters.words, besides };
   }
 
   #acts() {
     const words = this.picks.words(this.#count);
     this.acts.hidden = !words;
     if (!words) return this.acts.replaceChildren();
-    const which = () => (this.picks.isAll ? { filter: this.filters.which } : { ids: [...this.picks.ids] });
+    const which = () => (this.picks.isAll ? this.#all(0) : this.picks.which);
     show(this.acts, words, ...this.#verbs(which));
   }
 
   #footer(pages) {
+    if (this.every) this.every.textContent = `All ${this.filters.isEmpty ? several(this.#count, "task") : `${number(this.#count)} that match`}`;
     const { page, pageSize } = this.filters;
     const go = (text, to, label) => el("button", { type: "button", class: "crew-button crew-small", disabled: to < 1 || to > pages || to === page, "aria-label": label, onclick: () => this.filters.go(to) }, text);
     const sizes = SIZES.map((n) => el("option", { value: n, selected: n === pageSize }, n));
