@@ -83,6 +83,60 @@ def test_a_killed_server_is_told_and_what_happened_meanwhile_is_caught_up(visit,
         second.stop()
 
 
+@pytest.mark.sqlite  # a file that does not come is the same on every database
+def test_a_tab_whose_script_did_not_come_says_so_and_opens_when_the_server_is_back(visit, boss):
+    port = free_port()
+    first = Web(port=port)
+    group = make_group()
+    make_task(group, name="Fetch")
+    person = visit(boss, url=first.url)
+    person.forgive(AWAY)
+
+    async def stop_and_go_on(route):
+        first.process.kill()
+        first.process.wait()
+        await route.continue_()
+
+    person.page.route("**/crew/table.js", stop_and_go_on)
+    page = person.go(f"/admin/crew/taskgroup/{group.pk}/change/")
+    panel = page.get_by_role("tabpanel")
+    expect(panel).to_contain_text("could not be loaded")
+    expect(panel.get_by_role("button", name="Load the page again")).to_be_visible()
+    page.evaluate("window.stayed = true")
+    page.unroute("**/crew/table.js")
+    first.stop()
+    second = Web(port=port)
+    try:
+        expect(page.get_by_role("row").filter(has_text="Fetch")).to_be_visible(timeout=30_000)
+        expect(page.locator(LIVE)).to_have_text("live")
+        assert_not_reloaded(page)
+    finally:
+        second.stop()
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize("path", ["/admin/", "group"])
+def test_a_page_whose_scripts_did_not_come_offers_to_be_loaded_again(visit, boss, path):
+    places = {"group": f"/admin/crew/taskgroup/{make_group().pk}/change/"}
+    person = visit(boss)
+    person.forgive("ERR_CONNECTION_REFUSED")
+
+    async def refuse(route):
+        await route.abort("connectionrefused")
+
+    person.page.route("**/crew/api.js", refuse)
+    page = person.go(places.get(path, path))
+    expect(page.locator(LIVE)).to_contain_text("connecting…")
+    offer = page.get_by_role("link", name="Load it again")
+    expect(offer).not_to_be_visible()
+    page.evaluate("document.getAnimations().forEach((each) => each.finish())")
+    expect(offer).to_be_visible()
+    page.unroute("**/crew/api.js")
+    offer.click()
+
+    expect(page.locator(LIVE)).to_have_text("live")
+
+
 @pytest.mark.parametrize("path", ["/admin/", "group", "task"])
 def test_a_hidden_tab_costs_nothing_until_it_is_looked_at(visit, boss, path):
     group = make_group()

@@ -33,6 +33,7 @@ const context = {
   said,
 };
 let shown = null; // the open tab's {heard(message), reload()}
+let missing = false; // its script did not come
 let paused = null;
 let deleting = false;
 
@@ -150,9 +151,18 @@ async function open(name) {
   }
   shown?.close?.();
   shown = null;
-  const tab = await TABS[name]();
+  const tab = await TABS[name]().catch(() => null);
   if (name !== place.tab(TABS, first)) return; // another was asked for meanwhile
-  shown = tab.open(find(`#panel-${name}`), { ...context, place: place.of(name) });
+  missing = !tab;
+  const panel = find(`#panel-${name}`);
+  if (missing) panel.replaceChildren(...absent());
+  else shown = tab.open(panel, { ...context, place: place.of(name) });
+}
+
+// It is asked for again when the stream is back; there are browsers that remember a script as missing.
+function absent() {
+  const button = el("button", { type: "button", class: "crew-button", onclick: () => location.reload() }, "Load the page again");
+  return [el("p", { role: "alert" }, "This tab could not be loaded; perhaps the server was away. "), el("p", {}, button)];
 }
 
 // The other tabs' scripts, and the graph, are there before the click.
@@ -202,7 +212,10 @@ const live = new Live(group, {
     if (message.taskGroup && message.type === "delete") return gone();
     shown?.heard?.(message);
   },
-  onState: (state) => showLive(find("#crew-live"), state),
+  onState(state) {
+    showLive(find("#crew-live"), state);
+    if (state === "live" && missing) open(place.tab(TABS, first));
+  },
   onReload: refresh,
 });
 
