@@ -8,11 +8,13 @@ from django.contrib.auth.models import Group, User
 
 from tasks.admin.base import ModelAdmin
 
-from .people import People, Roles
+from .people import People, RoleFilter, Roles
 
 admin.site.site_header = admin.site.site_title = "Crew"
 admin.site.index_title = "Home"
 apps.get_app_config("auth").verbose_name = "Access"
+# Groups are those of tasks. What Django calls so are roles, in its own words for its pages.
+Group._meta.verbose_name, Group._meta.verbose_name_plural = "role", "roles"
 admin.site.site_url = None  # there is no other site to go back to
 
 admin.site.unregister(User)
@@ -21,6 +23,8 @@ admin.site.unregister(Group)
 
 @admin.register(User)
 class PersonAdmin(People, UserAdmin, ModelAdmin):  # type: ignore[type-arg]
+    list_filter = ("is_staff", "is_superuser", "is_active", ("groups", RoleFilter))
+
     if "unfold" in settings.INSTALLED_APPS:
         from unfold import forms as _forms
 

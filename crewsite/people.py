@@ -7,6 +7,7 @@ superusers: by a tick, by a permission, or by giving a superuser a password of t
 from typing import Any
 
 from django.apps import apps
+from django.contrib.admin import RelatedFieldListFilter
 from django.contrib.auth.models import Group, Permission
 from django.db.models import Q
 from django.http import HttpRequest
@@ -49,14 +50,22 @@ class People(Watched):
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         """Only roles are given that allow nothing which the giver may not."""
-        if db_field.name == "groups" and not request.user.is_superuser:
-            beyond = Permission.objects.exclude(pk__in=_permissions(request.user))
-            kwargs["queryset"] = Group.objects.exclude(permissions__in=beyond)
+        if db_field.name == "groups":
+            kwargs |= {"label": "Roles", "help_text": "They may do all that any of them allows."}
+            if not request.user.is_superuser:
+                beyond = Permission.objects.exclude(pk__in=_permissions(request.user))
+                kwargs["queryset"] = Group.objects.exclude(permissions__in=beyond)
         return super().formfield_for_manytomany(db_field, request, **kwargs)
 
 
+class RoleFilter(RelatedFieldListFilter):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.title = "role"
+
+
 class Roles(Watched):
-    """For the admin of groups: what a group may do is for superusers to say."""
+    """For the admin of roles: what a role may do is for superusers to say."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return request.user.is_superuser

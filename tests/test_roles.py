@@ -324,7 +324,7 @@ def test_an_admin_gives_people_roles():
     assert list(other.groups.all()) == [operator]
     entry = AuditEntry.objects.get(verb="edit")
     assert (entry.who, entry.kind, entry.target) == ("user:Crew-admin", "user", "no-role")
-    assert "Groups" in entry.detail["fields"]
+    assert "Roles" in entry.detail["fields"]
 
 
 @pytest.mark.parametrize("whom", ["themselves", "another"])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -142,7 +143,13 @@ def test_every_page_of_the_admin(theme: str) -> None:
         assert page.twice == set(), name
         assert page.title.strip().endswith("| Crew"), f"{name}: {page.title}"
         assert ("crew-home" in page.ids) is (name in ("index", "app")), name
+        if name.startswith("auth/group"):  # groups are those of tasks; these are roles
+            assert "group" not in page.title.lower(), page.title
         assert ("nav-sidebar-apps" in page.ids) is (theme == "unfold" and name != "login"), name
+    assert "role" in Page(answers["auth/group list"][1]).title
+    assert re.search(r">\s*Roles\s*</", answers["auth app"][1])
+    assert re.search(r"By\s+role\s*<", answers["auth/user list"][1])
+    assert not re.search(r"Groups:|groups this user", answers["auth/user change"][1])
     assert Page(answers["crew/taskgroup change"][1]).ids >= {"crew-group-page", "panel-settings"}
     assert Page(answers["crew/task change"][1]).ids >= {"crew-task-page", "crew-edit"}
 
