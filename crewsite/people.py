@@ -55,7 +55,10 @@ class People(Watched):
             if not request.user.is_superuser:
                 beyond = Permission.objects.exclude(pk__in=_permissions(request.user))
                 kwargs["queryset"] = Group.objects.exclude(permissions__in=beyond)
-        return super().formfield_for_manytomany(db_field, request, **kwargs)
+        field: Any = super().formfield_for_manytomany(db_field, request, **kwargs)
+        if db_field.name == "groups":
+            field.widget.verbose_name = "roles"
+        return field
 
 
 class RoleFilter(RelatedFieldListFilter):
