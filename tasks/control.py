@@ -5,7 +5,7 @@ group meanwhile, so a verb sees and leaves it whole; it records itself in that t
 (`audit.py`). A deadlock or a busy database raises OperationalError and has changed nothing.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -51,7 +51,7 @@ def alone(group_id: str) -> Iterator[None]:
         yield
 
 
-def _alone(verb: Callable[Concatenate[str, P], T]) -> Callable[Concatenate[str, P], T]:
+def group_verb(verb: Callable[Concatenate[str, P], T]) -> Callable[Concatenate[str, P], T]:
     """Make of a verb on a group id one that holds the group alone, and wakes the schedulers."""
 
     @wraps(verb)
@@ -67,22 +67,22 @@ def _alone(verb: Callable[Concatenate[str, P], T]) -> Callable[Concatenate[str, 
 # --- Groups ----------------------------------------------------------------------------------
 
 
-@_alone
+@group_verb
 def pause_group(group_id: str) -> int:
     """Start no attempt of the group any more, of later tasks neither; running ones finish.
 
     Returns how many tasks were not paused before.
     """
-    return _recorded("pause", group_id, _set_paused(group_id, True))
+    return recorded("pause", group_id, _set_paused(group_id, True))
 
 
-@_alone
+@group_verb
 def resume_group(group_id: str) -> int:
     """Clear the pause of the group and of every task in it; return how many were paused."""
-    return _recorded("resume", group_id, _set_paused(group_id, False))
+    return recorded("resume", group_id, _set_paused(group_id, False))
 
 
-@_alone
+@group_verb
 def reset_group(group_id: str, *, remaining_attempts: int = DEFAULT_ATTEMPTS) -> int:
     """Make the group as if it had never run; return how many tasks were deleted.
 
@@ -100,11 +100,11 @@ def reset_group(group_id: str, *, remaining_attempts: int = DEFAULT_ATTEMPTS) ->
     run(sql.RECOUNT, {"group": group_id, "ids": None})
     publish.tasks_changed((group_id, id_) for id_ in tasks.values_list("id", flat=True))
     asked: dict[str, Any] = {"remaining_attempts": remaining_attempts, "deleted": len(gone)}
-    _recorded("reset", group_id, kept, **asked)
+    recorded("reset", group_id, kept, **asked)
     return len(gone)
 
 
-@_alone
+@group_verb
 def cancel_group(group_id: str) -> int:
     """Stop the group for good: no task of it is tried any more. Return how many were stopped.
 
@@ -119,24 +119,24 @@ def cancel_group(group_id: str) -> int:
     stopped = {"remaining_attempts": 0, "leased_by": None, "leased_at": None, "merged_into": None}
     Task.objects.filter(id__in=among(ids)).update(**stopped)
     publish.tasks_changed((group_id, id_) for id_ in ids)
-    return _recorded("cancel", group_id, len(ids))
+    return recorded("cancel", group_id, len(ids))
 
 
-@_alone
+@group_verb
 def retry_group(group_id: str, *, remaining_attempts: int = DEFAULT_ATTEMPTS) -> int:
     """Give every incomplete task its attempts back, failed ones at once; return how many."""
     count = _retry(group_id, Task.objects.filter(group_id=group_id), remaining_attempts)
-    return _recorded("retry", group_id, count, remaining_attempts=remaining_attempts)
+    return recorded("retry", group_id, count, remaining_attempts=remaining_attempts)
 
 
-@_alone
+@group_verb
 def rename_group(group_id: str, *, name: str) -> None:
     TaskGroup.objects.filter(pk=group_id).update(name=read_text(name, "name"))
     publish.group_changed(group_id, "update")
-    _recorded("edit", group_id, 1, fields=["name"])
+    recorded("edit", group_id, 1, fields=["name"])
 
 
-@_alone
+@group_verb
 def delete_group(group_id: str) -> int:
     """Delete the group with all it holds; return how many tasks. Late answers are dropped."""
     tasks = Task.objects.filter(group_id=group_id)
@@ -148,36 +148,36 @@ def delete_group(group_id: str) -> int:
     count = edges.raw_delete(tasks)
     edges.raw_delete(TaskGroup.objects.filter(pk=group_id))
     publish.group_changed(group_id, "delete", last)
-    return _recorded("delete", group_id, count)
+    return recorded("delete", group_id, count)
 
 
 # --- Tasks -----------------------------------------------------------------------------------
 
 
-@_alone
+@group_verb
 def pause_tasks(group_id: str, ids: Sequence[str]) -> int:
     """Start no attempt of these tasks any more; running ones finish. Return how many changed."""
     tasks = Task.objects.filter(group_id=group_id, id__in=among(ids))
-    return _recorded("pause", group_id, _pause(group_id, tasks, True), ids)
+    return recorded("pause", group_id, _pause(group_id, tasks, True), ids)
 
 
-@_alone
+@group_verb
 def resume_tasks(group_id: str, ids: Sequence[str]) -> int:
     tasks = Task.objects.filter(group_id=group_id, id__in=among(ids))
-    return _recorded("resume", group_id, _pause(group_id, tasks, False), ids)
+    return recorded("resume", group_id, _pause(group_id, tasks, False), ids)
 
 
-@_alone
+@group_verb
 def retry_tasks(
     group_id: str, ids: Sequence[str], *, remaining_attempts: int = DEFAULT_ATTEMPTS
 ) -> int:
     """Give those that are incomplete their attempts back, failed ones at once."""
     tasks = Task.objects.filter(group_id=group_id, id__in=among(ids))
     count = _retry(group_id, tasks, remaining_attempts)
-    return _recorded("retry", group_id, count, ids, remaining_attempts=remaining_attempts)
+    return recorded("retry", group_id, count, ids, remaining_attempts=remaining_attempts)
 
 
-@_alone
+@group_verb
 def reset_tasks(
     group_id: str, ids: Sequence[str], *, remaining_attempts: int = DEFAULT_ATTEMPTS
 ) -> int:
@@ -185,54 +185,17 @@ def reset_tasks(
 
     Raises ConflictError if one of them is executing (decision 10).
     """
-    return _reset(group_id, ids, remaining_attempts)
+    return reset_held(group_id, ids, remaining_attempts)
 
 
-@_alone
-def rerun_task(
-    group_id: str,
-    id_: str,
-    changes: Mapping[str, Any],
-    *,
-    remaining_attempts: int = DEFAULT_ATTEMPTS,
-) -> None:
-    """Edit a task, as `edit_task` does, and reset it: both or nothing."""
-    _edit(group_id, id_, changes)
-    _record_edit(group_id, id_, changes)
-    _reset(group_id, [id_], remaining_attempts)
-
-
-@_alone
-def complete_task(group_id: str, id_: str, *, output: Any = None) -> None:
-    """Complete a task by hand, with this output; its children are freed.
-
-    Raises ConflictError if it is executing. A complete task only gets the output.
-    """
-    _edit(group_id, id_, {"is_complete": True, "output": output})
-    _recorded("complete", group_id, 1, [id_])
-
-
-@_alone
-def edit_task(group_id: str, id_: str, changes: Mapping[str, Any]) -> None:
-    """Write these fields of a task, and what follows from them.
-
-    `changes` maps names of fields a person may set, and `parent_ids`, to values that
-    `spec.read_*` gave; `input` and `output` are plain values, read by the strict reader. Raises
-    ConflictError for anything but `is_paused` while it executes, for new parents of a complete
-    task, and for a cycle.
-    """
-    _edit(group_id, id_, changes)
-    _record_edit(group_id, id_, changes)
-
-
-@_alone
+@group_verb
 def delete_tasks(group_id: str, ids: Sequence[str], *, children: str = "cascade") -> list[str]:
     """Delete tasks; return the ids of all that went.
 
     `children`: "cascade" takes the descendants that are left without any parent (decision 3),
     "detach" only cuts them off, "refuse" raises ConflictError if there are any.
     """
-    _locked(group_id, ids)
+    locked(group_id, ids)
     going = would_delete(ids, children=children)
     freed = list(
         ParentEdge.objects.filter(parent__in=among(going))
@@ -241,7 +204,7 @@ def delete_tasks(group_id: str, ids: Sequence[str], *, children: str = "cascade"
     )
     edges.remove(group_id, going)
     run(sql.RECOUNT, {"group": group_id, "ids": dump(freed)})
-    _recorded("delete", group_id, len(going), ids, children=children)
+    recorded("delete", group_id, len(going), ids, children=children)
     return going
 
 
@@ -256,7 +219,7 @@ def would_delete(ids: Sequence[str], *, children: str = "cascade") -> list[str]:
 # --- Below the verbs -------------------------------------------------------------------------
 
 
-def _recorded(
+def recorded(
     verb: str, group_id: str, count: int, ids: Sequence[str] | None = None, **asked: Any
 ) -> int:
     """Record what was done to the group, or to these tasks of it; return the count.
@@ -299,25 +262,17 @@ def _retry(group_id: str, tasks: models.QuerySet[Task], remaining_attempts: int)
     return len(ids)
 
 
-def _record_edit(group_id: str, id_: str, changes: Mapping[str, Any]) -> None:
-    """The names of the fields, never what they hold."""
-    if changes.keys() == {"is_paused"}:
-        _recorded("pause" if changes["is_paused"] else "resume", group_id, 1, [id_])
-    else:
-        _recorded("edit", group_id, 1, [id_], fields=sorted(map(camel, changes)))
-
-
-def _reset(group_id: str, ids: Sequence[str], remaining_attempts: int) -> int:
-    tasks = _locked(group_id, ids)
-    _refuse_executing(tasks)
+def reset_held(group_id: str, ids: Sequence[str], remaining_attempts: int) -> int:
+    tasks = locked(group_id, ids)
+    refuse_executing(tasks)
     was_complete = [task.id for task in tasks if task.is_complete]
     Task.objects.filter(id__in=among(ids)).update(**UNRUN, remaining_attempts=remaining_attempts)
     edges.recount_children(group_id, was_complete)
     publish.tasks_changed((group_id, task.id) for task in tasks)
-    return _recorded("reset", group_id, len(tasks), ids, remaining_attempts=remaining_attempts)
+    return recorded("reset", group_id, len(tasks), ids, remaining_attempts=remaining_attempts)
 
 
-def _locked(group_id: str, ids: Sequence[str]) -> list[Task]:
+def locked(group_id: str, ids: Sequence[str]) -> list[Task]:
     """These tasks, locked; raises NotFoundError if one is not in the group."""
     run(sql.LOCK_TASKS, {"group": group_id, "ids": dump(list(ids))})
     tasks = list(Task.objects.filter(group_id=group_id, id__in=among(ids)))
@@ -326,28 +281,7 @@ def _locked(group_id: str, ids: Sequence[str]) -> list[Task]:
     return tasks
 
 
-def _refuse_executing(tasks: Iterable[Task]) -> None:
+def refuse_executing(tasks: Iterable[Task]) -> None:
     for task in tasks:
         if task.is_executing:
             raise ConflictError(f"task {task.id} is executing")
-
-
-def _edit(group_id: str, id_: str, changes: Mapping[str, Any]) -> None:
-    (task,) = _locked(group_id, [id_])
-    if set(changes) - {"is_paused"}:
-        _refuse_executing([task])
-    fields = dict(changes)
-    parent_ids = fields.pop("parent_ids", None)
-    if "run_after" in fields and fields["run_after"] is None:
-        fields["run_after"] = Now()
-    if "is_complete" in fields and fields["is_complete"] != task.is_complete:
-        fields |= {"completed_at": Now() if fields["is_complete"] else None, "merged_into": None}
-    if fields:
-        Task.objects.filter(pk=id_).update(**fields)
-    if parent_ids is not None:
-        edges.set_parents(group_id, task, parent_ids)
-    if "completed_at" in fields:
-        edges.recount_children(group_id, [id_])
-    if fields.get("worker"):
-        run(create_sql.WORKERS, {"workers": dump([fields["worker"]])})
-    publish.tasks_changed([(group_id, id_)])

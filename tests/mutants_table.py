@@ -389,7 +389,7 @@ MUTANTS = (
     ),
     Mutant(
         "edit: while it executes",
-        "tasks/control.py",
+        "tasks/edit.py",
         'if set(changes) - {"is_paused"}:',
         "if False:",
         (MACHINE,),

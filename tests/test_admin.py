@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from tasks import control, create, fleet
+from tasks import control, create, edit, fleet
 from tasks.admin import tasks as task_admin
 from tasks.models import (
     Attempt,
@@ -306,7 +306,7 @@ def test_ids_with_special_characters_have_pages(admin: Client) -> None:
 def test_only_changed_fields_reach_the_verb(admin: Client, monkeypatch: Any) -> None:
     make_graph()
     seen: list[Any] = []
-    monkeypatch.setattr(control, "edit_task", lambda *args: seen.append(args))
+    monkeypatch.setattr(edit, "edit_task", lambda *args: seen.append(args))
 
     admin.post(url("task", "change", "a"), task_form("a", name="new", is_paused="on"))
     admin.post(url("task", "change", "c"), task_form("c", parents="b", input='{"x": 1}'))
@@ -377,7 +377,7 @@ def test_the_second_of_two_operators_is_told_that_the_task_changed_meanwhile(
 def test_saving_again_after_that_writes_what_stands_in_the_form(admin: Client) -> None:
     make_graph()
     stale = shown(admin, "task", "a") | {"name": "second"}
-    control.edit_task("g", "a", {"name": "first"})
+    edit.edit_task("g", "a", {"name": "first"})
     page = admin.post(url("task", "change", "a"), stale)
     seen = page.context["adminform"].form["seen"].value()
 
@@ -397,7 +397,7 @@ def test_a_change_of_any_field_by_another_is_told(admin: Client, field: str) -> 
         "is_paused": {"is_paused": True},
     }[field]
     stale = shown(admin, "task", "c")
-    control.edit_task("g", "c", changes)
+    edit.edit_task("g", "c", changes)
 
     page = admin.post(url("task", "change", "c"), stale | {"name": "mine"})
 

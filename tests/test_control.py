@@ -6,7 +6,7 @@ import pytest
 from django.db.models import Count, F, Q
 from django.utils import timezone
 
-from tasks import control, create, fleet
+from tasks import control, create, edit, fleet
 from tasks.errors import ConflictError, InvalidInputError, NotFoundError
 from tasks.models import Attempt, Change, ParentEdge, Task, TaskGroup, Worker, Workgroup
 
@@ -329,8 +329,8 @@ def test_a_deleted_leader_lets_its_followers_go():
     [
         control.delete_tasks,
         control.reset_tasks,
-        lambda group, ids: control.edit_task(group, ids[0], {"name": "x"}),
-        lambda group, ids: control.complete_task(group, ids[0]),
+        lambda group, ids: edit.edit_task(group, ids[0], {"name": "x"}),
+        lambda group, ids: edit.complete_task(group, ids[0]),
     ],
 )
 def test_a_task_of_another_group_is_not_found(verb):
@@ -365,7 +365,7 @@ def test_an_edit_writes_only_its_fields():
     task = make_task(name="old", input={"x": 1})
     before = row(task)
 
-    control.edit_task(task.group_id, task.pk, {"name": "new", "input": [2]})
+    edit.edit_task(task.group_id, task.pk, {"name": "new", "input": [2]})
 
     assert row(task) == before | {"name": "new", "input": [2]}
 
@@ -374,9 +374,9 @@ def test_a_running_task_takes_nothing_but_the_pause():
     task = make_task()
     lease = claim_one()
 
-    control.edit_task(task.group_id, task.pk, {"is_paused": True})
+    edit.edit_task(task.group_id, task.pk, {"is_paused": True})
     with pytest.raises(ConflictError, match="is executing"):
-        control.edit_task(task.group_id, task.pk, {"is_paused": False, "name": "x"})
+        edit.edit_task(task.group_id, task.pk, {"is_paused": False, "name": "x"})
 
     assert row(task)["is_paused"] is True
     assert row(task)["leased_by"] == lease.leased_by
@@ -385,7 +385,7 @@ def test_a_running_task_takes_nothing_but_the_pause():
 def test_clearing_the_due_time_means_now():
     task = make_task(run_after=in_an_hour())
 
-    control.edit_task(task.group_id, task.pk, {"run_after": None})
+    edit.edit_task(task.group_id, task.pk, {"run_after": None})
 
     assert claim_ids() == [task.pk]
 
@@ -393,7 +393,7 @@ def test_clearing_the_due_time_means_now():
 def test_a_new_due_time_is_kept():
     task = make_task()
 
-    control.edit_task(task.group_id, task.pk, {"run_after": in_an_hour()})
+    edit.edit_task(task.group_id, task.pk, {"run_after": in_an_hour()})
 
     assert from_now(row(task)["run_after"]) == pytest.approx(3_600, abs=10)
     assert claim_ids() == []
@@ -402,7 +402,7 @@ def test_a_new_due_time_is_kept():
 def test_a_worker_that_comes_later_starts_the_task():
     task = make_task(worker="")
 
-    control.edit_task(task.group_id, task.pk, {"worker": "new"})
+    edit.edit_task(task.group_id, task.pk, {"worker": "new"})
 
     assert Worker.objects.filter(pk="new").exists()
     assert claim_ids() == [task.pk]
@@ -411,7 +411,7 @@ def test_a_worker_that_comes_later_starts_the_task():
 def test_completing_by_hand_frees_the_children():
     group = make_group(tasks=[wire(id="a"), wire(id="b", parent_ids=["a"])])
 
-    control.complete_task(group.pk, "a", output={"by": "hand"})
+    edit.complete_task(group.pk, "a", output={"by": "hand"})
 
     after = row(Task(pk="a"))
     assert (after["is_complete"], after["output"]) == (True, {"by": "hand"})
@@ -425,8 +425,8 @@ def test_completing_by_hand_frees_the_children():
 def test_completing_twice_frees_only_once():
     group = make_group(tasks=[wire(id="a"), wire(id="x"), wire(id="b", parent_ids=["a", "x"])])
 
-    control.complete_task(group.pk, "a", output=1)
-    control.complete_task(group.pk, "a", output=2)
+    edit.complete_task(group.pk, "a", output=1)
+    edit.complete_task(group.pk, "a", output=2)
 
     assert pending()["b"] == 1
     assert row(Task(pk="a"))["output"] == 2
@@ -437,14 +437,14 @@ def test_a_task_that_runs_is_not_completed_by_hand():
     claim_one()
 
     with pytest.raises(ConflictError):
-        control.complete_task(task.group_id, task.pk)
+        edit.complete_task(task.group_id, task.pk)
 
 
 def test_uncompleting_makes_the_task_run_again_and_holds_its_children():
     group = make_group(tasks=[wire(id="a"), wire(id="b", parent_ids=["a"])])
     complete(claim_one(), 1)
 
-    control.edit_task(group.pk, "a", {"is_complete": False})
+    edit.edit_task(group.pk, "a", {"is_complete": False})
 
     assert row(Task(pk="a"))["completed_at"] is None
     assert pending()["b"] == 1
@@ -454,7 +454,7 @@ def test_uncompleting_makes_the_task_run_again_and_holds_its_children():
 def test_new_parents_replace_the_old_ones_in_order():
     group = diamond()
 
-    control.edit_task(group.pk, "d", {"parent_ids": ["c", "a"]})
+    edit.edit_task(group.pk, "d", {"parent_ids": ["c", "a"]})
 
     edges = ParentEdge.objects.filter(child="d").order_by("position")
     assert list(edges.values_list("parent_id", flat=True)) == ["c", "a"]
@@ -465,7 +465,7 @@ def test_parents_that_are_complete_are_not_pending():
     group = diamond()
     complete(claim_one())
 
-    control.edit_task(group.pk, "d", {"parent_ids": ["a"]})
+    edit.edit_task(group.pk, "d", {"parent_ids": ["a"]})
 
     assert pending()["d"] == 0
 
@@ -473,7 +473,7 @@ def test_parents_that_are_complete_are_not_pending():
 def test_parents_can_be_taken_away():
     group = make_group(tasks=[wire(id="a", is_paused=True), wire(id="b", parent_ids=["a"])])
 
-    control.edit_task(group.pk, "b", {"parent_ids": []})
+    edit.edit_task(group.pk, "b", {"parent_ids": []})
 
     assert claim_ids() == ["b"]
 
@@ -494,7 +494,7 @@ def test_parents_that_can_not_be_are_refused_and_nothing_changes(parent_ids, err
     task = row(Task(pk="a"))
 
     with pytest.raises(error, match=match):
-        control.edit_task(group.pk, "a", {"parent_ids": parent_ids, "name": "half"})
+        edit.edit_task(group.pk, "a", {"parent_ids": parent_ids, "name": "half"})
 
     assert set(ParentEdge.objects.values_list("child_id", "parent_id", "position")) == before
     assert row(Task(pk="a")) == task
@@ -503,10 +503,10 @@ def test_parents_that_can_not_be_are_refused_and_nothing_changes(parent_ids, err
 def test_an_edit_keeps_to_the_limit_of_parents(settings):
     settings.CREW_MAX_PARENTS = 2
     group = make_group(tasks=[wire(id=id_) for id_ in "abcd"])
-    control.edit_task(group.pk, "d", {"parent_ids": ["a", "b"]})
+    edit.edit_task(group.pk, "d", {"parent_ids": ["a", "b"]})
 
     with pytest.raises(InvalidInputError, match="more than 2 parents"):
-        control.edit_task(group.pk, "d", {"parent_ids": ["a", "b", "c"]})
+        edit.edit_task(group.pk, "d", {"parent_ids": ["a", "b", "c"]})
 
     assert pending()["d"] == 2
 
@@ -518,7 +518,7 @@ def test_of_two_edges_that_close_a_cycle_one_is_refused():
     def become_child(pair):
         child, parent = pair
         try:
-            control.edit_task(group.pk, child, {"parent_ids": [parent]})
+            edit.edit_task(group.pk, child, {"parent_ids": [parent]})
         except ConflictError:
             return "refused"
         return "taken"
@@ -562,7 +562,7 @@ def test_a_complete_task_gets_no_new_parents():
     group = make_group(tasks=[wire(id="a"), wire(id="b", is_complete=True)])
 
     with pytest.raises(ConflictError, match="is complete"):
-        control.edit_task(group.pk, "b", {"parent_ids": ["a"]})
+        edit.edit_task(group.pk, "b", {"parent_ids": ["a"]})
 
 
 def test_a_child_of_a_complete_parent_starts_at_once():
@@ -615,7 +615,7 @@ def test_a_group_is_renamed():
         (lambda group: control.reset_group(group), {"a", "b"}),
         (lambda group: control.retry_group(group), {"a", "b"}),
         (lambda group: control.reset_tasks(group, ["a"]), {"a"}),
-        (lambda group: control.edit_task(group, "b", {"name": "x"}), {"b"}),
+        (lambda group: edit.edit_task(group, "b", {"name": "x"}), {"b"}),
     ],
 )
 def test_every_verb_notes_what_it_changed(verb, updated):
@@ -669,7 +669,7 @@ def test_a_name_too_long_is_refused_for_a_group():
 def test_a_parent_named_twice_in_an_edit_is_one_edge():
     group = make_group(tasks=[wire(id="a"), wire(id="b")])
 
-    control.edit_task(group.id, "b", {"parent_ids": ["a", "a"]})
+    edit.edit_task(group.id, "b", {"parent_ids": ["a", "a"]})
 
     assert list(ParentEdge.objects.values_list("child_id", "parent_id")) == [("b", "a")]
     assert Task.objects.get(pk="b").pending_parents == 1

@@ -11,7 +11,7 @@ import pytest
 from django.db import DatabaseError, transaction
 from django.db.models.functions import Now
 
-from tasks import control, heart, settle
+from tasks import control, edit, heart, settle
 from tasks.claim import Lease
 from tasks.decide import Delays, Failed
 from tasks.models import (
@@ -149,9 +149,9 @@ ARRANGEMENTS = {
         control.retry_group("g"),
         take("t", "s1"),
     ),
-    "completed by hand": losing(lambda: control.complete_task("g", "t", output="by hand")),
-    "edited": losing(lambda: control.edit_task("g", "t", {"worker": "worker-b", "key": "other"})),
-    "rerun": losing(lambda: control.rerun_task("g", "t", {"input": {"n": 2}})),
+    "completed by hand": losing(lambda: edit.complete_task("g", "t", output="by hand")),
+    "edited": losing(lambda: edit.edit_task("g", "t", {"worker": "worker-b", "key": "other"})),
+    "rerun": losing(lambda: edit.rerun_task("g", "t", {"input": {"n": 2}})),
     "its twin runs": twin_runs,
     "its twin completed": twin_completes,
     "deleted": lambda: control.delete_tasks("g", ["t"]),

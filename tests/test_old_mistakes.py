@@ -9,7 +9,7 @@ from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from tasks import control, create, settle
+from tasks import control, create, edit, settle
 from tasks.errors import ConflictError, InvalidInputError, NotFoundError
 from tasks.heart import sweep_once
 from tasks.models import SchedulerProcess, Task, TaskGroup, Workgroup
@@ -198,7 +198,7 @@ def test_b17_a_pause_while_it_runs_is_kept():
     task = make_task()
     lease = claim_one()
 
-    control.edit_task(task.group_id, task.pk, {"is_paused": True})
+    edit.edit_task(task.group_id, task.pk, {"is_paused": True})
     fail(lease)
 
     make_due()
@@ -256,7 +256,7 @@ def test_b22_a_task_needs_a_group():
 def test_b23_completing_by_hand_starts_the_children():
     group = parent_and_child()
 
-    control.complete_task(group.pk, "parent")
+    edit.complete_task(group.pk, "parent")
 
     assert claim_ids() == ["child"]
 
@@ -301,7 +301,7 @@ def test_b26_nothing_starts_half_way_through_a_group_reset():
     "change",
     [
         lambda task: control.pause_tasks(task.group_id, [task.pk]),
-        lambda task: control.complete_task(task.group_id, task.pk),
+        lambda task: edit.complete_task(task.group_id, task.pk),
         lambda task: control.delete_tasks(task.group_id, [task.pk]),
     ],
     ids=["paused", "completed", "deleted"],

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks import control, create, pace
+from tasks import control, create, edit, pace
 from tasks.pace import Pace, most_at_once
 from tasks.tail import Seen
 from tasks.tell import reload_text
@@ -94,8 +94,8 @@ def test_where_too_many_watch_they_are_told_to_reload_and_others_hear_all():
         control.pause_group(busy.pk)  # 40 tasks, three watchers: more than 60 frames
         for client in watchers:
             client.wait(lambda client: ("reload", "") in client.told())
-        control.edit_task(busy.pk, ids[0], {"name": "the last"})  # while it rests
-        control.edit_task(calm.pk, other, {"name": "heard"})
+        edit.edit_task(busy.pk, ids[0], {"name": "the last"})  # while it rests
+        edit.edit_task(calm.pk, other, {"name": "heard"})
 
         quiet.wait(lambda client: client.last().get(other, {}).get("name") == "heard")
         for client in watchers:

@@ -13,6 +13,7 @@ import pytest
 from django.db import connection
 
 from tasks import control, create, wire
+from tasks.edit import edit_task
 from tasks.models import Change, Task
 
 from .factories import claim_all, complete, in_threads, make_group, make_task
@@ -69,7 +70,7 @@ def test_b11_clients_come_and_go_while_events_flow(served, clients):
 
     def edit(number):
         for round_ in range(40):
-            control.edit_task(group.pk, ids[number * 5], {"name": f"{round_}"})
+            edit_task(group.pk, ids[number * 5], {"name": f"{round_}"})
         return 0
 
     def work(item):
@@ -147,7 +148,7 @@ def test_b15_what_was_told_last_is_what_is_stored(served, clients):
         for round_ in range(10):
             for id_ in ids[number::3]:
                 try:
-                    control.edit_task(group.pk, id_, {"name": f"{number}-{round_}"})
+                    edit_task(group.pk, id_, {"name": f"{number}-{round_}"})
                 except Exception as error:  # noqa: BLE001  executing, or a busy database
                     assert "executing" in str(error) or "lock" in str(error)
 
@@ -242,7 +243,7 @@ def test_who_comes_back_misses_nothing_and_is_told_nothing_twice(served, clients
     first.drop()
     served.wait(served.nobody_watches)
     make_task(group, id="t3")
-    control.edit_task(group.pk, "t1", {"name": "x"})
+    edit_task(group.pk, "t1", {"name": "x"})
     control.delete_tasks(group.pk, ["t2"])
 
     back = clients.open(served, group.pk, since=first.change)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tasks import control, create, fleet, tell, wire
+from tasks import control, create, edit, fleet, tell, wire
 from tasks.models import Task
 from tasks.tail import Tail
 
@@ -73,7 +73,7 @@ def test_children_are_created_before_their_parent_is_updated(group, news):
 
 def test_a_task_is_told_once_in_one_look_and_first_as_create(group, news):
     task = make_task(group)
-    control.edit_task(group.pk, task.pk, {"name": "new"})
+    edit.edit_task(group.pk, task.pk, {"name": "new"})
     control.pause_tasks(group.pk, [task.pk])
 
     (message,) = news()
@@ -85,9 +85,9 @@ def test_a_task_is_told_once_in_one_look_and_first_as_create(group, news):
 def test_an_update_that_names_a_new_parent_comes_after_the_create_of_that(group, news):
     child = make_task(group, id="child")
     news()
-    control.edit_task(group.pk, "child", {"name": "x"})
+    edit.edit_task(group.pk, "child", {"name": "x"})
     make_task(group, id="parent")
-    control.edit_task(group.pk, "child", {"parent_ids": ["parent"]})
+    edit.edit_task(group.pk, "child", {"parent_ids": ["parent"]})
 
     assert kinds(news()) == [("create", "parent"), ("update", child.pk)]
 
@@ -103,7 +103,7 @@ def test_a_deleted_task_is_told_with_its_last_state(group, news):
     task = make_task(group, name="mine")
     last = wire.task(task)
     news()
-    control.edit_task(group.pk, task.pk, {"is_paused": True})
+    edit.edit_task(group.pk, task.pk, {"is_paused": True})
     control.delete_tasks(group.pk, [task.pk])
 
     assert news() == [
@@ -149,7 +149,7 @@ def test_a_hold_is_told_for_what_is_left_of_the_workgroup(group, news):
     make_task(group, id="held", workgroup="w")
     make_task(group, id="free")
     done = make_task(group, id="done", workgroup="w")
-    control.complete_task(group.pk, done.pk)
+    edit.complete_task(group.pk, done.pk)
     news()
     fleet.hold_workgroup("w", seconds=500)
 

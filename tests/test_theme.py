@@ -149,7 +149,9 @@ def test_every_page_of_the_admin(theme: str) -> None:
     assert "role" in Page(answers["auth/group list"][1]).title
     assert re.search(r">\s*Roles\s*</", answers["auth app"][1])
     assert re.search(r"By\s+role\s*<", answers["auth/user list"][1])
-    assert not re.search(r'Groups:|groups this user|data-field-name="groups"', answers["auth/user change"][1])
+    assert not re.search(
+        r'Groups:|groups this user|data-field-name="groups"', answers["auth/user change"][1]
+    )
     assert Page(answers["crew/taskgroup change"][1]).ids >= {"crew-group-page", "panel-settings"}
     assert Page(answers["crew/task change"][1]).ids >= {"crew-task-page", "crew-edit"}
 

@@ -12,6 +12,7 @@ from django.db import OperationalError, connection
 from tasks import control, create, failpoints, fleet, heart
 from tasks.decide import Completed
 from tasks.deliver import CANCELLED
+from tasks.edit import edit_task
 from tasks.errors import ConflictError
 from tasks.heart import Heart
 from tasks.models import (
@@ -345,7 +346,7 @@ def delete():
 
 def edit():
     with suppress(ConflictError):
-        control.edit_task("g", "t", {"worker": "worker-b"})
+        edit_task("g", "t", {"worker": "worker-b"})
 
 
 def cancel():

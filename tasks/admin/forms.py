@@ -193,7 +193,7 @@ class TaskForm(SeenMixin, CrewForm):
         return _rule(read_error_delay, self.cleaned_data["error_delay_in_seconds"])
 
     def changes(self) -> dict[str, Any]:
-        """What was changed, by the names that `control.edit_task` knows."""
+        """What was changed, by the names that `edit.edit_task` knows."""
         changes = {name: self.cleaned_data[name] for name in self.touched()}
         if "parents" in changes:
             changes["parent_ids"] = changes.pop("parents")

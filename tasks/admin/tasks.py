@@ -13,7 +13,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
-from .. import control, create
+from .. import control, create, edit
 from ..audit import Kind
 from ..models import ParentEdge, Task, TaskGroup, Worker
 from ..progress import STATE, State
@@ -152,7 +152,7 @@ class TaskAdmin(CrewAdmin):
         with control.alone(obj.group_id):
             form.refuse_stale()
             if changes := form.changes():
-                control.edit_task(obj.group_id, obj.pk, changes)
+                edit.edit_task(obj.group_id, obj.pk, changes)
 
     def response_add(self, request: HttpRequest, obj: Any, *args: Any, **kwargs: Any) -> Any:
         """With "Add another" it stays in the group, else it goes on to the new task."""

@@ -8,7 +8,7 @@ from django.http import HttpResponse, HttpResponseBase
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 
-from .. import control, create, find, wire
+from .. import control, create, edit, find, wire
 from ..access import OPERATE, READ, WRITE
 from ..conf import conf
 from ..errors import NotFoundError
@@ -127,7 +127,7 @@ class TaskDetail(OneTask):
         self.look_in(gid)
         changes = read_changes(self.fields(request))
         if changes:
-            control.edit_task(gid, tid, changes)
+            edit.edit_task(gid, tid, changes)
         return self.shown(tid, gid)
 
     def delete(self, request: Request, gid: str, tid: str) -> HttpResponse:
@@ -185,7 +185,7 @@ class RerunTask(OneTask):
             raise PermissionDenied(f"a new input needs scope {WRITE}")
         changes = read_changes({name: sent[name] for name in sent if name == "input"})
         attempts = read_attempts(sent.get("remainingAttempts"))
-        control.rerun_task(gid, tid, changes, remaining_attempts=attempts)
+        edit.rerun_task(gid, tid, changes, remaining_attempts=attempts)
         return self.shown(tid, gid)
 
 

@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 )
 
 from tasks import claim as claiming
-from tasks import control, create, fleet, heart, settle
+from tasks import control, create, edit, fleet, heart, settle
 from tasks.claim import Lease
 from tasks.errors import ConflictError, InvalidInputError, NotFoundError
 from tasks.explain import explain
@@ -299,9 +299,7 @@ class Machine(RuleBasedStateMachine):
         self.model.delete(going)
 
     def _complete_task(self, task: Task, n: int) -> None:
-        if self._unless_executing(
-            task, lambda: control.complete_task(task.group, task.id, output=n)
-        ):
+        if self._unless_executing(task, lambda: edit.complete_task(task.group, task.id, output=n)):
             self.model.complete(task, n)
 
     def _uncomplete_task(self, task: Task, n: int) -> None:
@@ -312,7 +310,7 @@ class Machine(RuleBasedStateMachine):
         ids = _some([other.id for other in self.model.of(task.group)], parents)
         if ids != task.parents and (task.is_complete or self.model.makes_a_cycle(task.id, ids)):
             with _refused():
-                control.edit_task(task.group, task.id, {"parent_ids": ids})
+                edit.edit_task(task.group, task.id, {"parent_ids": ids})
         elif self._edit(task, parent_ids=ids):
             task.parents = ids
 
@@ -375,7 +373,7 @@ class Machine(RuleBasedStateMachine):
         return Task(f"c{self._name()}", lease.group_id)
 
     def _edit(self, task: Task, **changes: Any) -> bool:
-        return self._unless_executing(task, lambda: control.edit_task(task.group, task.id, changes))
+        return self._unless_executing(task, lambda: edit.edit_task(task.group, task.id, changes))
 
     def _unless_executing(self, task: Task, verb: Callable[[], Any]) -> bool:
         """Whether it was done; refused, and nothing else, while the task executes."""
