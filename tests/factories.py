@@ -47,6 +47,17 @@ def make_task(group: TaskGroup | None = None, **fields: Any) -> Task:
     return Task.objects.get(pk=id_)
 
 
+def diamond() -> TaskGroup:
+    """a -> b, c -> d"""
+    tasks = [
+        wire(id="a"),
+        wire(id="b", parent_ids=["a"]),
+        wire(id="c", parent_ids=["a"]),
+        wire(id="d", parent_ids=["b", "c"]),
+    ]
+    return make_group(tasks=tasks)
+
+
 def wire(**fields: Any) -> dict[str, Any]:
     """A task in the wire's words."""
     fields.setdefault("worker", "worker-a")
@@ -133,6 +144,15 @@ def make_due(*tasks: Task) -> None:
 def row(task: Task) -> dict[str, Any] | None:
     """Every column of the task as stored; None when it is gone."""
     return Task.objects.filter(pk=task.pk).values().first()
+
+
+def pending() -> dict[str, int]:
+    """How many parents each task waits for, by its id."""
+    return dict(Task.objects.values_list("id", "pending_parents"))
+
+
+def in_an_hour() -> datetime:
+    return timezone.now() + timedelta(hours=1)
 
 
 def from_now(moment: datetime) -> float:

@@ -26,6 +26,7 @@ from .factories import (
     completed,
     fail,
     from_now,
+    in_an_hour,
     make_due,
     make_group,
     make_task,
@@ -35,10 +36,6 @@ from .factories import (
 from .stub_worker import StubWorker
 
 pytestmark = pytest.mark.django_db
-
-
-def in_an_hour():
-    return timezone.now() + timedelta(hours=1)
 
 
 def long_ago():
