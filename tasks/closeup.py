@@ -4,65 +4,27 @@ The cost grows with the attempts in flight, the lanes looked at and what is coun
 (`waiting`), and with at most `hour.SAMPLE` attempts of the last hour.
 """
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Count, QuerySet
+from django.db.models import Count
 from django.db.models.functions import Left
 
-from . import hour, overview, waiting
+from . import fleet_now, hour, waiting
 from .conf import conf
 from .errors import NotFoundError
 from .hour import IDLE, SHOWN_ERROR, Ended, Minute
-from .models import Attempt, AuditEntry, SchedulerProcess, Task, TaskGroup, Worker, Workgroup
-from .sql import among, run
+from .models import Attempt, AuditEntry, SchedulerProcess, Task, Worker, Workgroup
+from .running import GroupLine, Next, Running, groups_of, lines_of_groups, longest, next_in
 from .sql import closeup as sql
 from .sql import overview as overview_sql
+from .sql import run
 from .waiting import Lane, Waiting
 
-RUNNING = 50  # tasks in flight that are shown: those that run longest
-NEXT = 10  # tasks that wait, shown
-LOOKED_INTO = 20  # lanes whose first tasks are looked at for what is next
-GROUPS = 20
 LATENCIES = 1_000  # answers that tell how long one takes
 RECENT = 10  # answers that asked to wait, and acts of people
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """A task whose attempt runs."""
-
-    id: str
-    name: str
-    group_id: str
-    worker: str
-    workgroup: str
-    attempt: int
-    since: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Next:
-    """A task that waits for nothing but its time, a hold or room."""
-
-    id: str
-    name: str
-    group_id: str
-    worker: str
-    workgroup: str
-    run_after: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class GroupLine:
-    """A group of which `running` tasks run; 0: one of what waits is next."""
-
-    id: str
-    name: str
-    running: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +62,7 @@ class WorkerNow:
     """`line` is what the list of workers shows of it; `own_limit` None means `default_limit`."""
 
     at: datetime
-    line: overview.WorkerLine
+    line: fleet_now.WorkerLine
     own_limit: int | None
     default_limit: int | None
     minutes: tuple[Minute, ...]
@@ -167,15 +129,15 @@ def workgroup(name: str) -> WorkgroupNow:
 
 
 def _worker(row: Worker) -> WorkerNow:
-    at = overview.clock()
+    at = fleet_now.clock()
     flying = Task.objects.filter(worker=row.name, leased_by__isnull=False)
     rows = run(sql.LANES, {"worker": row.name, "lanes": waiting.LANES})
     lanes = [Lane(row.name, *lane) for lane in rows]
     held = waiting.holds()
     due = waiting.count(overview_sql.WAITING, lanes)
     ended = hour.ended(at).of(row.name)
-    groups = _groups_of(flying)
-    line = overview.worker_line(
+    groups = groups_of(flying)
+    line = fleet_now.worker_line(
         row,
         len(groups),
         hour.tallies(ended).get(row.name, IDLE),
@@ -183,7 +145,7 @@ def _worker(row: Worker) -> WorkerNow:
         held=held,
         free=_free_slots(),
     )
-    following = _next(lanes, held)
+    following = next_in(lanes, held)
     return WorkerNow(
         at=at,
         line=line,
@@ -192,23 +154,23 @@ def _worker(row: Worker) -> WorkerNow:
         minutes=hour.minutes(at, ended),
         step=ended.step,
         latency=_latency(row.name, ended),
-        running=_running(flying),
+        running=longest(flying),
         next=following,
-        groups=_groups(groups, following),
+        groups=lines_of_groups(groups, following),
         lanes=tuple(_lane_lines(due, waiting.count(overview_sql.LATER, lanes), held)),
         acts=_acts(AuditEntry.Kind.WORKER, row.name),
     )
 
 
 def _workgroup(row: Workgroup) -> WorkgroupNow:
-    at = overview.clock()
+    at = fleet_now.clock()
     is_held = row.held_until is not None and row.held_until > at
     flying = Task.objects.filter(workgroup=row.name, leased_by__isnull=False)
     looked_at = waiting.lanes()
     lanes = [lane for lane in looked_at if lane.workgroup == row.name]
     due = waiting.count(overview_sql.WAITING, lanes)
     later = waiting.count(overview_sql.LATER, lanes)
-    following, groups = _next(lanes, ()), _groups_of(flying)
+    following, groups = next_in(lanes, ()), groups_of(flying)
     by = Task.objects.filter(pk=row.held_by) if row.held_by else Task.objects.none()
     return WorkgroupNow(
         at=at,
@@ -220,9 +182,9 @@ def _workgroup(row: Workgroup) -> WorkgroupNow:
         due=waiting.total(due, None),
         later=waiting.total(later, None),
         are_all_lanes=len(looked_at) < waiting.LANES,
-        running=_running(flying),
+        running=longest(flying),
         next=following,
-        groups=_groups(groups, following),
+        groups=lines_of_groups(groups, following),
         lanes=tuple(_lane_lines(due, later, {row.name: row} if is_held else {})),
         recent=_held_answers(row.name, hour.ended(at)),
         acts=_acts(AuditEntry.Kind.WORKGROUP, row.name),
@@ -236,41 +198,6 @@ def _free_slots() -> int | None:
         return None
     busy = Task.objects.filter(leased_by__in=list(slots)).aggregate(n=Count("*"))["n"]
     return int(sum(slots.values()) - busy)
-
-
-def _running(flying: QuerySet[Task]) -> tuple[Running, ...]:
-    """Those that run longest first."""
-    fields = ("id", "name", "group_id", "worker", "workgroup", "attempt", "leased_at")
-    rows = flying.order_by("leased_at", "id").values_list(*fields)[:RUNNING]
-    return tuple(Running(*row) for row in rows)
-
-
-def _next(lanes: Sequence[Lane], held: Collection[str]) -> tuple[Next, ...]:
-    """What is next in these lanes, by what the claim would take first; what is held comes last."""
-    in_order = sorted(lanes, key=lambda lane: (lane.workgroup in held, -lane.priority))
-    first = in_order[:LOOKED_INTO]
-    if not first:
-        return ()
-    found = run(sql.NEXT, {"lanes": waiting.sent(first), "most": NEXT})
-    rows = Task.objects.filter(pk__in=among(id_ for (id_,) in found))
-    fields = ("id", "name", "group_id", "worker", "workgroup", "run_after")
-    ordered = rows.order_by("-priority", "run_after", "id").values_list(*fields)
-    following = sorted((Next(*row) for row in ordered), key=lambda task: task.workgroup in held)
-    return tuple(following[:NEXT])
-
-
-def _groups_of(flying: QuerySet[Task]) -> list[str]:
-    """The group of each task in flight. Counted here: SQLite would walk all groups for it."""
-    return list(flying.order_by().values_list("group_id", flat=True))
-
-
-def _groups(running: Iterable[str], following: Iterable[Next]) -> tuple[GroupLine, ...]:
-    """The groups of what runs, those with most first, then those of what is next."""
-    counts = dict(Counter(running).most_common(GROUPS))
-    for task in following:
-        counts.setdefault(task.group_id, 0)
-    names = dict(TaskGroup.objects.filter(pk__in=list(counts)).values_list("pk", "name"))
-    return tuple(GroupLine(id_, names.get(id_, ""), n) for id_, n in counts.items())
 
 
 def _lane_lines(due: waiting.Counts, later: waiting.Counts, held: Any) -> Iterator[LaneLine]:

@@ -1,27 +1,18 @@
-"""What runs, what waits and what ended of late, on one page. Reads only.
+"""What there is to do first: groups and how far they are, and the fleet. Reads only.
 
 The cost grows with what is shown: with what is left to do in the groups shown (of one, at most
-`LEFT_COUNTED` rows), the attempts in flight, the lanes that have tasks, and at most
-`hour.SAMPLE` attempts of the last hour.
+`LEFT_COUNTED` rows), and with what `fleet_now` looks at.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import partial
-from itertools import islice
-from typing import Any
+from datetime import datetime
 
-from django.db import connection
-from django.db.models import Count, ExpressionWrapper, QuerySet
-from django.db.models.fields import DateTimeField
-from django.db.models.functions import Now
+from django.db.models import QuerySet
 
-from . import hour, waiting
-from .hour import IDLE, Minute
+from .fleet_now import Fleet, clock, fleet_at
 from .jsonio import dump
-from .models import SchedulerProcess, Task, TaskGroup, Worker, Workgroup
+from .models import TaskGroup
 from .progress import Progress
 from .sql import among, run
 from .sql import overview as sql
@@ -30,9 +21,6 @@ GROUPS = 20
 GROUPS_ASKED = 200  # by their ids, at most
 LOOKED_AT = 1_000  # newest groups, and older ones that are not finished, among which we look
 LEFT_COUNTED = 10_000  # tasks left of one group whose states are counted: those created first
-WORKERS = 100
-HOLDS = 100
-DEAD = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,71 +36,6 @@ class Group:
     is_paused: bool
     progress: Progress
     uncounted: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Scheduler:
-    """A process that is alive; `busy` of its `slots` have an attempt in flight."""
-
-    id: str
-    host: str
-    pid: int
-    slots: int
-    busy: int
-    started_at: datetime
-    beat_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """A workgroup that is held. `waiting` due tasks would run now; `is_more`: at least so many.
-
-    `held_by` is the task whose answer asked for it; "" when a person did.
-    """
-
-    workgroup: str
-    until: datetime
-    held_by: str
-    waiting: int
-    is_more: bool
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerLine:
-    """`in_flight` of `limit` attempts run; None = no limit. `hour` is what ended of late.
-
-    `ready` due tasks wait for nothing but room, `held` for a workgroup to open; `is_more`: at
-    least so many. `why` is the word of `waiting.why` for what keeps them.
-    """
-
-    name: str
-    in_flight: int
-    limit: int | None
-    hour: hour.Tally
-    ready: int
-    held: int
-    is_more: bool
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Fleet:
-    """What all groups share. `dead` are schedulers whose tasks nobody has given back yet.
-
-    `lag_seconds` is how long the oldest due task has waited that no workgroup holds; None when
-    none waits. With `step` above 1 the last hour is estimated from one of so many attempts.
-    `are_all_lanes` is False when only the first 1,000 lanes were looked at for lag and holds.
-    """
-
-    schedulers: tuple[Scheduler, ...]
-    dead: tuple[Scheduler, ...]
-    holds: tuple[Hold, ...]
-    workers: tuple[WorkerLine, ...]
-    are_all_workers: bool
-    minutes: tuple[Minute, ...]
-    step: int
-    lag_seconds: float | None
-    are_all_lanes: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,33 +60,13 @@ def overview(group_ids: Iterable[str] | None = None) -> Overview:
     with sql.steered():
         groups, is_exact = _groups(None if group_ids is None else sorted(group_ids))
         at = clock()
-        return Overview(at, groups, is_exact, _fleet(at) if group_ids is None else None)
-
-
-def fleet() -> tuple[datetime, Fleet]:
-    """What all groups share, and the database's time at which it was so."""
-    with sql.steered():
-        at = clock()
-        return at, _fleet(at)
+        return Overview(at, groups, is_exact, fleet_at(at) if group_ids is None else None)
 
 
 def lines(groups: Sequence[TaskGroup]) -> tuple[Group, ...]:
     """How far each of these groups is."""
     with sql.steered():
         return tuple(_lines(groups))
-
-
-def clock() -> datetime:
-    """The database's."""
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT statement_timestamp()")
-            (now,) = cursor.fetchone()
-            return now  # type: ignore[no-any-return]
-    return datetime.now(UTC)  # SQLite has no other clock than ours
-
-
-# --- Groups ----------------------------------------------------------------------------------
 
 
 def _groups(ids: list[str] | None) -> tuple[tuple[Group, ...], bool]:
@@ -198,116 +101,3 @@ def _lines(rows: Sequence[TaskGroup]) -> Iterator[Group]:
         uncounted = max(0, left.get(row.pk, 0) - LEFT_COUNTED)
         progress = Progress(max(0, row.task_count - uncounted), **states[row.pk])
         yield Group(row.pk, row.name, row.created_at, row.is_paused, progress, uncounted)
-
-
-# --- The fleet -------------------------------------------------------------------------------
-
-
-def _fleet(at: datetime) -> Fleet:
-    busy: defaultdict[str, int] = defaultdict(int)
-    flying: defaultdict[str, int] = defaultdict(int)
-    leases = Task.objects.filter(leased_by__isnull=False).order_by()
-    for scheduler, worker, n in leases.values_list("leased_by", "worker").annotate(n=Count("*")):
-        busy[str(scheduler)] += n
-        flying[worker] += n
-    alive, dead = _schedulers(busy)
-    lanes, held = waiting.lanes(), waiting.holds()
-    counts = waiting.count(sql.WAITING, lanes)
-    ended = hour.ended(at)
-    line = partial(worker_line, counts=counts, held=frozenset(held), free=free_slots(alive))
-    workers, are_all_workers = _workers(flying, hour.tallies(ended), line)
-    return Fleet(
-        schedulers=alive,
-        dead=dead,
-        holds=tuple(_holds(held, counts)),
-        workers=workers,
-        are_all_workers=are_all_workers,
-        minutes=hour.minutes(at, ended),
-        step=ended.step,
-        lag_seconds=waiting.lag(lanes),
-        are_all_lanes=len(lanes) < waiting.LANES,
-    )
-
-
-def _schedulers(busy: Mapping[str, int]) -> tuple[tuple[Scheduler, ...], tuple[Scheduler, ...]]:
-    """Those that are alive, and the newest of the dead."""
-    alive = SchedulerProcess.objects.alive()
-    dead = SchedulerProcess.objects.exclude(pk__in=alive.values("pk")).order_by("-beat_at", "id")
-    return (
-        tuple(_scheduler(row, busy) for row in _dated(alive).order_by("host", "started_at", "id")),
-        tuple(_scheduler(row, busy) for row in _dated(dead)[:DEAD]),
-    )
-
-
-def _dated(rows: Any) -> Any:
-    return rows.annotate(now=ExpressionWrapper(Now(), output_field=DateTimeField()))
-
-
-def _scheduler(row: Any, busy: Mapping[str, int]) -> Scheduler:
-    return Scheduler(
-        id=row.pk,
-        host=row.host,
-        pid=row.pid,
-        slots=row.slots,
-        busy=busy.get(row.pk, 0),
-        started_at=row.started_at,
-        beat_seconds=max(0.0, (row.now - row.beat_at).total_seconds()),
-    )
-
-
-def free_slots(alive: Sequence[Scheduler]) -> int | None:
-    """Of all schedulers that are alive; None when there is none."""
-    return sum(row.slots - row.busy for row in alive) if alive else None
-
-
-def _holds(held: Mapping[str, Workgroup], counts: waiting.Counts) -> Iterator[Hold]:
-    for name, row in islice(held.items(), HOLDS):
-        behind = waiting.total(counts, None, [name])
-        if row.held_until:
-            yield Hold(name, row.held_until, row.held_by, behind.count, behind.is_more)
-
-
-def _workers(
-    flying: Mapping[str, int],
-    tallies: Mapping[str, hour.Tally],
-    line: Callable[..., WorkerLine],
-) -> tuple[tuple[WorkerLine, ...], bool]:
-    """By name; when they are too many, those that failed and worked most of late."""
-    busy = sorted(
-        {*flying, *tallies},
-        key=lambda name: (-tallies.get(name, IDLE).failures, -flying.get(name, 0), name),
-    )
-    rows = Worker.objects.order_by("name").values_list("name", flat=True)
-    idle = [name for name in rows[: WORKERS + 1] if name not in {*busy}]
-    shown = sorted([*busy, *idle][:WORKERS])
-    known = Worker.objects.in_bulk(shown)
-    lines = (
-        line(known.get(name, Worker(name=name)), flying.get(name, 0), tallies.get(name, IDLE))
-        for name in shown
-    )
-    return tuple(lines), len(busy) + len(idle) <= WORKERS
-
-
-def worker_line(
-    row: Worker,
-    in_flight: int,
-    tally: hour.Tally,
-    *,
-    counts: waiting.Counts,
-    held: Iterable[str],
-    free: int | None,
-) -> WorkerLine:
-    all_due, behind = waiting.total(counts, row.name), waiting.total(counts, row.name, held)
-    ready, limit = all_due.count - behind.count, row.limit
-    return WorkerLine(
-        name=row.name,
-        in_flight=in_flight,
-        limit=limit,
-        hour=tally,
-        ready=ready,
-        held=behind.count,
-        is_more=all_due.is_more,
-        why=waiting.why(
-            ready=ready, held=behind.count, in_flight=in_flight, limit=limit, free=free
-        ),
-    )

@@ -8,7 +8,7 @@ from django.db import connection
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
-from tasks import fleet, hour, waiting
+from tasks import fleet, fleet_now, hour, waiting
 from tasks import overview as room
 from tasks.failures import failures
 from tasks.models import Attempt, SchedulerProcess, Task, TaskGroup, Worker, Workgroup
@@ -44,7 +44,7 @@ def aged(group: TaskGroup, minutes: int) -> TaskGroup:
     return group
 
 
-def worker_line(name: str = "worker-a") -> room.WorkerLine:
+def worker_line(name: str = "worker-a") -> fleet_now.WorkerLine:
     (line,) = (line for line in overview().fleet.workers if line.name == name)
     return line
 
@@ -234,7 +234,7 @@ def test_workers_show_what_runs_their_limit_and_their_last_hour(settings):
 
 
 def test_of_too_many_workers_those_that_do_something_are_shown(monkeypatch):
-    monkeypatch.setattr(room, "WORKERS", 2)
+    monkeypatch.setattr(fleet_now, "WORKERS", 2)
     for name in ("a", "b", "z"):
         fleet.limit_worker(name, None)
     make_task(worker="z")

@@ -7,7 +7,7 @@ from django.db.models.functions import Now
 from django.http import HttpResponse
 from rest_framework.request import Request
 
-from .. import closeup, fleet, overview, wire
+from .. import closeup, fleet, fleet_now, wire
 from ..access import OPERATE, READ
 from ..errors import InvalidInputError, NotFoundError
 from ..models import Task, Worker, Workgroup
@@ -24,7 +24,7 @@ class Fleet(CrewView):
 
     def get(self, request: Request) -> HttpResponse:
         self.needs_all_groups()
-        at, seen = overview.fleet()
+        at, seen = fleet_now.fleet()
         return json_answer({"at": wire.time(at)} | wire.plain(seen))
 
 

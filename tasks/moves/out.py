@@ -17,9 +17,9 @@ from django.db import connection, transaction
 
 from .. import VERSION
 from ..errors import NotFoundError
+from ..fleet_now import clock
 from ..jsonio import dump
 from ..models import AuditEntry, Worker, Workgroup
-from ..overview import clock
 from ..sql import Statement, among, moment, on_postgres, run
 from ..sql import moves as sql
 from .lines import FORMAT, Writer, payload
