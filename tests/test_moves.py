@@ -547,6 +547,7 @@ def test_no_secret_leaves(db: None, tmp_path: Path, settings: Any) -> None:
     settings.CREW_SIGNING_SECRETS = ["whsec_c2lnbmluZy1zZWNyZXQtb2Ytb3Vycw=="]
     settings.CREW_WORKER_AUTHORIZATION_HEADER = "Bearer to-the-workers"
     settings.CREW_AUTH_TOKEN = "a-fixed-token-of-ours"
+    settings.SECRET_KEY = "the-secret-key-of-ours"
     told = io.StringIO()
     call_command("crewtoken", "nightly", "--scope", "read", stdout=told)
     make_world()
