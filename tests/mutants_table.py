@@ -332,7 +332,7 @@ MUTANTS = (
         "tasks/heart.py",
         "        if not beaten:\n",
         "        if not beaten and not self._beat_at:\n",
-        (MACHINE,),
+        (RESCUE + "::test_who_was_given_up_and_lives_is_known_again_when_it_beats",),
         LITE,
     ),
     Mutant(
@@ -373,7 +373,10 @@ MUTANTS = (
         "tasks/control.py",
         'run(sql.RECOUNT, {"group": group_id, "ids": dump(freed)})',
         "pass",
-        (MACHINE,),
+        (
+            CONTROL + "::test_delete_can_detach_the_children",
+            CONTROL + "::test_delete_cascades_to_descendants_left_without_a_parent",
+        ),
         LITE,
     ),
     Mutant(

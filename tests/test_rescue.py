@@ -1,5 +1,6 @@
 """Leases of schedulers that died come back, and nobody else's."""
 
+import threading
 from datetime import timedelta
 
 import pytest
@@ -63,6 +64,21 @@ def test_a_living_scheduler_keeps_its_tasks():
     assert count == 1
     assert row(kept) == before
     assert list(SchedulerProcess.objects.values_list("id", flat=True)) == ["alive"]
+
+
+def test_who_was_given_up_and_lives_is_known_again_when_it_beats():
+    """Its machine stood still for longer than a lease, and goes on."""
+    frozen = heart.Heart("s1", slots=1, wake=threading.Event())
+    frozen._beat()
+    die()
+    heart.sweep_once()
+
+    frozen._beat()
+    kept = make_task(leased_by="s1", leased_at=Now(), attempt=1)
+
+    assert heart.sweep_once() == 0
+    assert row(kept)["leased_by"] == "s1"
+    assert list(SchedulerProcess.objects.values_list("id", flat=True)) == ["s1"]
 
 
 def test_the_row_of_a_dead_scheduler_goes_last():
