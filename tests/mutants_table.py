@@ -122,7 +122,13 @@ MUTANTS = (
         LITE,
     ),
     # --- Settle ---
-    Mutant("settle: no fence", _SQL + "settle.py", _PG_FENCE, "true", (SETTLE,)),
+    Mutant(
+        "settle: no fence",
+        _SQL + "settle.py",
+        _PG_FENCE,
+        "true",
+        (SETTLE + "::test_a_wrong_fence_changes_nothing",),
+    ),
     Mutant(
         "settle: fence by id and state",
         _SQL + "settle.py",
@@ -135,7 +141,7 @@ MUTANTS = (
         _SQL + "settle.py",
         _PG_FENCE,
         "t.attempt = a.attempt",
-        (SETTLE + "::test_a_second_settle_of_a_lease_changes_nothing",),
+        (SETTLE + "::test_a_wrong_fence_changes_nothing",),
     ),
     Mutant(
         "settle: fence by owner only",
@@ -145,7 +151,14 @@ MUTANTS = (
         (SETTLE + "::test_a_wrong_fence_changes_nothing",),
         LITE,
     ),
-    Mutant("settle: no fence on SQLite", _SQL + "settle.py", _LITE_FENCE, "true", (MACHINE,), LITE),
+    Mutant(
+        "settle: no fence on SQLite",
+        _SQL + "settle.py",
+        _LITE_FENCE,
+        "true",
+        (SETTLE + "::test_a_wrong_fence_changes_nothing",),
+        LITE,
+    ),
     Mutant(
         "settle: children in any lock order",
         _SQL + "settle.py",
@@ -306,7 +319,7 @@ MUTANTS = (
         "tasks/heart.py",
         "    run(sql.ADOPT, {})\n",
         "",
-        (MACHINE,),
+        (WINDOWS + "::test_f25_leases_of_a_scheduler_without_a_row_are_given_back",),
         LITE,
     ),
     # --- Heartbeat ---
@@ -410,7 +423,7 @@ MUTANTS = (
         "tasks/control.py",
         'run(sql.CANCEL_ATTEMPTS, params | {"why": "the group was cancelled"})',
         "pass",
-        (MACHINE,),
+        (CONTROL + "::test_a_cancelled_group_is_tried_no_more_and_its_running_attempts_end",),
         LITE,
     ),
     # --- Create and edges ---
@@ -499,6 +512,13 @@ MUTANTS = (
         "settle.settle_each([self._unsettled.pop() for _ in tuple(self._unsettled)])",
         (SCHEDULER + "::test_a_settle_that_fails_is_tried_again",),
         LITE,
+    ),
+    Mutant(
+        "deliver: a full disk is the answer's fault",
+        "tasks/sql/patience.py",
+        "if isinstance(error, OperationalError | InterfaceError):",
+        "if isinstance(error, OperationalError | InterfaceError) and 'No space' not in str(error):",
+        ("tests/test_full_disk_postgres.py",),
     ),
     # --- The stream, and calls that may be repeated ---
     Mutant(

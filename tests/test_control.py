@@ -142,6 +142,21 @@ def test_a_reset_group_takes_running_attempts_their_lease():
     assert claim_one("s2").attempt == 2
 
 
+def test_a_cancelled_group_is_tried_no_more_and_its_running_attempts_end():
+    group = make_group(tasks=[wire(id="a"), wire(id="b", parent_ids=["a"])])
+    lease = claim_one()
+
+    count = control.cancel_group(group.pk)
+
+    ended = list(Attempt.objects.values_list("task", "number", "outcome", "error"))
+    assert count == 2
+    assert ended == [("a", 1, "cancelled", "the group was cancelled")]
+    assert complete(lease, "late").late == 1
+    assert claim_ids("s2") == []
+    control.retry_group(group.pk)
+    assert claim_one("s2").attempt == 2
+
+
 def test_a_reset_task_runs_again_and_holds_its_children():
     group = make_group(tasks=[wire(id="a"), wire(id="b", parent_ids=["a"])])
     complete(claim_one(), 1)
