@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psycopg
@@ -144,6 +144,7 @@ class Postgres(Server):
     """A PostgreSQL with one empty database, `crew`, and one superuser of that name."""
 
     guard_signal = "QUIT"
+    initdb_options: Sequence[str] = ()
 
     def __init__(self, folder: Path, *, durability: bool) -> None:
         self.prefix, self.binaries = find_postgres(folder)
@@ -172,6 +173,7 @@ class Postgres(Server):
                 "--encoding=UTF8",
                 "--locale=C",
                 "--no-sync",
+                *self.initdb_options,
             ],
             cwd=self.folder,
             capture_output=True,

@@ -80,11 +80,13 @@ class Site:
             with build_opener(ProxyHandler({})).open(self.web.url + path, timeout=20) as answer:
                 return answer.status
         except HTTPError as error:
+            error.close()
             return error.code
 
     def refusal(self, method: str, path: str, body: object = None) -> HTTPError:
         with pytest.raises(HTTPError) as caught:
             self.web.call(method, path, body)
+        caught.value.close()
         return caught.value
 
     def resumes(self) -> float:
