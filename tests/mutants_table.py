@@ -45,7 +45,7 @@ MUTANTS = (
         _SQL + "__init__.py",
         " AND t.remaining_attempts > 0 AND t.pending_parents = 0",
         " AND t.remaining_attempts > 0",
-        (MACHINE,),
+        (CLAIM + "::test_a_task_that_is_not_ready_is_left_alone",),
         LITE,
     ),
     Mutant(
@@ -60,7 +60,7 @@ MUTANTS = (
         _SQL + "claim.py",
         "SET attempt = t.attempt + 1, leased_by = %(me)s, leased_at = {{now}}\n            FROM",
         "SET attempt = t.attempt, leased_by = %(me)s, leased_at = {{now}}\n            FROM",
-        (MACHINE,),
+        (CLAIM + "::test_a_ready_task_is_leased",),
     ),
     Mutant(
         "claim: waits for locked tasks",
@@ -194,7 +194,7 @@ MUTANTS = (
         _SQL + "settle.py",
         "CASE WHEN t.held_count >= 100 THEN 1 ELSE 0 END",
         "1",
-        (MACHINE,),
+        (SETTLE + "::test_a_held_answer_uses_no_attempt_and_adds_no_error",),
         LITE,
     ),
     Mutant(
@@ -203,14 +203,14 @@ MUTANTS = (
         "AND h.scheduler = l.scheduler\n          AND h.late_at IS NULL"
         " AND h.outcome IN ('abandoned', 'cancelled')",
         "AND h.scheduler = l.scheduler\n          AND h.late_at IS NULL",
-        (MACHINE,),
+        (SETTLE + "::test_a_second_settle_of_a_lease_changes_nothing",),
     ),
     Mutant(
         "settle: maker is no parent",
         "tasks/rows.py",
         "last = (family.created_by,) if family.created_by else ()",
         "last = ()",
-        (MACHINE,),
+        (SETTLE + "::test_children_come_in_any_order_with_their_maker_as_last_parent",),
         LITE,
     ),
     # --- Holds ---
@@ -242,7 +242,7 @@ MUTANTS = (
         _SQL + "settle.py",
         "JOIN crew_task t ON t.group_id = l.group_id AND t.key = l.key",
         "JOIN crew_task t ON t.key = l.key",
-        (MACHINE,),
+        (SETTLE + "::test_duplicates_complete_with_the_same_output_and_free_their_children",),
     ),
     Mutant(
         "merge: children of duplicates forgotten",
@@ -257,7 +257,7 @@ MUTANTS = (
         _SQL + "settle.py",
         "AND t.key <> '' AND NOT t.is_complete\n            WHERE t.leased_by IS NULL AND t.id",
         "AND t.key <> ''\n            WHERE t.leased_by IS NULL AND t.id",
-        (MACHINE,),
+        (SETTLE + "::test_duplicates_complete_with_the_same_output_and_free_their_children",),
     ),
     Mutant(
         "merge: followers of a deleted leader stuck",
@@ -328,7 +328,7 @@ MUTANTS = (
         "tasks/heart.py",
         "SchedulerProcess.objects.filter(pk=self.me).update(beat_at=Now())",
         "SchedulerProcess.objects.all().update(beat_at=Now())",
-        (MACHINE,),
+        (RESCUE + "::test_a_heartbeat_keeps_no_other_scheduler_alive",),
         LITE,
     ),
     Mutant(
@@ -362,7 +362,7 @@ MUTANTS = (
         "tasks/control.py",
         'run(sql.CANCEL_ATTEMPTS, {"group": group_id, "ids": None, "why": "the group was reset"})',
         "pass",
-        (MACHINE,),
+        (CONTROL + "::test_a_reset_group_takes_running_attempts_their_lease",),
         LITE,
     ),
     Mutant(
@@ -378,7 +378,7 @@ MUTANTS = (
         "tasks/control.py",
         'run(sql.RECOUNT, {"group": group_id, "ids": None})',
         "pass",
-        (MACHINE,),
+        (CONTROL + "::test_a_reset_group_is_as_if_it_had_never_run",),
         LITE,
     ),
     Mutant(
@@ -408,7 +408,7 @@ MUTANTS = (
         "tasks/edit.py",
         'if set(changes) - {"is_paused"}:',
         "if False:",
-        (MACHINE,),
+        (CONTROL + "::test_a_running_task_takes_nothing_but_the_pause",),
         LITE,
     ),
     Mutant(
@@ -455,7 +455,7 @@ MUTANTS = (
         "tasks/rows.py",
         "pending -= sum(map(complete.__contains__, spec.parent_ids))",
         "pass",
-        (MACHINE,),
+        (CREATE + "::test_parents_in_the_store_that_are_complete_hold_nobody_up",),
         LITE,
     ),
     Mutant(
@@ -463,7 +463,7 @@ MUTANTS = (
         "tasks/edges.py",
         "    _refuse_cycle(task.id, parent_ids)\n",
         "",
-        (MACHINE,),
+        (CONTROL + "::test_parents_that_can_not_be_are_refused_and_nothing_changes",),
         LITE,
     ),
     Mutant(
@@ -471,7 +471,7 @@ MUTANTS = (
         "tasks/edges.py",
         'run(sql.RECOUNT, {"group": group_id, "ids": dump([task.id])})',
         "pass",
-        (MACHINE,),
+        (CONTROL + "::test_parents_that_are_complete_are_not_pending",),
         LITE,
     ),
     # --- Deliver ---

@@ -47,15 +47,16 @@ def ahead(**delta):
 # --- Ready, condition by condition ---
 
 
-def test_a_ready_task_is_leased():
-    task = make_task(input={"n": 12345678901234567890}, key="k", workgroup="w")
+@pytest.mark.parametrize("key", ["", "k"])
+def test_a_ready_task_is_leased(key):
+    task = make_task(input={"n": 12345678901234567890}, key=key, workgroup="w")
 
     lease = claim_one("s9")
 
     after = row(task)
     assert (lease.task_id, lease.attempt, lease.leased_by) == (task.pk, 1, "s9")
     assert (lease.group_id, lease.worker) == (task.group_id, "worker-a")
-    assert (lease.key, lease.workgroup) == ("k", "w")
+    assert (lease.key, lease.workgroup) == (key, "w")
     assert lease.input_json.replace(" ", "") == '{"n":12345678901234567890}'
     assert (after["attempt"], after["leased_by"]) == (1, "s9")
     assert abs(from_now(after["leased_at"])) < 10

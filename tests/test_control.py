@@ -135,8 +135,9 @@ def test_a_reset_group_takes_running_attempts_their_lease():
 
     control.reset_group(group.pk)
 
-    attempt = Attempt.objects.get()
-    assert (attempt.outcome, attempt.error) == ("cancelled", "the group was reset")
+    ended = list(Attempt.objects.values_list("number", "outcome", "error"))
+    assert ended == [(1, "cancelled", "the group was reset")]
+    assert set(Task.objects.values_list("leased_by", flat=True)) == {None}
     assert complete(lease, "late").late == 1
     assert not Task.objects.filter(merged_into__isnull=False).exists()
     assert claim_one("s2").attempt == 2

@@ -66,6 +66,20 @@ def test_a_living_scheduler_keeps_its_tasks():
     assert list(SchedulerProcess.objects.values_list("id", flat=True)) == ["alive"]
 
 
+def test_a_heartbeat_keeps_no_other_scheduler_alive():
+    task = make_task()
+    claim_one("dead")
+    die("dead")
+    alive = heart.Heart("alive", slots=1, wake=threading.Event())
+
+    alive._beat()
+    alive._beat()
+
+    assert heart.sweep_once() == 1
+    assert row(task)["leased_by"] is None
+    assert list(SchedulerProcess.objects.values_list("id", flat=True)) == ["alive"]
+
+
 def test_who_was_given_up_and_lives_is_known_again_when_it_beats():
     """Its machine stood still for longer than a lease, and goes on."""
     frozen = heart.Heart("s1", slots=1, wake=threading.Event())
