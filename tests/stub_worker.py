@@ -5,12 +5,12 @@ with StubWorker(answer(body=b'{"output": 1}')) as worker:
 """
 
 import functools
-import gzip
 import json
 import socket
 import ssl
 import struct
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -113,7 +113,10 @@ def gzip_bomb(exchange: Exchange) -> None:
 
 @functools.cache
 def _bomb() -> bytes:
-    return gzip.compress(b"\0" * 50_000_000, compresslevel=1)
+    """200 MB, of which less than one goes over the wire."""
+    packer = zlib.compressobj(level=1, wbits=31)  # 31: as gzip
+    megabyte = bytes(1_000_000)
+    return b"".join([*(packer.compress(megabyte) for _ in range(200)), packer.flush()])
 
 
 def endless_body(exchange: Exchange, head: bytes = b"HTTP/1.1 200 OK\r\n\r\n") -> None:
@@ -132,6 +135,14 @@ def endless_headers(exchange: Exchange) -> None:
     exchange.send(b"HTTP/1.1 200 OK\r\n")
     for _ in exchange.forever():
         exchange.send(b"X-More: and more\r\n" * 100)
+
+
+def million_headers(exchange: Exchange) -> None:
+    """A whole answer behind a million headers, 17 MB of them."""
+    exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n")
+    for first in range(0, 1_000_000, 10_000):
+        exchange.send(b"".join(b"X-%06d: more\r\n" % n for n in range(first, first + 10_000)))
+    exchange.send(b"\r\n{}")
 
 
 def endless_header_line(exchange: Exchange) -> None:
