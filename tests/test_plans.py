@@ -10,10 +10,12 @@ from tasks.jsonio import dump
 from tasks.models import Task, TaskGroup
 from tasks.settle import Settlement, settle
 from tasks.sql import claim as claim_sql
+from tasks.sql import control as control_sql
 from tasks.sql import create as create_sql
 from tasks.sql import prepared, run, run_steered, steer
 from tasks.sql import settle as settle_sql
 
+from . import crowd
 from .factories import claim_all, claim_ids, complete, completed, in_threads, make_group, make_task
 
 pytestmark = [pytest.mark.django_db, pytest.mark.postgres]
@@ -69,6 +71,36 @@ def test_a_batch_is_joined_to_a_table_by_probes_of_an_index(full_store, statemen
     assert "Seq Scan on crew_task" not in plan  # nor on crew_taskgroup
     assert "Seq Scan on crew_parentedge" not in plan
     assert "hashed SubPlan" not in plan
+
+
+@pytest.fixture
+def seemingly_empty(fresh_tables):
+    """Tables without a row when the planner last looked, as after a retention: it expects none."""
+    with connection.cursor() as cursor:
+        create.create_group(id="gone", tasks=chain("gone", 500))
+        cursor.execute("DELETE FROM crew_parentedge")
+        cursor.execute("DELETE FROM crew_task")
+        cursor.execute("ANALYZE crew_task, crew_parentedge")
+
+
+def chain(name, count):
+    first, *rest = [{"id": f"{name}{n}", "worker": "w"} for n in range(count)]
+    return [first, *(task | {"parentIds": [f"{name}{n}"]} for n, task in enumerate(rest))]
+
+
+@pytest.mark.parametrize("ids", [None, dump([f"t{n}" for n in range(2_000)])])
+def test_parents_are_counted_by_probes_whatever_the_planner_expects(seemingly_empty, ids):
+    """Loops over both tables take hours for an import or a reset, and keep its locks."""
+    create.create_group(id="g", tasks=chain("t", 2_000))
+    Task.objects.update(pending_parents=5)
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL statement_timeout = '20s'")
+
+    read = crowd.rows_read(lambda: run(control_sql.RECOUNT, {"group": "g", "ids": ids}))
+
+    assert read < 2_000 * 10
+    assert Task.objects.get(pk="t0").pending_parents == 0
+    assert Task.objects.filter(pending_parents=1).count() == 1_999
 
 
 def test_prepared_statements_claim_and_settle_alike():

@@ -34,17 +34,20 @@ CANCEL_ATTEMPTS = statement(
     """,
 )
 
-# Count the pending parents of these tasks (all of the group when ids is null) from the edges.
+_PENDING = """(
+            SELECT count(*) FROM crew_parentedge e
+            CROSS JOIN LATERAL (SELECT is_complete FROM crew_task WHERE id = e.parent_id LIMIT 1) p
+            WHERE e.child_id = t.id AND NOT p.is_complete)"""
+
+# Count the pending parents of these tasks (all of the group when ids is null) from the edges. On
+# PostgreSQL without a join: with statistics of a time when the tables were empty, it would read
+# them whole for each task.
 RECOUNT = statement(
-    postgresql="""
-        UPDATE crew_task t SET pending_parents = counted.n
-        FROM (SELECT c.id, count(p.id) FILTER (WHERE NOT p.is_complete) AS n
-              FROM crew_task c LEFT JOIN crew_parentedge e ON e.child_id = c.id
-              LEFT JOIN crew_task p ON p.id = e.parent_id
-              WHERE c.group_id = %(group)s AND (%(ids)s::jsonb IS NULL
-                 OR c.id IN (SELECT jsonb_array_elements_text(%(ids)s::jsonb)))
-              GROUP BY c.id) counted
-        WHERE t.id = counted.id AND t.pending_parents <> counted.n
+    postgresql=f"""
+        UPDATE crew_task t SET pending_parents = {_PENDING}
+        WHERE t.group_id = %(group)s AND t.pending_parents <> {_PENDING}
+         AND (%(ids)s::jsonb IS NULL
+              OR t.id = ANY (ARRAY(SELECT jsonb_array_elements_text(%(ids)s::jsonb))))
     """,
     sqlite="""
         UPDATE crew_task AS t SET pending_parents = counted.n
