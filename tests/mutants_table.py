@@ -13,6 +13,7 @@ CLAIM, SETTLE, RESCUE = "tests/test_claim.py", "tests/test_settle.py", "tests/te
 RACES, WINDOWS = "tests/test_races.py", "tests/test_windows.py"
 CLOCK = "tests/test_clock.py"
 CONTROL, CREATE = "tests/test_control.py", "tests/test_create.py"
+EDIT = "tests/test_edit.py"
 SCHEDULER, DELIVER = "tests/test_scheduler.py", "tests/test_deliver.py"
 
 
@@ -408,7 +409,7 @@ MUTANTS = (
         "tasks/edit.py",
         'if set(changes) - {"is_paused"}:',
         "if False:",
-        (CONTROL + "::test_a_running_task_takes_nothing_but_the_pause",),
+        (EDIT + "::test_a_running_task_takes_nothing_but_the_pause",),
         LITE,
     ),
     Mutant(
@@ -463,7 +464,7 @@ MUTANTS = (
         "tasks/edges.py",
         "    _refuse_cycle(task.id, parent_ids)\n",
         "",
-        (CONTROL + "::test_parents_that_can_not_be_are_refused_and_nothing_changes",),
+        (EDIT + "::test_parents_that_can_not_be_are_refused_and_nothing_changes",),
         LITE,
     ),
     Mutant(
@@ -471,7 +472,7 @@ MUTANTS = (
         "tasks/edges.py",
         'run(sql.RECOUNT, {"group": group_id, "ids": dump([task.id])})',
         "pass",
-        (CONTROL + "::test_parents_that_are_complete_are_not_pending",),
+        (EDIT + "::test_parents_that_are_complete_are_not_pending",),
         LITE,
     ),
     # --- Deliver ---
