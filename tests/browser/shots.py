@@ -27,7 +27,8 @@ PAGES = {
     "group-graph": f"{GROUP}#graph",
     "group-timeline": f"{GROUP}#timeline",
     "group-failures": "/admin/crew/taskgroup/invoices/change/#failures",
-    "task": "/admin/crew/task/nightly.parse-3/change/",
+    "task": "/admin/crew/task/newsletter.mail-5/change/",
+    "attempt": "/admin/crew/task/invoices.parse-1/change/",
     "add-task": "/admin/crew/task/add/?group=nightly",
     "group-history": f"{GROUP}#history",
     "attempts": "/admin/crew/attempt/",
@@ -39,6 +40,8 @@ PAGES = {
     "tokens": "/admin/crew/token/",
     "audit": "/admin/crew/auditentry/",
 }
+# What is pressed before the picture is taken.
+PRESSED = {"attempt": "Request and answer of attempt 1"}
 
 
 @contextmanager
@@ -58,7 +61,14 @@ def site() -> Iterator[None]:
 def furnish() -> None:
     """A nightly import: one that is done, one that runs, one that failed in two ways, one held."""
     from tasks import audit, create, fleet, tokens
+    from tasks.claim import Lease
+    from tasks.decide import Failed
+    from tasks.deliver import CallRules, Delivery, payload
+    from tasks.jsonio import dump
     from tasks.models import Task
+    from tasks.settle import Settlement
+    from tasks.settle import settle as settle_all
+    from tasks.transcript import Transcript, message
 
     from ..factories import claim_all, complete, fail
 
@@ -90,12 +100,24 @@ def furnish() -> None:
             for lease in claim_all():
                 answer.get(lease.worker, lambda each: complete(each, {"rows": 4_211}))(lease)
 
+    def refuse(lease: Lease, error: str) -> None:
+        """As `fail`, with the call as a scheduler would have kept it."""
+        body = payload(lease.task_id, lease.worker, lease.input_json, lease.parents)
+        headers = CallRules.from_conf().headers(Delivery(lease.task_id, 1, lease.worker, body))
+        url = f"https://workers.example.org/run/{lease.worker}"
+        sent = message(f"POST {url}", headers.items(), body, most=4_096)
+        said = [("content-type", "application/json"), ("x-request-id", "7f3a19c0")]
+        came = message("HTTP 422", said, dump({"error": error}).encode(), most=4_096)
+        settle_all([Settlement(lease, Failed(error), 422, Transcript(sent, came))])
+
     make("monday", "Nightly import of Monday", steps(3))
     settle({}, 5)
     broken = {
-        "parse": lambda each: fail(each, "line 812: '12,4O' is no number"),
-        "fetch": lambda each: (fail if each.task_id.endswith(("2", "5")) else complete)(
-            each, "ConnectError: files.example.org refused"
+        "parse": lambda each: refuse(each, "line 812: '12,4O' is no number"),
+        "fetch": lambda each: (
+            fail(each, "ConnectError: files.example.org refused")
+            if each.task_id.endswith(("2", "5"))
+            else complete(each, {"rows": 4_211})
         ),
     }
     failing = [each | {"remainingAttempts": 1} for each in steps(6)]
@@ -107,7 +129,8 @@ def furnish() -> None:
     for lease in sent:
         complete(lease, {"sent": True})
     complete(last, {"sent": True}, workgroup_delay=900)
-    create.create_tasks("newsletter", [mail | {"name": f"mail-{n}"} for n in range(5, 9)])
+    later = [mail | {"id": f"newsletter.mail-{n}", "name": f"mail-{n}"} for n in range(5, 9)]
+    create.create_tasks("newsletter", later)
     make("nightly", "Nightly import of Tuesday", steps(5))
     settle({}, 2)
     for lease in claim_all()[:2]:
@@ -143,6 +166,9 @@ def shoot(url: str, user: object) -> None:
             person.page.wait_for_selector(".crew-chip[data-state=executing]")
             for name, path in PAGES.items():
                 person.settle(path)
+                if name in PRESSED:
+                    person.page.get_by_role("button", name=PRESSED[name]).click()
+                    person.page.wait_for_selector("dialog pre")
                 take(person, SCREENS / f"{name}-{kind}.png")
             person.check()
             person.close()

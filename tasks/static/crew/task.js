@@ -45,7 +45,7 @@ function gates(task, why) {
 
 function gate({ text: words, opensItself, until, tasks, count }) {
   const sign = badge(opensItself ? "scheduled" : "failed", opensItself ? "opens by itself" : "needs you");
-  const time = until ? el("span", {}, " Until ", ago(until)) : null;
+  const time = until ? el("span", {}, " It opens ", ago(until)) : null;
   const more = count > tasks.length ? ` and ${number(count - tasks.length)} more` : null;
   return el("li", {}, sign, el("span", {}, words, time, ...links(tasks), more));
 }
