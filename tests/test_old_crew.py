@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from tasks.invariants import INVARIANTS
 from tasks.models import Attempt, AuditEntry, ParentEdge, Task, TaskGroup
-from tasks.moves import old_crew
+from tasks.moves import old_store
 
 from .factories import claim_ids, make_group, make_task
 
@@ -91,7 +91,7 @@ def assert_sound() -> None:
 
 
 def test_its_keys_are_looked_for_where_they_are() -> None:
-    assert old_crew.PREFIX == "go-crew/"
+    assert old_store.PREFIX == "go-crew/"
 
 
 def test_a_group_comes_over_with_all_its_tasks(db: None, old: Old) -> None:

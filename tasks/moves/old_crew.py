@@ -8,11 +8,10 @@ that are here already are left alone, so a second run creates nothing twice.
 Memory holds the ids, the parents of one group, and a hundred records.
 """
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 from ..conf import conf
 from ..errors import CrewError, InvalidInputError
@@ -23,21 +22,8 @@ from ..spec import MAX_ATTEMPTS, MAX_ERROR_DELAY, read_id, read_task, read_time
 from .exported import Told
 from .into import Existing, How, coming_in, is_there
 from .lines import MAX_LINE, MAX_VALUES
+from .old_store import AT_ONCE, PREFIX, OldCrew, Redis
 from .records import GroupRow, TaskRow
-
-PREFIX = "go-crew/"
-AT_ONCE = 100  # records in memory
-IDS_AT_ONCE = 1_000
-
-
-class Redis(Protocol):
-    """What we need of a client; it gives bytes."""
-
-    def scan(self, cursor: int, match: str, count: int) -> Any: ...
-    def mget(self, keys: list[str]) -> Any: ...
-    def lrange(self, name: str, start: int, end: int) -> Any: ...
-    def llen(self, name: str) -> Any: ...
-    def type(self, name: str) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +45,7 @@ class _Node:
 
 def bring_in(client: Redis, how: How, *, prefix: str = PREFIX) -> Iterator[Told | Amiss]:
     """Bring all groups in; what is amiss comes after its group, what belongs to none at the end."""
-    old = _OldCrew(client, prefix)
+    old = OldCrew(client, prefix)
     for group_id, record in old.records("task-groups/"):
         if group_id in old.groups:
             continue  # a scan may give a key twice
@@ -68,51 +54,7 @@ def bring_in(client: Redis, how: How, *, prefix: str = PREFIX) -> Iterator[Told 
     yield from _left_over(old)
 
 
-class _OldCrew:
-    """The old store, and what was met in it so far."""
-
-    def __init__(self, client: Redis, prefix: str) -> None:
-        self._client = client
-        self._prefix = prefix
-        self.groups: set[str] = set()
-        self.tasks: set[str] = set()
-
-    def records(self, kind: str) -> Iterator[tuple[str, bytes]]:
-        """Ids and records of all groups or tasks; some may come twice."""
-        start = self._prefix + kind
-        match = re.sub(r"([\[\]*?\\])", r"\\\1", start) + "*"
-        cursor = 0
-        while True:
-            cursor, keys = self._client.scan(cursor, match=match, count=IDS_AT_ONCE)
-            ids = (_text(key)[len(start) :] for key in keys)
-            yield from self.get(kind, ids)
-            if not cursor:
-                return
-
-    def get(self, kind: str, ids: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        """Those of the records that are there."""
-        left = iter(ids)
-        while some := list(islice(left, AT_ONCE)):
-            found = self._client.mget([f"{self._prefix}{kind}{id_}" for id_ in some])
-            # What is no text, as the lists of ids, gives nothing.
-            for id_, record in zip(some, found, strict=True):
-                if record is not None:
-                    yield id_, record
-
-    def listed(self, group_id: str) -> list[str]:
-        """The ids of the group's tasks, oldest first, each once."""
-        key = f"{self._prefix}task-groups/{group_id}/tasks"
-        if self._client.type(key) not in (b"list", b"none"):
-            raise InvalidInputError("its list of tasks is no list")
-        ids: dict[str, None] = {}
-        # From the old end, which stays where it is when a task is added.
-        for end in range(-1, -1 - self._client.llen(key), -IDS_AT_ONCE):
-            some = self._client.lrange(key, end - IDS_AT_ONCE + 1, end)
-            ids |= dict.fromkeys(_text(id_) for id_ in reversed(some))
-        return list(ids)
-
-
-def _group(old: _OldCrew, group_id: str, record: bytes, how: How) -> Iterator[Told | Amiss]:
+def _group(old: OldCrew, group_id: str, record: bytes, how: How) -> Iterator[Told | Amiss]:
     what = f"group {group_id}"
     try:
         group, notes = _group_row(group_id, record, how.suffix)
@@ -142,7 +84,7 @@ def _group_row(group_id: str, record: bytes, suffix: str) -> tuple[GroupRow, lis
     return GroupRow(read_id(group_id + suffix), name, created_at=created_at), notes
 
 
-def _look(old: _OldCrew, group_id: str, ids: list[str]) -> tuple[dict[str, _Node], list[Amiss]]:
+def _look(old: OldCrew, group_id: str, ids: list[str]) -> tuple[dict[str, _Node], list[Amiss]]:
     """The tasks that can come, and how; and what is amiss."""
     nodes: dict[str, _Node] = {}
     amiss: list[Amiss] = []
@@ -166,7 +108,7 @@ def _look(old: _OldCrew, group_id: str, ids: list[str]) -> tuple[dict[str, _Node
     return nodes, amiss
 
 
-def _cut_parents(old: _OldCrew, nodes: dict[str, _Node]) -> Iterator[Amiss]:
+def _cut_parents(old: OldCrew, nodes: dict[str, _Node]) -> Iterator[Amiss]:
     """Take away the parents that do not come along."""
     outside = {id_ for node in nodes.values() for id_ in node.parents if id_ not in nodes}
     harmless = dict.fromkeys(outside, "gone")
@@ -206,7 +148,7 @@ def _hold(id_: str, node: _Node, why: str) -> Amiss:
     return Amiss(f"task {id_}", why)
 
 
-def _rows(old: _OldCrew, group_id: str, nodes: dict[str, _Node], suffix: str) -> Iterator[TaskRow]:
+def _rows(old: OldCrew, group_id: str, nodes: dict[str, _Node], suffix: str) -> Iterator[TaskRow]:
     for id_, record in old.get("tasks/", nodes):
         node = nodes[id_]
         row, _ = _task_row(id_, group_id, record)
@@ -242,7 +184,7 @@ def _task_row(id_: str, group_id: str, record: bytes) -> tuple[TaskRow, list[str
     return TaskRow(read_task(told, max_input=max_input)), notes
 
 
-def _left_over(old: _OldCrew) -> Iterator[Amiss]:
+def _left_over(old: OldCrew) -> Iterator[Amiss]:
     """The tasks that no group lists."""
     for id_, record in old.records("tasks/"):
         if id_ in old.tasks or id_.endswith("/mutex"):
@@ -297,10 +239,6 @@ def _worker(told: dict[str, Any], notes: list[str]) -> Any:
     except ValueError:
         notes.append(f"{_shown(worker)} can not be the name of a worker: it comes without one")
         return ""
-
-
-def _text(data: bytes) -> str:
-    return data.decode(errors="backslashreplace")
 
 
 def _shown(value: object) -> str:

@@ -16,6 +16,7 @@ from ...moves import exported, old_crew
 from ...moves.exported import Told
 from ...moves.into import Existing, How
 from ...moves.lines import HEAD, Lines, reading
+from ...moves.old_store import PREFIX
 from ...spec import read_bool, read_id, read_text
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -37,9 +38,7 @@ class Command(BaseCommand):
             "file", nargs="?", help='an export or a JSON file; "-" reads the standard input'
         )
         parser.add_argument("--redis", metavar="URL", help="the database of an old Crew")
-        parser.add_argument(
-            "--prefix", default=old_crew.PREFIX, help=f"of its keys ({old_crew.PREFIX})"
-        )
+        parser.add_argument("--prefix", default=PREFIX, help=f"of its keys ({PREFIX})")
         parser.add_argument("--dry-run", action="store_true", help="check all, store nothing")
         known = parser.add_mutually_exclusive_group()
         known.add_argument(
