@@ -4,7 +4,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from tasks.checks import open_doors
+from tasks.doors import open_doors
 
 from .web import web
 

@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import Error, connections
 
 from ...access import ensure_operator
-from ...checks import default_credentials, open_doors
+from ...doors import default_credentials, open_doors
 from ...sql import patience
 
 logger = logging.getLogger(__name__)
