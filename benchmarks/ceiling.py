@@ -4,20 +4,9 @@ import json
 import subprocess
 import sys
 
-from .ours import LOCK_WAIT, Figures, waited
+from .ours import LOCK_WAIT, Figures, ran, waited
 from .reference_sql import open_store
-from .stage import (
-    ROOT,
-    TEMPLATES,
-    BrokenRunError,
-    Sink,
-    Store,
-    environment,
-    query,
-    sink,
-    wait_for,
-    watched,
-)
+from .stage import ROOT, TEMPLATES, Sink, Store, environment, sink
 from .workloads import Workload
 
 PROGRAM = [sys.executable, "-m", "benchmarks.reference"]
@@ -40,24 +29,14 @@ def _work(workload: Workload, url: str, worker: Sink) -> Figures:
     """From the first claim to the last settle."""
     _create(workload, url)
     command = [*PROGRAM, "run", url, worker.base, "--slots", str(workload.slots)]
-    with watched(command, environment(), times=workload.schedulers) as loops:
-        wait_for(lambda: not [loop for loop in loops if loop.runs()], workload.title)
-        logs = [loop.output() for loop in loops]
-    ((complete, tasks),) = query(
-        url, "SELECT count(CASE WHEN is_complete THEN 1 END), count(*) FROM task"
-    )
-    if not complete == tasks == workload.becomes:
-        raise BrokenRunError(f"{complete} of {tasks} tasks are complete: {logs}")
+    return ran(workload, command, environment(), worker, url, "task", _seconds)
+
+
+def _seconds(logs: list[str]) -> float:
+    """As the loops tell it in their last lines."""
     spans = [json.loads(log.splitlines()[-1]) for log in logs]
     worked = [span for span in spans if span["first_at"]]
-    seconds = max(s["last_at"] for s in worked) - min(s["first_at"] for s in worked)
-    return {
-        "seconds": seconds,
-        "rate": tasks / seconds,
-        "hop_ms": 1000 * seconds / tasks,
-        "in_flight": worker.stats()["max_in_flight"],
-        "rss_mb": max(loop.peak for loop in loops) / 2**20,
-    }
+    return float(max(s["last_at"] for s in worked) - min(s["first_at"] for s in worked))
 
 
 def _create(workload: Workload, url: str) -> Figures:

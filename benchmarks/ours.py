@@ -70,22 +70,39 @@ def _work(workload: Workload, _store: Store, env: dict[str, str], worker: Sink) 
     subprocess.run([*MANAGE, "crewimport", "-"], input=graph, text=True, env=env, check=True,
                    stdout=subprocess.DEVNULL)  # fmt: skip
     command = [*MANAGE, "runscheduler", "--once", "--slots", str(workload.slots)]
-    with watched(command, env, times=workload.schedulers) as schedulers:
-        wait_for(lambda: not [s for s in schedulers if s.runs()], workload.title)
-        logs = "\n".join(s.output() for s in schedulers)
     url = env["DATABASE_URL"]
+    return ran(workload, command, env, worker, url, "crew_task", lambda _: _seconds(url))
+
+
+def ran(
+    workload: Workload,
+    command: list[str],
+    env: dict[str, str],
+    worker: Sink,
+    url: str,
+    table: str,
+    seconds: Callable[[list[str]], float],
+) -> Figures:
+    """Run it in as many processes as it wants; BrokenRunError unless all tasks are complete.
+
+    `seconds` is how long it took, by what the processes wrote or by the database.
+    """
+    with watched(command, env, times=workload.schedulers) as processes:
+        wait_for(lambda: not [process for process in processes if process.runs()], workload.title)
+        logs = [process.output() for process in processes]
     ((complete, tasks),) = query(
-        url, "SELECT count(CASE WHEN is_complete THEN 1 END), count(*) FROM crew_task"
+        url, f"SELECT count(CASE WHEN is_complete THEN 1 END), count(*) FROM {table}"
     )
     if not complete == tasks == workload.becomes:
-        raise BrokenRunError(f"{complete} of {tasks} tasks are complete: {logs[-2_000:]}")
-    seconds = _seconds(url)
+        told = "\n".join(logs)[-2_000:]
+        raise BrokenRunError(f"{complete} of {tasks} tasks are complete: {told}")
+    took = seconds(logs)
     return {
-        "seconds": seconds,
-        "rate": tasks / seconds,
-        "hop_ms": 1000 * seconds / tasks,
+        "seconds": took,
+        "rate": tasks / took,
+        "hop_ms": 1000 * took / tasks,
         "in_flight": worker.stats()["max_in_flight"],
-        "rss_mb": max(s.peak for s in schedulers) / 2**20,
+        "rss_mb": max(process.peak for process in processes) / 2**20,
     }
 
 
