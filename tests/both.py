@@ -1,21 +1,32 @@
 """All tests on SQLite and, at the same time, on PostgreSQL: each run waits half of its time.
 
-    python -m tests.both [ARGUMENTS OF PYTEST]
+    python -m tests.both [--without-notify | --pooled] [ARGUMENTS OF PYTEST]
 
-What the run on SQLite says is seen live, that of the other one when both have ended.
+What the run on SQLite says is seen live, that of the other one when both have ended. Without
+NOTIFY, or through PgBouncer in transaction mode, there is only the run on PostgreSQL.
 """
 
+import os
 import signal
 import subprocess
 import sys
 import tempfile
 
+MODES = ("--without-notify", "--pooled")  # of PostgreSQL only, as tests.servers knows them
 NONE_CHOSEN = 5  # pytest's word for it; a `-k` may fit the tests of one database only
 
 
 def main() -> int:
-    pytest = [sys.executable, "-m", "pytest", *sys.argv[1:]]
-    servers = [sys.executable, "-m", "tests.servers", "run", "--"]
+    modes = [argument for argument in sys.argv[1:] if argument in MODES]
+    chosen = [argument for argument in sys.argv[1:] if argument not in MODES]
+    pytest = [sys.executable, "-m", "pytest", *chosen]
+    servers = [sys.executable, "-m", "tests.servers", "run", *modes, "--"]
+    if modes:
+        os.execv(sys.executable, [*servers, *pytest])  # noqa: S606  in our place
+    return run_both(servers, pytest)
+
+
+def run_both(servers: list[str], pytest: list[str]) -> int:
     with tempfile.TemporaryFile("w+b") as said:
         on_postgres = subprocess.Popen([*servers, *pytest], stdout=said, stderr=subprocess.STDOUT)
         say("testing on SQLite, and on PostgreSQL behind it")

@@ -10,6 +10,8 @@ import pytest
 from django.conf import settings
 from django.db import connection
 
+from tasks.conf import conf
+
 from . import servers
 from .api_client import Api, AtRoot
 
@@ -24,6 +26,22 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for vendor, marker in (("postgresql", "postgres"), ("sqlite", "sqlite")):
         if item.get_closest_marker(marker) and connection.vendor != vendor:
             pytest.skip(f"needs {vendor}; this run is on {connection.vendor}")
+    if connection.vendor == "postgresql":
+        if item.get_closest_marker("notify") and not conf.CREW_NOTIFY:
+            pytest.skip("is about NOTIFY; this run is without")
+        if item.get_closest_marker("own_session") and is_pooled():
+            pytest.skip("needs a session of its own; this run is through a pooler")
+
+
+def pytest_report_header() -> list[str]:
+    if connection.vendor != "postgresql":
+        return []
+    through = " through a pooler of transactions" if is_pooled() else ""
+    return [f"crew: PostgreSQL{through}, {'with' if conf.CREW_NOTIFY else 'without'} NOTIFY"]
+
+
+def is_pooled() -> bool:
+    return bool(connection.settings_dict["DISABLE_SERVER_SIDE_CURSORS"])
 
 
 @pytest.fixture(scope="session")

@@ -3,15 +3,10 @@
 python -m tests.debian    prints the Debian packages that would bring what is missing here
 """
 
-import os
-import shutil
 from pathlib import Path
 
 from .browser import chromium
-
-
-def pgbouncer() -> str | None:
-    return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+from .servers import ServerError, find_pooler
 
 
 def faketime() -> Path | None:
@@ -20,7 +15,7 @@ def faketime() -> Path | None:
 
 
 def missing() -> list[str]:
-    found = {"chromium": _chromium(), "pgbouncer": pgbouncer(), "faketime": faketime()}
+    found = {"chromium": _chromium(), "pgbouncer": _pgbouncer(), "faketime": faketime()}
     return [package for package, program in found.items() if not program]
 
 
@@ -28,6 +23,13 @@ def _chromium() -> object:
     try:
         return chromium.find()
     except chromium.NoChromiumError:
+        return None
+
+
+def _pgbouncer() -> object:
+    try:
+        return find_pooler()
+    except ServerError:
         return None
 
 

@@ -67,10 +67,13 @@ def scheduler_env(base: str) -> dict[str, str]:
 
 
 @contextmanager
-def scheduler(base: str, *args: str, **env: str) -> Iterator[subprocess.Popen]:
-    """A `manage.py runscheduler` that is killed, if it still runs, at the end."""
+def scheduler(base: str, *args: str, root: Path = ROOT, **env: str) -> Iterator[subprocess.Popen]:
+    """A `manage.py runscheduler` that is killed, if it still runs, at the end.
+
+    `root` is where the code is.
+    """
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "manage.py"), "runscheduler", *args],
+        [sys.executable, str(root / "manage.py"), "runscheduler", *args],
         env=scheduler_env(base) | env,
         stderr=subprocess.PIPE,
         text=True,

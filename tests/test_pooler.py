@@ -1,77 +1,31 @@
 """Crew behind a real PgBouncer in transaction mode, where a session belongs to everybody (F24)."""
 
-import os
-import signal
-import socket
-import subprocess
+import contextlib
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from django.core.management import call_command
-from django.db import connection
 
 from tasks import create
 from tasks.models import Attempt, SchedulerProcess, Task
 
-from . import debian, servers
-from .processes import scheduler, sink, wait_until
+from . import servers
+from .processes import database_url, scheduler, sink, wait_until
 from .web import web
 
 pytestmark = [pytest.mark.postgres, pytest.mark.django_db(transaction=True)]
 
-CONFIGURATION = """
-[databases]
-* = host={host} port={port} user={user} password={password}
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {own_port}
-auth_type = any
-pool_mode = transaction
-max_client_conn = 200
-default_pool_size = 4
-"""
-
 
 @pytest.fixture
-def pooled_url(tmp_path) -> Iterator[str]:
+def pooled_url() -> Iterator[str]:
     """The test's database through a pooler with four sessions for all."""
-    program = debian.pgbouncer()
-    if not program:
-        pytest.skip("needs pgbouncer: ./crew test installs it as root, or apt install pgbouncer")
-    database = connection.settings_dict
-    own_port = servers.free_port()
-    file = tmp_path / "pgbouncer.ini"
-    file.write_text(
-        CONFIGURATION.format(
-            host=database["HOST"] or "127.0.0.1",
-            port=database["PORT"] or 5432,
-            user=database["USER"],
-            password=database["PASSWORD"],
-            own_port=own_port,
-        )
-    )
-    make_readable(file)
-    # It refuses to run as root, and any other user will do.
-    who = ["-u", "nobody"] if os.geteuid() == 0 else []
-    process = subprocess.Popen([program, "-q", *who, str(file)], stderr=subprocess.DEVNULL)
-    try:
-        wait_until(lambda: is_listening(own_port))
-        yield f"postgres://{database['USER']}@127.0.0.1:{own_port}/{database['NAME']}"
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(10)
-
-
-def make_readable(file: Path) -> None:
-    for path in (file, *file.parents[:3]):
-        path.chmod(path.stat().st_mode | 0o055)
-
-
-def is_listening(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    with contextlib.ExitStack() as stack:
+        try:
+            pooler = stack.enter_context(servers.pooler(database_url()))
+        except servers.ServerError as error:
+            pytest.skip(str(error))
+        yield pooler.url
 
 
 def test_web_and_schedulers_work_through_a_pooler_of_transactions(pooled_url, tmp_path):

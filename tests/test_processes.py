@@ -43,6 +43,7 @@ def test_a_scheduler_process_runs_a_group_to_its_end(tmp_path):
     assert running() == 0
 
 
+@pytest.mark.notify
 def test_a_running_scheduler_starts_new_work_at_once(tmp_path):
     with sink(tmp_path) as worker, scheduler(worker.url):
         wait_until(lambda: running() == 1)

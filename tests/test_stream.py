@@ -280,6 +280,7 @@ def test_two_groups_do_not_hear_of_one_another(served, clients):
     assert (len(here.messages), len(there.messages)) == (1, 1)
 
 
+@pytest.mark.notify
 def test_news_come_soon(served, clients):
     """From another process: 20 ms on SQLite, a NOTIFY on PostgreSQL."""
     group = make_group()
