@@ -16,6 +16,9 @@ class Lane:
     priority: int
 
 
+MOST_KEPT = 8  # slots: of many, an eighth would be a price for nothing
+
+
 def room(limit: int | None, in_flight: int) -> int | None:
     """How many more attempts a worker may have in flight; None is "as many as you like"."""
     return None if limit is None else max(0, limit - in_flight)
@@ -33,7 +36,8 @@ def share(
 
     Higher priorities are served first, lanes of one priority equally. No worker gets more than
     its room. Beyond half of the scheduler (`busy` and given now) a worker gets at most half of
-    what is free, so that one that has stopped answering never takes the last slot from the rest.
+    what is free, and never the last eighth of all, 8 slots at most: one that has stopped
+    answering leaves the others room for several at a time.
     """
     caps = {lane.worker: _cap(lane.worker, slots, total, rooms, busy) for lane in due}
     given: Counter[Lane] = Counter()
@@ -41,6 +45,10 @@ def share(
     for _, lanes in groupby(by_priority, key=lambda lane: lane.priority):
         slots -= _share_equally(list(lanes), due, slots, caps, given)
     return {lane: count for lane, count in given.items() if count}
+
+
+def _kept_from_one(total: int) -> int:
+    return max(1, min(total // 8, MOST_KEPT))
 
 
 def _cap(
@@ -52,6 +60,8 @@ def _cap(
 ) -> int:
     to_half = max(0, total // 2 - busy.get(worker, 0))
     free = slots if total == 1 or slots <= to_half else to_half + (slots - to_half) // 2
+    if total > 1:
+        free = min(free, max(0, total - _kept_from_one(total) - busy.get(worker, 0)))
     own = rooms.get(worker)
     return free if own is None else min(free, own)
 

@@ -58,9 +58,16 @@ def test_room(limit, in_flight, left):
         ({A: 20, B: 2}, {"slots": 10, "total": 20, "busy": {"a": 10}}, {A: 5, B: 2}),
         ({A: 20, B: 2}, {"slots": 1, "total": 20, "busy": {"a": 19}}, {B: 1}),
         ({A: 20}, {"slots": 1, "total": 1, "busy": {"a": 1}}, {A: 1}),
+        # and never the last eighth, 8 at most
+        ({A: 20}, {"slots": 2, "total": 20, "busy": {"a": 18}}, {}),
+        ({A: 20}, {"slots": 3, "total": 20, "busy": {"a": 17}}, {A: 1}),
+        ({A: 99}, {"slots": 100, "total": 1_000, "busy": {"a": 900}}, {A: 50}),
+        ({A: 99}, {"slots": 10, "total": 1_000, "busy": {"a": 990}}, {A: 2}),
+        ({A: 99, B: 2}, {"slots": 8, "total": 1_000, "busy": {"a": 992}}, {B: 2}),
+        ({A: 20}, {"slots": 1, "total": 2, "busy": {"a": 1}}, {}),
         ({A: 20}, {"slots": 10, "total": 20, "busy": {"a": 10}, "rooms": {"a": 2}}, {A: 2}),
     ],
-    ids=range(24),
+    ids=range(30),
 )
 def test_share(due, given, expected):
     assert divide(due, **given) == expected
