@@ -103,6 +103,7 @@ def test_parents_are_counted_by_probes_whatever_the_planner_expects(seemingly_em
     assert Task.objects.filter(pending_parents=1).count() == 1_999
 
 
+@pytest.mark.own_session
 def test_prepared_statements_claim_and_settle_alike():
     group = make_group()
     task = make_task(group)
@@ -131,6 +132,7 @@ def names():
         return cursor.fetchall()
 
 
+@pytest.mark.own_session
 def test_a_statement_that_did_not_stay_prepared_is_to_be_tried_again(monkeypatch):
     monkeypatch.setattr(prepared, "_lost", threading.Event())
     """As behind a PgBouncer that gives the next transaction another server."""
@@ -187,6 +189,7 @@ def test_nothing_is_prepared_where_the_settings_speak_against_it(monkeypatch, se
         assert prepared.is_on() is False
 
 
+@pytest.mark.own_session
 def test_only_the_thread_that_asked_prepares():
     with prepared.prepared():
         assert prepared.is_on() is True
