@@ -286,6 +286,13 @@ class Pooler(Server):
         """At once: its `fast` waits for its clients."""
         super().stop("smart")
 
+    def open_all(self) -> None:
+        """All sessions to the database of the URL; by itself it would open one when it must."""
+        with contextlib.ExitStack() as stack:
+            for _ in range(self.sessions):
+                client = stack.enter_context(psycopg.connect(self.url))
+                client.execute("SELECT 1")  # in a transaction, which keeps its session
+
     def answers(self) -> bool:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0

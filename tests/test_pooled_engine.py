@@ -27,9 +27,11 @@ pytestmark = [pytest.mark.postgres, pytest.mark.django_db(transaction=True)]
 def pooler(django_db_setup: None) -> Iterator[servers.Pooler]:
     with contextlib.ExitStack() as stack:
         try:
-            yield stack.enter_context(servers.pooler(database_url(), sessions=10))
+            pooler = stack.enter_context(servers.pooler(database_url(), sessions=10))
         except servers.ServerError as error:
             pytest.skip(str(error))
+        pooler.open_all()
+        yield pooler
 
 
 @pytest.fixture(autouse=True)

@@ -25,6 +25,7 @@ def pooled_url() -> Iterator[str]:
             pooler = stack.enter_context(servers.pooler(database_url()))
         except servers.ServerError as error:
             pytest.skip(str(error))
+        pooler.open_all()
         yield pooler.url
 
 
