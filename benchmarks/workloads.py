@@ -7,6 +7,8 @@ Goals hold on two cores that are shared with the database and the worker, Postgr
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from tasks.limits import MOST_KEPT
+
 BOTH = ("SQLite", "PostgreSQL")
 SHARED = ("PostgreSQL",)  # for what needs several schedulers
 
@@ -89,7 +91,7 @@ def _workloads(scale: float) -> Iterator[Workload]:
     yield Workload(
         "sleep", f"{calls:,} calls of 1 s", calls, (rate(3_000, 1_000), in_flight, memory),
         lambda: [{"worker": "sleep", "input": {"seconds": 1}}] * calls,
-        slots=size(5_000) + 1,  # the last slot is kept for other workers
+        slots=size(5_000) + MOST_KEPT,  # which no single worker gets
     )  # fmt: skip
     graph = size(100_000)
     yield Workload(
