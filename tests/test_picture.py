@@ -12,10 +12,12 @@ from django.core.cache import cache
 
 from tasks import lanes, layout
 from tasks import picture as pictures
+from tasks import sums as summing
 from tasks.errors import NotFoundError
 from tasks.models import ParentEdge, Task
-from tasks.picture import around, bucket, picture
+from tasks.picture import around, picture
 from tasks.progress import State, progress
+from tasks.sums import bucket
 
 from . import factories
 from .factories import make_group, make_task, wire
@@ -226,7 +228,7 @@ def test_arrows_left_out_are_counted(summed, monkeypatch):
 
 
 def test_a_bucket_names_its_tasks_page_by_page(summed, monkeypatch):
-    monkeypatch.setattr(pictures, "PAGE", 4)
+    monkeypatch.setattr(summing, "PAGE", 4)
     group = fan(10)
 
     pages = [bucket(group.pk, 1, "worker-b", page)["ids"] for page in (1, 2, 3, 4)]
@@ -240,7 +242,7 @@ def test_a_bucket_names_its_tasks_page_by_page(summed, monkeypatch):
 
 @pytest.mark.parametrize("measured", [1_000, 1])
 def test_all_buckets_together_are_the_group(summed, monkeypatch, measured):
-    monkeypatch.setattr(pictures, "MEASURED", measured)
+    monkeypatch.setattr(summing, "MEASURED", measured)
     group = fan(40, worker=lambda number: f"w{number % 20}")
 
     named = Counter()
@@ -253,7 +255,7 @@ def test_all_buckets_together_are_the_group(summed, monkeypatch, measured):
 
 
 def test_a_huge_group_is_summed_by_worker_alone(summed, monkeypatch):
-    monkeypatch.setattr(pictures, "MEASURED", 5)
+    monkeypatch.setattr(summing, "MEASURED", 5)
     group = fan(10)
     Task.objects.filter(pk="t0").update(is_paused=True)
 
@@ -266,7 +268,7 @@ def test_a_huge_group_is_summed_by_worker_alone(summed, monkeypatch):
 
 
 def test_too_many_edges_are_not_measured(summed, monkeypatch):
-    monkeypatch.setattr(pictures, "MEASURED_EDGES", 5)
+    monkeypatch.setattr(summing, "MEASURED_EDGES", 5)
 
     assert picture(fan(10).pk)["hidden"] is None
 
@@ -287,7 +289,7 @@ def test_an_edited_parent_shows_once_the_levels_are_forgotten(summed):
     picture(group.pk)
     ParentEdge.objects.create(child_id="t1", parent_id="t0", position=1)
 
-    pictures.forget(group.pk)
+    summing.forget(group.pk)
 
     assert len(picture(group.pk)["bands"]) == 4
 
@@ -354,7 +356,7 @@ def test_a_hundred_thousand_tasks_are_a_small_picture():
     sums = lanes.summed(layout.levels(count, edges), workers, edges)
 
     states = [Counter(dict.fromkeys(State.values, 100_000)) for _ in sums.boxes]
-    drawn = pictures._buckets("group", sums.bands, sums.lanes, sums.boxes, states)
+    drawn = summing._buckets("group", sums.bands, sums.lanes, sums.boxes, states)
     assert len(json.dumps(drawn | {"edges": sums.links})) < 60_000
     assert sum(box.count for box in sums.boxes) == count
     within = sum(box.within for box in sums.boxes)

@@ -3,7 +3,7 @@
 from django.http import HttpResponse
 from rest_framework.request import Request
 
-from .. import control, failures, overview, picture, timeline, wire
+from .. import control, failures, overview, picture, sums, timeline, wire
 from ..access import OPERATE, READ
 from ..errors import InvalidInputError, NotFoundError
 from ..explain import explain
@@ -88,7 +88,7 @@ class GraphBucket(CrewView):
     def get(self, request: Request, gid: str) -> HttpResponse:
         band, page = query.whole(request, "band", 0), query.whole(request, "page", 1)
         return json_answer(
-            picture.bucket(self.group(gid).pk, band, query.given(request, "worker"), page)
+            sums.bucket(self.group(gid).pk, band, query.given(request, "worker"), page)
         )
 
 
