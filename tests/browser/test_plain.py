@@ -19,7 +19,7 @@ PAGES = (
     *("task", "task, add"),
     *("worker", "worker, one", "worker, delete"),
     *("workgroup", "workgroup, one", "workgroup, add"),
-    "schedulerprocess",
+    *("schedulerprocess", "attempt", "attempt, one"),
     *("token", "token, add", "token, one"),
     *("auditentry", "auditentry, one"),
 )
