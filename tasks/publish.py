@@ -3,12 +3,13 @@
 Each transaction writes one `Change` row per group it touched. Who wants to know reads them.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import Error, connection, transaction
 from django.db.models.functions import Now
 
 from .conf import conf
@@ -16,6 +17,9 @@ from .jsonio import dump
 from .models import Change
 from .sql import publish as sql
 from .sql import run
+from .sql.patience import is_outage
+
+logger = logging.getLogger(__name__)
 
 CHANNEL = "crew_wake"  # the PostgreSQL channel that wakes schedulers
 CHANGES = "crew_changes"  # the one that wakes those who tell browsers
@@ -114,13 +118,20 @@ class _Told:
         if self.wake:
             work_arrived.set()
         if connection.vendor == "postgresql" and conf.CREW_NOTIFY:
-            channels = [CHANGES] * bool(self.groups) + [CHANNEL] * self.wake
+            self._notify([CHANGES] * bool(self.groups) + [CHANNEL] * self.wake)
+        if self.groups and on_committed:
+            on_committed(self.groups)
+
+    def _notify(self, channels: list[str]) -> None:
+        try:
             with connection.cursor() as cursor:
                 cursor.execute(
                     "SELECT pg_notify(channel, '') FROM unnest(%s::text[]) channel", [channels]
                 )
-        if self.groups and on_committed:
-            on_committed(self.groups)
+        except Error as error:
+            if not is_outage(error):
+                raise
+            logger.warning("What was committed could not be told at once: %s", error)
 
 
 def _after_commit(groups: Iterable[str] = (), *, wake: bool = False) -> None:

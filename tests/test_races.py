@@ -223,6 +223,29 @@ def test_nobody_is_told_before_the_commit(monkeypatch):
 
 
 @pytest.mark.postgres
+def test_a_server_that_goes_right_after_the_commit_costs_a_line(monkeypatch, caplog):
+    told = []
+    monkeypatch.setattr(publish, "on_committed", told.append)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        (pid,) = cursor.fetchone()
+
+    with transaction.atomic():
+        transaction.on_commit(lambda: elsewhere(lambda: end_session(pid)))
+        task = make_task()
+    connection.close()
+
+    assert told == [{task.group_id}]
+    assert Task.objects.filter(pk=task.pk).exists()
+    assert [record.exc_info for record in caplog.records if record.levelname != "INFO"] == [None]
+
+
+def end_session(pid: int) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+
+
+@pytest.mark.postgres
 def test_a_settle_waits_for_a_verb_on_its_group():
     task = make_task()
     lease = claim_one()
