@@ -109,6 +109,7 @@ def test_a_server_that_answers_nothing_is_given_up_and_asked_anew(limited, askin
 
 
 @pytest.mark.postgres
+@pytest.mark.own_session
 def test_a_server_that_works_for_too_long_is_told_to_stop(limited):
     limited()
 
@@ -119,6 +120,7 @@ def test_a_server_that_works_for_too_long_is_told_to_stop(limited):
 
 
 @pytest.mark.postgres
+@pytest.mark.own_session
 def test_a_session_has_the_limits_of_its_thread(limited):
     limited()
     with patience.within(20.0):
@@ -130,6 +132,7 @@ def test_a_session_has_the_limits_of_its_thread(limited):
 
 
 @pytest.mark.postgres
+@pytest.mark.own_session
 def test_a_transaction_that_was_left_open_is_an_outage(limited):
     limited()
     ask()

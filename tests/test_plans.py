@@ -153,6 +153,7 @@ def test_a_statement_that_did_not_stay_prepared_is_to_be_tried_again(monkeypatch
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.own_session
 def test_a_migration_under_a_prepared_statement_is_tried_again():
     make_task()
     asked = create_sql.statement(postgresql="SELECT * FROM crew_worker", sqlite="")
