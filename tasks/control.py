@@ -17,7 +17,7 @@ from django.db.models.functions import Now
 from . import audit, edges, publish, wire
 from .errors import ConflictError, NotFoundError
 from .jsonio import dump
-from .models import Attempt, ParentEdge, Task, TaskGroup
+from .models import ParentEdge, Task, TaskGroup
 from .names import camel
 from .spec import DEFAULT_ATTEMPTS, read_text
 from .sql import among, run
@@ -141,9 +141,8 @@ def delete_group(group_id: str) -> int:
     """Delete the group with all it holds; return how many tasks. Late answers are dropped."""
     tasks = Task.objects.filter(group_id=group_id)
     run(sql.LOCK_TASKS, {"group": group_id, "ids": None})
-    in_group = tasks.values("id")
-    edges.raw_delete(ParentEdge.objects.filter(child__in=in_group))
-    edges.raw_delete(Attempt.objects.filter(task__in=in_group))
+    run(sql.DROP_EDGES, {"group": group_id})
+    run(sql.DROP_ATTEMPTS, {"group": group_id})
     last = wire.group(TaskGroup.objects.get(pk=group_id))
     count = edges.raw_delete(tasks)
     edges.raw_delete(TaskGroup.objects.filter(pk=group_id))

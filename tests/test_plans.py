@@ -5,9 +5,9 @@ import threading
 import pytest
 from django.db import OperationalError, connection, transaction
 
-from tasks import create
+from tasks import control, create
 from tasks.jsonio import dump
-from tasks.models import Task, TaskGroup
+from tasks.models import ParentEdge, Task, TaskGroup
 from tasks.settle import Settlement, settle
 from tasks.sql import claim as claim_sql
 from tasks.sql import control as control_sql
@@ -101,6 +101,16 @@ def test_parents_are_counted_by_probes_whatever_the_planner_expects(seemingly_em
     assert read < 2_000 * 10
     assert Task.objects.get(pk="t0").pending_parents == 0
     assert Task.objects.filter(pending_parents=1).count() == 1_999
+
+
+def test_a_group_goes_by_probes_whatever_the_planner_expects(seemingly_empty):
+    create.create_group(id="g", tasks=chain("t", 2_000))
+
+    read = crowd.rows_read(lambda: control.delete_group("g"))
+
+    assert read < 2_000 * 20
+    assert not Task.objects.exists()
+    assert not ParentEdge.objects.exists()
 
 
 @pytest.mark.own_session

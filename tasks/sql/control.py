@@ -1,6 +1,6 @@
 """Statements of what people do."""
 
-from . import statement
+from . import Statement, statement
 
 # Every task of the group, locked in id order: the order in which settles lock theirs.
 LOCK_TASKS = statement(
@@ -60,6 +60,21 @@ RECOUNT = statement(
         WHERE t.id = counted.id AND t.pending_parents <> counted.n
     """,
 )
+
+# What refers to the tasks of a group. The ids as an array, so that PostgreSQL probes for each; as a
+# join, with statistics of empty tables, it compares all with all.
+_DROP = "DELETE FROM {} WHERE {} (SELECT id FROM crew_task WHERE group_id = %(group)s){}"
+
+
+def _drop(table: str, column: str) -> Statement:
+    return statement(
+        postgresql=_DROP.format(table, f"{column} = ANY (ARRAY", ")"),
+        sqlite=_DROP.format(table, f"{column} IN", ""),
+    )
+
+
+DROP_EDGES = _drop("crew_parentedge", "child_id")
+DROP_ATTEMPTS = _drop("crew_attempt", "task_id")
 
 # Tasks that lose their last parent when these go: the next round of a deletion.
 ORPHANS = statement(
