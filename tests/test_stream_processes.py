@@ -100,6 +100,7 @@ def test_without_notify(tmp_path, clients):
 
 
 @pytest.mark.postgres
+@pytest.mark.own_session
 def test_news_come_again_when_the_database_was_away(clients):
     group = make_group()
     with web() as served:
