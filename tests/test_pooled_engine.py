@@ -35,8 +35,12 @@ def pooler(django_db_setup: None) -> Iterator[servers.Pooler]:
 
 
 @pytest.fixture(autouse=True)
-def pooled(pooler: servers.Pooler, transactional_db: None, monkeypatch, settings) -> Iterator[None]:
+def pooled(
+    request, pooler: servers.Pooler, transactional_db: None, monkeypatch, settings
+) -> Iterator[None]:
     """All connections of the test, in any thread, are to the pooler."""
+    if request.node.get_closest_marker("own_session"):
+        pytest.skip("needs a session of its own")
     through = {"HOST": "127.0.0.1", "PORT": pooler.port, "DISABLE_SERVER_SIDE_CURSORS": True}
     settings.CREW_NOTIFY = False  # as the site has it then
     with monkeypatch.context() as patch:

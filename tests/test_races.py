@@ -223,6 +223,7 @@ def test_nobody_is_told_before_the_commit(monkeypatch):
 
 
 @pytest.mark.postgres
+@pytest.mark.own_session
 def test_a_server_that_goes_right_after_the_commit_costs_a_line(monkeypatch, caplog):
     told = []
     monkeypatch.setattr(publish, "on_committed", told.append)
