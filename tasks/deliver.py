@@ -37,6 +37,14 @@ _DELIVERERS = {
     "asyncio": "deliver_asyncio.AsyncioDeliverer",
     "requests": "deliver_requests.RequestsDeliverer",
 }
+# Headers that say the same in every call.
+ALWAYS = {
+    "Content-Type": "application/json",
+    "Accept": "application/json",
+    # The limit on an answer is on what it decodes to; so nothing may need decoding.
+    "Accept-Encoding": "identity",
+    "User-Agent": "crew",
+}
 # What a header can carry: begins with something visible, no line breaks, no NUL.
 _HEADER_VALUE = re.compile(r"(?:[^\s\x00][^\r\n\x00]*)?")
 
@@ -141,12 +149,7 @@ class CallRules:
     def headers(self, delivery: Delivery) -> dict[str, str]:
         now = str(int(time.time()))
         message_id = _message_id(delivery)
-        headers = {
-            "Content-Type": "application/json",
-            "Accept": "application/json",
-            # The limit on an answer is on what it decodes to; so nothing may need decoding.
-            "Accept-Encoding": "identity",
-            "User-Agent": "crew",
+        headers = ALWAYS | {
             "webhook-id": message_id,
             "webhook-timestamp": now,
             "X-Crew-Attempt": str(delivery.attempt),
@@ -159,10 +162,11 @@ class CallRules:
         return headers
 
     def sent(self, url: str, headers: Mapping[str, str], body: bytes) -> str | None:
-        """What is kept of a request that went out."""
+        """What is kept of a request that went out: not what would be the same in each of them."""
         if not self.kept_bytes:
             return None
-        return message(f"POST {url}", headers.items(), body, most=self.kept_bytes)
+        own = [header for header in headers.items() if header[0] not in ALWAYS]
+        return message(f"POST {url}", own, body, most=self.kept_bytes)
 
     def came(self, status: int, headers: Headers, body: bytes) -> str | None:
         """What is kept of an answer. A worker may repeat what it was sent: our credentials too."""

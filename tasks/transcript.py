@@ -6,10 +6,9 @@ Cut, and without secrets. For reading only: nothing is decided by it.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .jsonio import safe_text
-
 HIDDEN = "(set, not shown)"
-SECRET = frozenset({"authorization", "webhook-signature", "set-cookie"})
+# As we write them in a request, and in small letters as answers have them here.
+SECRET = frozenset({"Authorization", "authorization", "webhook-signature", "set-cookie"})
 MOST_HEAD = 2_048  # characters kept of the lines before a body
 MOST_KEPT = 1024 * 1024  # bytes: the most that a setting may ask to keep of a body
 LONGEST = MOST_HEAD + MOST_KEPT + 100  # characters of a text of ours
@@ -31,17 +30,14 @@ NOTHING = Transcript()
 def message(start: str, headers: Headers, body: bytes, *, most: int, hide: str = "") -> str:
     """The start line, the headers, an empty line, and at most so many bytes of the body.
 
-    `hide` is a secret that is not to be told wherever it stands; "" for none.
+    Header names are spelled as in `SECRET`. `hide` is a secret that is not to be told wherever it
+    stands; "" for none.
     """
-    head = "\n".join([start, *(f"{name}: {shown(name, value)}" for name, value in headers)])
+    lines = [f"{name}: {HIDDEN if name in SECRET else value}" for name, value in headers]
+    head = "\n".join([start, *lines])
     if hide:
         head = head.replace(hide, HIDDEN)
         body = body.replace(hide.encode(), HIDDEN.encode())
     cut = f"\n[the first {most:,} of {len(body):,} bytes]" if len(body) > most else ""
     text = f"{head[:MOST_HEAD]}\n\n{body[:most].decode(errors='replace')}{cut}"
-    return safe_text(text, len(text))
-
-
-def shown(name: str, value: str) -> str:
-    """The value of a header, unless it is a secret."""
-    return HIDDEN if name.lower() in SECRET else value
+    return text.replace("\0", "\ufffd")  # what no database takes
