@@ -11,7 +11,7 @@ import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from tasks.decide import Answer
-from tasks.deliver import CLOSED, Delivery, Parent, make_deliverer, payload
+from tasks.deliver import Delivery, Parent, make_deliverer, payload
 from tasks.transcript import Transcript
 
 from . import stub_worker
@@ -263,7 +263,7 @@ def test_what_follows_an_answer_belongs_to_no_call(start, worker):
 
     assert first.body == b"{}"
     # The end of the first connection may come after the second call was written to it.
-    assert second.body == b"[]" or second.error == CLOSED
+    assert (second.status, second.body) in ((200, b"[]"), (None, b""))
     assert worker.requests[0].connection != worker.requests[1].connection
 
 

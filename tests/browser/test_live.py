@@ -12,8 +12,11 @@ from ..web import Web
 from .driver import expect
 
 LIVE = "#crew-live"
-# Chromium's words for a server that is not there.
-AWAY = r"ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|WebSocket connection to"
+# Chromium's words for a server that is not there, or went in the middle of an answer.
+AWAY = (
+    r"ERR_(CONNECTION_(REFUSED|RESET|CLOSED)|EMPTY_RESPONSE|CONTENT_LENGTH_MISMATCH"
+    r"|INCOMPLETE_CHUNKED_ENCODING)|WebSocket connection to"
+)
 
 
 def test_a_group_completes_before_ones_eyes(visit, boss, work):
