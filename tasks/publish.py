@@ -5,7 +5,8 @@ Each transaction writes one `Change` row per group it touched. Who wants to know
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -102,6 +103,42 @@ def _tell(groups: Iterable[str]) -> None:
     _after_commit(groups)
 
 
+class _Later(threading.local):
+    """The channels to notify at the end of `notifying_later`; None outside of it."""
+
+    channels: set[str] | None = None
+
+
+_later = _Later()
+
+
+@contextmanager
+def notifying_later() -> Iterator[None]:
+    """What waits for a commit in here goes before the NOTIFY that follows it; of this thread.
+
+    After an error nobody is told: who wants to know looks by himself within a second.
+    """
+    _later.channels = channels = set[str]()
+    try:
+        yield
+    finally:
+        _later.channels = None
+    if channels:
+        _notify(channels)
+
+
+def _notify(channels: Iterable[str]) -> None:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_notify(channel, '') FROM unnest(%s::text[]) channel", [sorted(channels)]
+            )
+    except Error as error:
+        if not is_outage(error):
+            raise
+        logger.warning("What was committed could not be told at once: %s", error)
+
+
 class _Told:
     """What the running transaction does after its commit: once, however much it wrote.
 
@@ -118,20 +155,13 @@ class _Told:
         if self.wake:
             work_arrived.set()
         if connection.vendor == "postgresql" and conf.CREW_NOTIFY:
-            self._notify([CHANGES] * bool(self.groups) + [CHANNEL] * self.wake)
+            channels = [CHANGES] * bool(self.groups) + [CHANNEL] * self.wake
+            if _later.channels is None:
+                _notify(channels)
+            else:
+                _later.channels.update(channels)
         if self.groups and on_committed:
             on_committed(self.groups)
-
-    def _notify(self, channels: list[str]) -> None:
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute(
-                    "SELECT pg_notify(channel, '') FROM unnest(%s::text[]) channel", [channels]
-                )
-        except Error as error:
-            if not is_outage(error):
-                raise
-            logger.warning("What was committed could not be told at once: %s", error)
 
 
 def _after_commit(groups: Iterable[str] = (), *, wake: bool = False) -> None:

@@ -103,11 +103,12 @@ class Scheduler:
         self._gather_answers()
         self._take_answers()
         self._look_for_strays()
-        claimed = self._settle_and_claim()
-        if claimed is None:
-            return POLL
-        self._resume_after = claimed.resume_after
-        self._send(claimed.leases)
+        with publish.notifying_later():  # a call waits for nothing but its commit
+            claimed = self._settle_and_claim()
+            if claimed is None:
+                return POLL
+            self._resume_after = claimed.resume_after
+            self._send(claimed.leases)
         if claimed.more:
             return 0.0 if claimed.leases else CROWDED_POLL
         if claimed.leases:

@@ -18,6 +18,7 @@ from tasks import claim as claiming
 from tasks import control, fleet, publish
 from tasks import settle as settling
 from tasks.models import SchedulerProcess, Task, Worker, Workgroup
+from tasks.scheduler import Scheduler
 
 from .factories import (
     claim_all,
@@ -244,6 +245,45 @@ def test_a_server_that_goes_right_after_the_commit_costs_a_line(monkeypatch, cap
 def end_session(pid: int) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+
+
+@pytest.fixture
+def notified(monkeypatch):
+    """The channels that were notified, in order."""
+    told = []
+    monkeypatch.setattr(publish, "_notify", told.extend)
+    return told
+
+
+@pytest.mark.postgres
+def test_a_scheduler_notifies_when_the_calls_are_on_their_way(monkeypatch, notified):
+    make_task()
+    scheduler = Scheduler()
+    scheduler._heart._beat()
+    notified.clear()
+    monkeypatch.setattr(scheduler._deliverer, "send", lambda _: notified.append("sent"))
+
+    scheduler.tick()
+
+    assert notified == ["sent", publish.CHANGES]
+
+
+@pytest.mark.postgres
+def test_what_is_to_be_notified_later_comes_once_and_not_after_an_error(notified):
+    with publish.notifying_later():
+        group = make_group()
+        make_task(group)
+        assert notified == []
+    assert sorted(notified) == [publish.CHANGES, publish.CHANNEL]
+    notified.clear()
+
+    with pytest.raises(ZeroDivisionError), publish.notifying_later():
+        make_task(group)
+        raise ZeroDivisionError
+
+    assert notified == []
+    make_task(group)
+    assert publish.CHANNEL in notified
 
 
 @pytest.mark.postgres
