@@ -193,8 +193,13 @@ def _refuse_children(settlements: Sequence[Settlement]) -> list[Settlement]:
     makers = [s for s in settlements if isinstance(s.outcome, Completed) and s.outcome.children]
     if not makers:
         return list(settlements)
-    ids = [child.id for s in makers for child in s.outcome.children]  # type: ignore[union-attr]
-    taken = set(create.known(ids))
+    named = [
+        child.id
+        for s in makers
+        for child in s.outcome.children  # type: ignore[union-attr]
+        if child.is_named
+    ]
+    taken = set(create.known(named)) if named else set()
     # Of two answers to one task the older is late: it must not take the ids of the newer.
     by_attempt = sorted(settlements, key=lambda s: s.lease.attempt)
     newest = {s.lease.task_id: s.lease.attempt for s in by_attempt}

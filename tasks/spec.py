@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -27,7 +27,8 @@ class TaskSpec:
     """A task to be created, checked field by field; its place in the graph is not yet checked.
 
     `input_json` and `output_json` are JSON texts, None for null. `run_after` and `created_at`
-    are None for "now, by the database's clock".
+    are None for "now, by the database's clock". `is_named` says that the id is somebody's choice:
+    one that we made is in use nowhere.
     """
 
     id: str
@@ -47,6 +48,7 @@ class TaskSpec:
     errors: tuple[str, ...] = ()
     parent_ids: tuple[str, ...] = ()
     created_at: datetime | None = None
+    is_named: bool = field(default=True, compare=False)
 
 
 def read_task(raw: object, *, max_input: int) -> TaskSpec:
@@ -59,12 +61,13 @@ def read_task(raw: object, *, max_input: int) -> TaskSpec:
 
 def read_child(raw: object, *, max_input: int) -> TaskSpec:
     """Read a child of an answer: fewer fields, and a worker is a must (contract 2.3)."""
-    given = _given(_object(raw), _CHILD, max_input)
+    told = _object(raw)
+    given = _given(told, _CHILD, max_input)
     if not given.get("worker"):
         raise InvalidInputError("worker is missing")
     # The old system reads 0 as "not given" here; a child without attempts would never run.
     given["remaining_attempts"] = given.get("remaining_attempts") or DEFAULT_ATTEMPTS
-    return TaskSpec(**given)
+    return TaskSpec(**given, is_named=bool(told.get("id")))
 
 
 def read_id(value: object) -> str:

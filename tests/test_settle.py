@@ -7,7 +7,7 @@ import pytest
 from django.db import DatabaseError, InternalError, connection
 from django.utils import timezone
 
-from tasks import control
+from tasks import control, create
 from tasks.decide import Completed, Failed, Held
 from tasks.models import Attempt, Change, ParentEdge, Task, TaskGroup, Workgroup
 from tasks.settle import Abandoned, Returned, Settlement, rescue, settle, settle_each
@@ -469,6 +469,22 @@ def test_of_many_makers_only_the_one_whose_child_id_is_taken_fails():
     }
     assert dict(made.values_list("id", "pending_parents"))["c0"] == 1
     assert [TaskGroup.objects.get(pk=group.pk).task_count for group in groups] == [12, 9]
+
+
+def test_only_ids_of_somebody_s_choice_are_looked_for(monkeypatch):
+    known, asked = create.known, []
+    monkeypatch.setattr(create, "known", lambda ids: asked.append(list(ids)) or known(ids))
+    make_task(id="first")
+    make_task(id="second", run_after="2090-01-01T00:00:00Z")
+
+    complete(claim_one(), children=[{"worker": "w"}, {"worker": "w", "id": ""}])
+    assert asked == []
+    assert Task.objects.filter(created_by="first").count() == 2
+
+    Task.objects.exclude(pk="second").delete()
+    make_due(Task(pk="second"))
+    complete(claim_one(), children=[{"worker": "w"}, {"worker": "w", "id": "chosen"}])
+    assert asked == [["chosen"]]
 
 
 def children_of(n, third=""):
