@@ -248,8 +248,9 @@ def end_session(pid: int) -> None:
 
 
 @pytest.fixture
-def notified(monkeypatch):
+def notified(monkeypatch, settings):
     """The channels that were notified, in order."""
+    settings.CREW_NOTIFY = True
     told = []
     monkeypatch.setattr(publish, "_notify", told.extend)
     return told
