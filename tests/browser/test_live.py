@@ -60,12 +60,7 @@ SECONDS_UNTIL_SEEN = """async ([path, id]) => {
 
 
 def test_a_killed_server_is_told_and_what_happened_meanwhile_is_caught_up(visit, boss):
-    port = free_port()
-    first = Web(port=port)
-    group = make_group()
-    make_task(group, name="Fetch")
-    person = visit(boss, url=first.url)
-    person.forgive(AWAY)
+    port, first, person, group = before_a_server_that_dies(visit, boss)
     page = watch(person, group)
     expect(page.get_by_role("row").filter(has_text="Fetch")).to_be_visible()
 
@@ -88,12 +83,7 @@ def test_a_killed_server_is_told_and_what_happened_meanwhile_is_caught_up(visit,
 
 @pytest.mark.sqlite  # a file that does not come is the same on every database
 def test_a_tab_whose_script_did_not_come_says_so_and_opens_when_the_server_is_back(visit, boss):
-    port = free_port()
-    first = Web(port=port)
-    group = make_group()
-    make_task(group, name="Fetch")
-    person = visit(boss, url=first.url)
-    person.forgive(AWAY)
+    port, first, person, group = before_a_server_that_dies(visit, boss)
 
     async def stop_and_go_on(route):
         first.process.kill()
@@ -201,6 +191,17 @@ def test_the_timeline_shows_each_attempt(visit, boss):
 
     row = page.get_by_role("listitem").filter(has_text="Fetch")
     expect(row.locator("rect title")).to_contain_text("Fetch, attempt 1: completed")
+
+
+def before_a_server_that_dies(visit, boss):
+    """A server for this test alone and its port, somebody who knows that it may go, and a group of one task."""
+    port = free_port()
+    server = Web(port=port)
+    group = make_group()
+    make_task(group, name="Fetch")
+    person = visit(boss, url=server.url)
+    person.forgive(AWAY)
+    return port, server, person, group
 
 
 def watch(person, group):
