@@ -12,7 +12,7 @@ from django.db.models.functions import Cast
 from .claim import read_parents, too_large
 from .deliver import CallRules, Delivery, payload
 from .models import Task
-from .transcript import HIDDEN, SECRET
+from .transcript import shown
 
 SHOWN = 200_000  # characters of a body
 
@@ -58,10 +58,7 @@ def _outside(delivery: Delivery) -> tuple[str, dict[str, str], str]:
         return "", {}, "it has no worker"
     try:
         rules = CallRules.from_conf()
-        headers = {
-            name: HIDDEN if name in SECRET else value
-            for name, value in rules.headers(delivery).items()
-        }
+        headers = dict(shown(rules.headers(delivery).items()))
         return rules.url(delivery.worker), headers, ""
     except ValueError as error:
         return "", {}, str(error)

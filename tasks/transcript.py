@@ -33,11 +33,15 @@ def message(start: str, headers: Headers, body: bytes, *, most: int, hide: str =
     Header names are spelled as in `SECRET`. `hide` is a secret that is not to be told wherever it
     stands; "" for none.
     """
-    lines = [f"{name}: {HIDDEN if name in SECRET else value}" for name, value in headers]
-    head = "\n".join([start, *lines])
+    head = "\n".join([start, *(f"{name}: {value}" for name, value in shown(headers))])
     if hide:
         head = head.replace(hide, HIDDEN)
         body = body.replace(hide.encode(), HIDDEN.encode())
     cut = f"\n[the first {most:,} of {len(body):,} bytes]" if len(body) > most else ""
     text = f"{head[:MOST_HEAD]}\n\n{body[:most].decode(errors='replace')}{cut}"
     return text.replace("\0", "\ufffd")  # what no database takes
+
+
+def shown(headers: Headers) -> list[tuple[str, str]]:
+    """The headers as people may see them: of a secret, that it is there."""
+    return [(name, HIDDEN if name in SECRET else value) for name, value in headers]
