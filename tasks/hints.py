@@ -42,11 +42,11 @@ class _Peek:
     """Waits until another connection has committed to the SQLite file since the last time."""
 
     def __init__(self) -> None:
-        self._version = _data_version()
+        self._version = data_version()
 
     def __call__(self, stop: threading.Event, most: float) -> None:
         for _ in range(max(1, int(min(LOOK, most) / PEEK))):
-            version = _data_version()
+            version = data_version()
             if version != self._version:
                 self._version = version
                 return
@@ -54,8 +54,12 @@ class _Peek:
                 return
 
 
-def _data_version() -> int:
-    # Past Django's cursor: fifty looks a second must cost next to nothing.
+def data_version() -> int:
+    """Of the SQLite file: another one when another connection committed since the last look.
+
+    Needs this thread's connection to be open.
+    """
+    # Past Django's cursor: a hundred looks a second must cost next to nothing.
     (version,) = connection.connection.execute("PRAGMA data_version").fetchone()
     return int(version)
 

@@ -18,7 +18,7 @@ from django.db import DatabaseError, Error, connection, reset_queries
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
-from . import claim, failpoints, publish, settle
+from . import claim, failpoints, hints, publish, settle
 from .conf import conf
 from .decide import Answer, Failed, Limits, decide
 from .deliver import Delivery, make_deliverer, payload
@@ -306,10 +306,8 @@ class Scheduler:
         try:
             connection.ensure_connection()
             with connection.wrap_database_errors:
-                # Past Django's cursor: a hundred looks a second must cost next to nothing.
-                (version,) = connection.connection.execute("PRAGMA data_version").fetchone()
+                version = hints.data_version()
         except Error:
             return False  # the next turn will meet it too, and knows what to do
-        changed = bool(version != self._data_version)
-        self._data_version = version
-        return changed
+        before, self._data_version = self._data_version, version
+        return version != before
