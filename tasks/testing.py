@@ -14,9 +14,9 @@ from datetime import timedelta
 from django.db.models import F
 from django.db.models.functions import Now
 
-from . import claim
+from . import claim, requests_calls
 from .deliver import CallRules, Delivery, OnAnswer, tls_context
-from .deliver_requests import RequestsDeliverer, _Call
+from .deliver_requests import RequestsDeliverer
 from .models import Task, TaskGroup, Workgroup
 from .progress import STATE, Progress, State, progress
 from .scheduler import Scheduler
@@ -184,7 +184,7 @@ class _InlineDeliverer(RequestsDeliverer):
     def send(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
             self._log.append(read_call(delivery.body, self._rules.headers(delivery)))
-            self._on_answer(delivery, self._answer(_Call(delivery, self._rules)))
+            self._on_answer(delivery, self._answer(requests_calls.Call(delivery, self._rules)))
 
 
 @contextmanager
