@@ -248,7 +248,7 @@ class Redis(Server):
 class Pooler(Server):
     """A PgBouncer in transaction mode, of a version that may not know prepared statements.
 
-    Four sessions for everybody, and each transaction takes the one that rested longest: what
+    So many sessions for everybody, and each transaction takes the one that rested longest: what
     somebody leaves in a session is found by another, and never by himself.
     """
 

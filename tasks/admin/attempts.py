@@ -80,9 +80,9 @@ class AttemptAdmin(ReadOnlyAdmin):
 
 
 def as_sent(text: str | None) -> SafeString | None:
-    return (
-        None if text is None else format_html('<pre class="crew-json" tabindex="0">{}</pre>', text)
-    )
+    if text is None:
+        return None
+    return format_html('<pre class="crew-json" tabindex="0">{}</pre>', text)
 
 
 def duration(attempt: Attempt) -> str:
