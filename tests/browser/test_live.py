@@ -194,7 +194,7 @@ def test_the_timeline_shows_each_attempt(visit, boss):
 
 
 def before_a_server_that_dies(visit, boss):
-    """A server for this test alone and its port, somebody who knows that it may go, and a group of one task."""
+    """A server of the test's own and its port, who looks at it, and a group of one task."""
     port = free_port()
     server = Web(port=port)
     group = make_group()
