@@ -232,7 +232,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_breaks_an_invariant(self) -> None:
-        broken = {i.name: set(i.find()) for i in INVARIANTS if not i.is_warning}
+        broken = {i.name: set(i.search()) for i in INVARIANTS if not i.is_warning}
         lost = broken.pop("lease")
         assert {name: ids for name, ids in broken.items() if ids} == {}
         gone = self.model.owner_is_gone

@@ -44,7 +44,7 @@ class Command(BaseCommand):
         """Say how each fares; return the names of those that are broken, warnings not."""
         broken = set()
         for invariant in invariants:
-            ids = list(invariant.find())
+            ids = invariant.find()
             if not ids:
                 self.stdout.write(f"ok {invariant.name}")
                 continue
