@@ -1,7 +1,7 @@
 """Due tasks become leases; leases of dead schedulers are found. Never any HTTP."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +13,14 @@ from .deliver import Parent
 from .jsonio import dump
 from .limits import Lane
 from .models import SchedulerProcess
+from .sql import Call, Statement, on_postgres, run, run_steered, run_together
 from .sql import claim as sql
-from .sql import on_postgres, run, run_steered
 from .sql import rescue as rescue_sql
 
 LANES_AT_ONCE = 1_000  # lanes looked at in one claim; the next claim goes on behind them
 START = ("", "", -32_768)
+
+Run = Callable[[Statement, Mapping[str, Any]], list[tuple[Any, ...]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +71,12 @@ def claim(
     steer fairness (`limits.share`).
     """
     # On SQLite a transaction takes the one write lock, which an idle poll must not.
-    looked = None if on_postgres() else _look(slots, resume_after)
+    looked = None if on_postgres() else _look(slots, resume_after, run)
     if looked and not looked.due:
         return Claimed(wait=looked.wait, resume_after=looked.following)
     with transaction.atomic():
-        looked = looked or _look(slots, resume_after)
-        return _claim(me, looked, slots=slots, total=total, busy=busy)
+        looked = looked or _look(slots, resume_after, run_steered)
+        return _claim(me, looked, slots=slots, total=total, busy=busy, note=publish.Note())
 
 
 def claim_within(
@@ -84,22 +86,33 @@ def claim_within(
     total: int,
     busy: Mapping[str, int],
     resume_after: tuple[str, str, int],
+    note: publish.Note,
 ) -> Claimed:
-    """The same inside the caller's transaction: nothing of it may be sent before its commit."""
-    return _claim(me, _look(slots, resume_after), slots=slots, total=total, busy=busy)
+    """The same inside the transaction of a settle: nothing of it may be sent before its commit.
+
+    Writes the `note` that the settle began.
+    """
+    looked = _look(slots, resume_after, run)
+    return _claim(me, looked, slots=slots, total=total, busy=busy, note=note)
 
 
 def _claim(
-    me: str, looked: "_Looked", *, slots: int, total: int, busy: Mapping[str, int]
+    me: str,
+    looked: "_Looked",
+    *,
+    slots: int,
+    total: int,
+    busy: Mapping[str, int],
+    note: publish.Note,
 ) -> Claimed:
     if not looked.due:
+        note.write()
         return Claimed(wait=looked.wait, resume_after=looked.following)
     failpoints.reach("after_select")
     rooms = _rooms(looked.limited)
     shares = limits.share(looked.due, slots=slots, total=total, rooms=rooms, busy=busy)
-    rows = _take(me, shares) if shares else []
-    leases = _with_parents(me, rows)
-    publish.tasks_changed((lease.group_id, lease.task_id) for lease in leases)
+    rows = _take(me, shares, note) if shares else []
+    leases = _with_parents(me, rows, note)
     more = len(leases) < sum(looked.due.values()) or looked.following != START
     return Claimed(tuple(leases), more, looked.wait, looked.following)
 
@@ -131,9 +144,10 @@ class _Looked:
     limited: list[str]
 
 
-def _look(slots: int, resume_after: tuple[str, str, int]) -> _Looked:
+def _look(slots: int, resume_after: tuple[str, str, int], run: Run) -> _Looked:
+    """`run` steers the transaction unless that was done."""
     worker, workgroup, priority = resume_after
-    rows = run_steered(
+    rows = run(
         sql.LANES,
         {
             "worker": worker,
@@ -166,11 +180,11 @@ def _rooms(workers: Sequence[str]) -> dict[str, int | None]:
     }
 
 
-def _take(me: str, shares: Mapping[Lane, int]) -> list[tuple[Any, ...]]:
+def _take(me: str, shares: Mapping[Lane, int], note: publish.Note) -> list[tuple[Any, ...]]:
     """Lease the shares; of the tasks with a key, those that are first of it."""
     leased, keyed = _take_on_postgres(me, shares) if on_postgres() else _take_on_sqlite(me, shares)
     if keyed:
-        leased += _take_keyed(me, keyed)
+        leased += _take_keyed(me, keyed, note)
     return leased
 
 
@@ -207,7 +221,9 @@ def _take_on_sqlite(
     return leased, [(id_, key, group) for id_, key, group in picked if key]
 
 
-def _take_keyed(me: str, picked: Sequence[tuple[str, str, str]]) -> list[tuple[Any, ...]]:
+def _take_keyed(
+    me: str, picked: Sequence[tuple[str, str, str]], note: publish.Note
+) -> list[tuple[Any, ...]]:
     """Lease one task of each key; every other task of that key follows it (contract part 3)."""
     groups = sorted({group for _, _, group in picked})
     locked = {row[0] for row in run(sql.KEY_LOCKS, {"groups": dump(groups)})}
@@ -220,26 +236,39 @@ def _take_keyed(me: str, picked: Sequence[tuple[str, str, str]]) -> list[tuple[A
     followed = run(
         sql.FOLLOW, {"keys": dump([{"group_id": group, "key": key} for group, key in keys])}
     )
-    publish.tasks_changed((group, id_) for id_, group in followed)
+    note.updated((group, id_) for id_, group in followed)
     return leased
 
 
-def _with_parents(me: str, rows: Sequence[Sequence[Any]]) -> list[Lease]:
+def _with_parents(me: str, rows: Sequence[Sequence[Any]], note: publish.Note) -> list[Lease]:
     """The leases with what their parents gave, read in the claim's own transaction."""
-    parents, sizes = read_parents([row[0] for row in rows if row[7]])
+    note.updated((row[2], row[0]) for row in rows)
+    calls = note.calls()
+    if children := [row[0] for row in rows if row[7]]:
+        calls.append(_asking(children))
+    told = run_together(*calls)
+    parents, sizes = _by_child(told[-1] if children else [])
     return [_lease(me, row[:7], parents.get(row[0], ()), sizes.get(row[0], 0)) for row in rows]
 
 
 def read_parents(ids: Sequence[str]) -> tuple[Mapping[str, Sequence[Parent]], dict[str, int]]:
     """What the parents of each task bring, and its bytes; over the limit only the bytes."""
+    return _by_child(run(*_asking(ids)))
+
+
+def _asking(ids: Sequence[str]) -> Call:
+    return sql.PARENTS, {"ids": dump(ids), "most": conf.CREW_MAX_PAYLOAD_BYTES}
+
+
+def _by_child(
+    rows: Sequence[tuple[Any, ...]],
+) -> tuple[Mapping[str, Sequence[Parent]], dict[str, int]]:
     sizes: dict[str, int] = {}
     parents: defaultdict[str, list[Parent]] = defaultdict(list)
-    if ids:
-        params = {"ids": dump(ids), "most": conf.CREW_MAX_PAYLOAD_BYTES}
-        for child, size, *parent in run(sql.PARENTS, params):
-            sizes[child] = size
-            if parent[0] is not None:
-                parents[child].append(Parent(*parent))
+    for child, size, *parent in rows:
+        sizes[child] = size
+        if parent[0] is not None:
+            parents[child].append(Parent(*parent))
     return parents, sizes
 
 

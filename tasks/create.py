@@ -16,8 +16,8 @@ from .jsonio import dump
 from .models import Task, TaskGroup
 from .rows import Family
 from .spec import TaskSpec, read_id, read_task, read_text
+from .sql import Call, moment, run, run_together
 from .sql import create as sql
-from .sql import moment, run
 from .sql.prepared import prepared
 
 # From so many tasks on, a cheaper row is worth more round trips.
@@ -99,15 +99,15 @@ def read_specs(tasks: Iterable[Mapping[str, Any] | TaskSpec]) -> list[TaskSpec]:
 def insert(families: Sequence[Family]) -> None:
     """Write checked tasks in the running transaction, all families by the same statements.
 
-    The caller holds the groups' locks and tells browsers. Raises InvalidInputError, with nothing
-    undone, when a group is too full for all that come into it.
+    The caller holds the groups' locks and tells browsers. Raises InvalidInputError when a group
+    is too full for all that come into it: the transaction must be rolled back then.
     """
     counts = Counter[str]()
     for family in families:
         counts[family.group_id] += len(family.specs)
     if counts.total():
-        _count_in(counts)
-        rows.write(families)
+        counted, *_ = run_together(_counting(counts), *rows.calls(families))
+        _counted(counts, counted)
 
 
 def known(ids: Sequence[str]) -> dict[str, tuple[str, bool]]:
@@ -127,7 +127,8 @@ def _bring_in(group_id: str, specs: Sequence[TaskSpec], write: Callable[[Family]
         with prepared(), transaction.atomic():
             if outside:
                 _lock_alone(group_id)
-            paused = _count_in({group_id: len(specs)})[group_id]
+            counts = {group_id: len(specs)}
+            paused = _counted(counts, run(*_counting(counts)))[group_id]
             complete = _complete_parents(group_id, specs, outside)
             told = write(Family(group_id, specs, paused, complete))
             publish.tasks_created(group_id, ids)
@@ -138,22 +139,24 @@ def _bring_in(group_id: str, specs: Sequence[TaskSpec], write: Callable[[Family]
 
 
 def _write(family: Family) -> None:
-    rows.write([family])
+    run_together(*rows.calls([family]))
 
 
 def _write_told(family: Family) -> list[tuple[Any, ...]]:
-    return rows.write([family], sql.TASKS_TOLD)
+    return run_together(*rows.calls([family], sql.TASKS_TOLD))[-1]
 
 
-def _count_in(counts: Mapping[str, int]) -> dict[str, bool]:
-    """Keep the groups as they are, and return which of them are paused."""
+def _counting(counts: Mapping[str, int]) -> Call:
     sent = [{"id": group_id, "n": n} for group_id, n in counts.items()]
-    most = conf.CREW_MAX_GROUP_TASKS
-    counted = run(sql.COUNT_IN, {"counts": dump(sent), "most": most})
+    return sql.COUNT_IN, {"counts": dump(sent), "most": conf.CREW_MAX_GROUP_TASKS}
+
+
+def _counted(counts: Mapping[str, int], counted: Sequence[tuple[Any, ...]]) -> dict[str, bool]:
+    """Which of the groups are paused, by what COUNT_IN gave: all are kept as they are."""
     if len(counted) < len(counts):
         if not TaskGroup.objects.filter(pk__in=counts).exists():
             raise NotFoundError("task group not found")
-        raise InvalidInputError(f"a group holds at most {most} tasks")
+        raise InvalidInputError(f"a group holds at most {conf.CREW_MAX_GROUP_TASKS} tasks")
     return {group_id: bool(is_paused) for group_id, is_paused in counted}
 
 

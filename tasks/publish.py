@@ -5,6 +5,7 @@ Each transaction writes one `Change` row per group it touched. Who wants to know
 
 import logging
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -16,8 +17,8 @@ from django.db.models.functions import Now
 from .conf import conf
 from .jsonio import dump
 from .models import Change
+from .sql import Call, run
 from .sql import publish as sql
-from .sql import run
 from .sql.patience import is_outage
 
 logger = logging.getLogger(__name__)
@@ -34,36 +35,56 @@ work_arrived = threading.Event()
 on_committed: Callable[[set[str]], None] | None = None
 
 
-def tasks_changed(
-    pairs: Iterable[tuple[str, str]],
-    *,
-    created: Iterable[tuple[str, str]] = (),
-    wake: bool = False,
-) -> None:
-    """Note, in the running transaction, that these (group id, task id) were updated or created.
+class Note:
+    """Which tasks the running transaction updates and creates: told by one row for each group.
 
-    One row for each group, by one statement; with `wake`, that wakes the schedulers as well.
+    Tasks are (group id, task id). Whoever begins a note runs its statement, last.
     """
-    rows: dict[str, dict[str, Any]] = {}
-    for what, touched in (("updated", pairs), ("created", created)):
-        for group_id, task_id in touched:
-            if group_id not in rows:
-                rows[group_id] = _nothing(group_id)
-            rows[group_id][what].append(task_id)
-    for group_id, row in rows.items():
-        if len(row["updated"]) + len(row["created"]) > TOLD_ONE_BY_ONE:
-            rows[group_id] = _nothing(group_id) | {"group_event": "reload"}
-    if not rows:
-        return
-    run(sql.CHANGES, {"rows": dump(list(rows.values()))})
-    _tell(rows)
-    if wake:
-        wake_schedulers()
+
+    def __init__(self) -> None:
+        self._updated: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        self._created: defaultdict[str, list[str]] = defaultdict(list)
+
+    def updated(self, pairs: Iterable[tuple[str, str]]) -> None:
+        for group_id, task_id in pairs:
+            self._updated[group_id][task_id] = None
+
+    def created(self, pairs: Iterable[tuple[str, str]]) -> None:
+        for group_id, task_id in pairs:
+            self._created[group_id].append(task_id)
+
+    def calls(self) -> list[Call]:
+        """The statement, for `run_together`; none when no task is noted."""
+        groups = self._updated.keys() | self._created.keys()
+        if not groups:
+            return []
+        _tell(groups)
+        return [(sql.CHANGES, {"rows": dump([self._row(group_id) for group_id in sorted(groups)])})]
+
+    def write(self) -> None:
+        for call in self.calls():
+            run(*call)
+
+    def _row(self, group_id: str) -> dict[str, Any]:
+        created, updated = self._created[group_id], list(self._updated[group_id])
+        if len(created) + len(updated) > TOLD_ONE_BY_ONE:
+            return _row(group_id, group_event="reload")
+        return _row(group_id, created=created, updated=updated)
+
+
+def tasks_changed(pairs: Iterable[tuple[str, str]]) -> None:
+    """Note, in the running transaction, that these (group id, task id) were updated."""
+    note = Note()
+    note.updated(pairs)
+    note.write()
 
 
 def tasks_created(group_id: str, ids: list[str]) -> None:
     """They may be due at once."""
-    tasks_changed((), created=((group_id, id_) for id_ in ids), wake=True)
+    note = Note()
+    note.created((group_id, id_) for id_ in ids)
+    note.write()
+    wake_schedulers()
 
 
 def tasks_deleted(group_id: str, last: list[dict[str, Any]]) -> None:
@@ -174,8 +195,8 @@ def _after_commit(groups: Iterable[str] = (), *, wake: bool = False) -> None:
         transaction.on_commit(told.tell, robust=True)
 
 
-def _nothing(group_id: str) -> dict[str, Any]:
-    return {"group_id": group_id, "created": [], "updated": [], "group_event": ""}
+def _row(group_id: str, **told: Any) -> dict[str, Any]:
+    return {"group_id": group_id, "created": [], "updated": [], "group_event": ""} | told
 
 
 def prune() -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from .jsonio import dump
 from .spec import TaskSpec
-from .sql import Statement, on_postgres, put, run, run_together
+from .sql import Call, Statement, on_postgres, put, run
 from .sql import create as sql
 
 MICROSECOND = timedelta(microseconds=1)
@@ -30,17 +30,17 @@ class Family:
     delay: float = 0.0
 
 
-def write(families: Sequence[Family], tasks: Statement = sql.TASKS) -> list[tuple[Any, ...]]:
-    """Write a few tasks by one round trip; return what the statement `tasks` does."""
+def calls(families: Sequence[Family], tasks: Statement = sql.TASKS) -> list[Call]:
+    """What writes a few tasks, for one round trip; the last is the statement `tasks`."""
     edges = [edge for family in families for edge in _edges(family)]
     workers = sorted({spec.worker for family in families for spec in family.specs} - {""})
     rows = ",".join(row for family in families for row in _objects(family))
-    statements: list[tuple[Statement, dict[str, Any]]] = []
+    before: list[Call] = []
     if edges:
-        statements.append((sql.EDGES, {"edges": dump(edges)}))
+        before.append((sql.EDGES, {"edges": dump(edges)}))
     if workers:
-        statements.append((sql.WORKERS, {"workers": dump(workers)}))
-    return run_together(*statements, (tasks, {"tasks": f"[{rows}]"}))
+        before.append((sql.WORKERS, {"workers": dump(workers)}))
+    return [*before, (tasks, {"tasks": f"[{rows}]"})]
 
 
 def write_many(family: Family) -> None:

@@ -12,6 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Protocol
 
 from django.db import DatabaseError, Error, connection, reset_queries
@@ -197,8 +198,9 @@ class Scheduler:
 
     def _in_one_transaction(self, free: int) -> claim.Claimed:
         with settle.whole():
-            settle.settle_within(self._unsettled)
-            claimed = self._claim(claim.claim_within, free)
+            note = publish.Note()
+            settle.settle_within(self._unsettled, note)
+            claimed = self._claim(partial(claim.claim_within, note=note), free)
         self._unsettled.clear()
         return claimed
 

@@ -80,7 +80,10 @@ def whole() -> Iterator[None]:
 def settle(settlements: Sequence[Settlement]) -> Settled:
     """Write a batch whole, or raise DatabaseError and write nothing of it."""
     with whole():
-        return settle_within(settlements)
+        note = publish.Note()
+        settled = settle_within(settlements, note)
+        note.write()
+        return settled
 
 
 def settle_each(settlements: Sequence[Settlement]) -> Settled:
@@ -113,9 +116,12 @@ def rescue(*, lease_seconds: float) -> int:
         leases = find_lost(lease_seconds=lease_seconds, most=RESCUED_AT_ONCE)
         if leases is None:
             return -1
+        note = publish.Note()
         if leases:
             failpoints.reach("after_lost")
-            settled = settle_within([Settlement(lease, _apart(lease_seconds)) for lease in leases])
+            lost = [Settlement(lease, _apart(lease_seconds)) for lease in leases]
+            settled = settle_within(lost, note)
+            note.write()
             publish.wake_schedulers()
         return settled.live if leases else 0
 
@@ -125,8 +131,11 @@ def _apart(lease_seconds: float) -> Abandoned:
     return Abandoned(random.uniform(0.0, lease_seconds / 3))  # noqa: S311
 
 
-def settle_within(settlements: Sequence[Settlement]) -> Settled:
-    """Write a batch inside the caller's transaction, which an error leaves fit for nothing more."""
+def settle_within(settlements: Sequence[Settlement], note: publish.Note) -> Settled:
+    """Write a batch inside the caller's transaction, which an error leaves fit for nothing more.
+
+    What changed comes into `note`, which the caller writes.
+    """
     ids = sorted({s.lease.group_id for s in settlements})
     groups = {id_: bool(paused) for id_, paused in run_steered(sql.GROUPS, {"groups": dump(ids)})}
     keyed = sorted({s.lease.group_id for s in settlements if s.lease.key})
@@ -138,13 +147,12 @@ def settle_within(settlements: Sequence[Settlement]) -> Settled:
     merged = _share_with_duplicates([s for s in live if s.lease.key])
     parents = [_parent(s) for s in live if written[s.lease.task_id, s.lease.attempt]]
     parents += [{"id": id_, "done": 1, "wait": 0.0} for id_, _, complete in merged if complete]
-    updated = [(s.lease.group_id, s.lease.task_id) for s in live]
-    updated += [(group_id, id_) for id_, group_id, _ in merged]
-    updated += _tell_children(parents)
+    note.updated((s.lease.group_id, s.lease.task_id) for s in live)
+    note.updated((group_id, id_) for id_, group_id, _ in merged)
+    note.updated(_tell_children(parents))
     failpoints.reach("mid_settle")
-    created = _create_children(live, groups)
+    note.created(_create_children(live, groups))
     _hold_workgroups(live)
-    publish.tasks_changed(dict.fromkeys(updated), created=created)
     _record_late([s for s in settlements if (s.lease.task_id, s.lease.attempt) not in written])
     return Settled(len(live), len(settlements) - len(live))
 

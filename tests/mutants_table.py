@@ -286,7 +286,7 @@ MUTANTS = (
     Mutant(
         "rescue: without a re-check",
         "tasks/settle.py",
-        "settled = settle_within([Settlement(lease, _apart(lease_seconds)) for lease in leases])",
+        "settled = settle_within(lost, note)",
         "settled = Settled(__import__('tasks.models').models.Task.objects.filter("
         "pk__in=[x.task_id for x in leases]).update(leased_by=None, leased_at=None))",
         (RACES,),

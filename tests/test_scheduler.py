@@ -16,8 +16,9 @@ from django.utils import timezone
 from tasks import claim, settle
 from tasks import scheduler as scheduling
 from tasks.decide import Answer, Completed
-from tasks.models import Attempt, SchedulerProcess, Task, Worker
+from tasks.models import Attempt, Change, SchedulerProcess, Task, Worker
 from tasks.scheduler import Scheduler
+from tasks.sql import prepared
 
 from .factories import make_due, make_group, make_task, wire
 from .stub_worker import StubWorker, answer
@@ -319,11 +320,11 @@ def test_a_scheduled_task_is_not_waited_for(worker):
 def test_a_settle_that_fails_is_tried_again(worker, monkeypatch):
     real, tries = settle.settle_within, []
 
-    def flaky(settlements):
+    def flaky(settlements, note):
         tries.append(len(settlements))
         if len(tries) < 3:
             raise OperationalError("the database is away")
-        return real(settlements)
+        return real(settlements, note)
 
     monkeypatch.setattr(settle, "settle_within", flaky)
     task = make_task()
@@ -377,10 +378,10 @@ def test_a_second_run_goes_on_where_the_first_ended(worker):
 def test_an_answer_the_database_refuses_harms_no_other_and_no_claim(worker, monkeypatch):
     real = settle.settle_within
 
-    def refusing(settlements):
+    def refusing(settlements, note):
         if any(s.lease.task_id == "bad" and isinstance(s.outcome, Completed) for s in settlements):
             raise DataError("such a value is not stored")
-        return real(settlements)
+        return real(settlements, note)
 
     monkeypatch.setattr(settle, "settle_within", refusing)
     group = make_group()
@@ -412,6 +413,36 @@ def test_what_is_settled_and_what_is_claimed_then_is_one_commit(worker, monkeypa
     assert [delivery.task_id for delivery in sent] == ["first", "second"]
     commits = [q["sql"] for q in queries if re.match("COMMIT|RELEASE", q["sql"])]
     assert len(commits) == 1, commits
+
+
+@pytest.mark.postgres
+@pytest.mark.own_session
+def test_a_hop_of_a_chain_asks_the_database_six_times_and_commits_once(worker, monkeypatch):
+    """Keep the group, write the outcome, create, look, lease, tell and read the parents."""
+    real, asked = prepared.run, []
+
+    def counting(*statements):
+        asked.append(statements)
+        return real(*statements)
+
+    scheduler = Scheduler()
+    scheduler._heart._beat()
+    sent = []
+    monkeypatch.setattr(scheduler._deliverer, "send", sent.extend)
+    make_task(id="first")
+    scheduler.tick()
+    scheduler._on_answer(sent[0], Answer(200, b'{"children": [{"worker": "worker-b"}]}'))
+    monkeypatch.setattr(prepared, "run", counting)
+    Change.objects.all().delete()
+
+    with prepared.prepared():
+        scheduler.tick()
+
+    assert [parent["taskId"] for parent in json.loads(sent[1].body)["parents"]] == ["first"]
+    assert len(asked) == 6
+    (change,) = Change.objects.all()
+    assert change.created == [sent[1].task_id]
+    assert set(change.updated) == {"first", sent[1].task_id}
 
 
 def test_leases_of_a_claim_that_is_committed_after_its_connection_broke_are_given_back(

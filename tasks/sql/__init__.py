@@ -63,6 +63,10 @@ _STEER = Statement(
 )
 
 
+# A statement and what it is given.
+Call = tuple[Statement, Mapping[str, Any]]
+
+
 def statement(*, postgresql: str, sqlite: str) -> Statement:
     """A statement in both forms; `{now}` and `{ready}` stand for the words above."""
     return Statement(_filled(postgresql, "postgresql"), _filled(sqlite, "sqlite"))
@@ -71,17 +75,17 @@ def statement(*, postgresql: str, sqlite: str) -> Statement:
 def run(what: Statement, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     """Run it on the default database and return every row it gives."""
     if prepared.is_on():
-        return prepared.run((what.postgresql, params))
+        return prepared.run((what.postgresql, params))[0]
     with connection.cursor() as cursor:
         cursor.execute(getattr(what, connection.vendor), params)
         return cursor.fetchall() if cursor.description else []
 
 
-def run_together(*whats: tuple[Statement, Mapping[str, Any]]) -> list[tuple[Any, ...]]:
-    """Run them in their order, in one round trip where that can be; return the last one's rows."""
+def run_together(*calls: Call) -> list[list[tuple[Any, ...]]]:
+    """Run them in their order, in one round trip where that can be; return the rows of each."""
     if prepared.is_on():
-        return prepared.run(*((what.postgresql, params) for what, params in whats))
-    return [run(what, params) for what, params in whats][-1]
+        return prepared.run(*((what.postgresql, params) for what, params in calls))
+    return [run(what, params) for what, params in calls]
 
 
 def put(what: Statement, rows: Iterable[tuple[Any, ...]]) -> None:
@@ -99,7 +103,8 @@ def put(what: Statement, rows: Iterable[tuple[Any, ...]]) -> None:
 
 def run_steered(what: Statement, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     """`steer` and `run`."""
-    return run_together(*([(_STEER, _steering())] if on_postgres() else []), (what, params))
+    steering = [(_STEER, _steering())] if on_postgres() else []
+    return run_together(*steering, (what, params))[-1]
 
 
 def steer() -> None:

@@ -6,7 +6,7 @@ To parse and plan our statements costs PostgreSQL more than to run them for a si
 import logging
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from django.db import OperationalError, connection
@@ -54,10 +54,10 @@ def is_on() -> bool:
     return _here.is_on
 
 
-def run(*statements: tuple[str, Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+def run(*statements: tuple[str, Mapping[str, Any]]) -> list[list[tuple[Any, ...]]]:
     """Run statements; several, with the transaction's BEGIN, in one round trip.
 
-    Return the rows of the last. A statement that did not stay prepared is an OperationalError:
+    Return the rows of each. A statement that did not stay prepared is an OperationalError:
     whoever tries again succeeds.
     """
     connection.ensure_connection()
@@ -65,14 +65,10 @@ def run(*statements: tuple[str, Mapping[str, Any]]) -> list[tuple[Any, ...]]:
     session.prepare_threshold = 0
     try:
         with connection.wrap_database_errors:
-            if len(statements) == 1:
-                cursor = _execute(session, *statements[0])
-            else:
-                with session.pipeline():
-                    for text, params in statements:
-                        cursor = _execute(session, text, params)
-        with cursor:
-            return cursor.fetchall() if cursor.description else []
+            together = session.pipeline() if len(statements) > 1 else nullcontext()
+            with together:
+                cursors = [_execute(session, text, params) for text, params in statements]
+        return [_rows(cursor) for cursor in cursors]
     except Error as error:
         _refuse_lost(error, session)
         raise
@@ -82,6 +78,11 @@ def _execute(session: Any, text: str, params: Mapping[str, Any]) -> Any:
     cursor = connection._prepare_cursor(connection.Database.Cursor(session))  # type: ignore[attr-defined]
     cursor.execute(text, params)
     return cursor
+
+
+def _rows(cursor: Any) -> list[tuple[Any, ...]]:
+    with cursor:
+        return cursor.fetchall() if cursor.description else []
 
 
 def _refuse_lost(error: Error, session: Any) -> None:
