@@ -13,14 +13,14 @@ from .deliver import Parent
 from .jsonio import dump
 from .limits import Lane
 from .models import SchedulerProcess
-from .sql import Call, Statement, on_postgres, run, run_steered, run_together
+from .sql import Call, on_postgres, run, run_steered, run_together
 from .sql import claim as sql
 from .sql import rescue as rescue_sql
 
 LANES_AT_ONCE = 1_000  # lanes looked at in one claim; the next claim goes on behind them
 START = ("", "", -32_768)
 
-Run = Callable[[Statement, Mapping[str, Any]], list[tuple[Any, ...]]]
+Run = Callable[..., list[list[tuple[Any, ...]]]]  # run_together or run_steered
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def claim(
     steer fairness (`limits.share`).
     """
     # On SQLite a transaction takes the one write lock, which an idle poll must not.
-    looked = None if on_postgres() else _look(slots, resume_after, run)
+    looked = None if on_postgres() else _look(slots, resume_after, run_together)
     if looked and not looked.due:
         return Claimed(wait=looked.wait, resume_after=looked.following)
     with transaction.atomic():
@@ -92,7 +92,7 @@ def claim_within(
 
     Writes the `note` that the settle began.
     """
-    looked = _look(slots, resume_after, run)
+    looked = _look(slots, resume_after, run_together)
     return _claim(me, looked, slots=slots, total=total, busy=busy, note=note)
 
 
@@ -147,16 +147,8 @@ class _Looked:
 def _look(slots: int, resume_after: tuple[str, str, int], run: Run) -> _Looked:
     """`run` steers the transaction unless that was done."""
     worker, workgroup, priority = resume_after
-    rows = run(
-        sql.LANES,
-        {
-            "worker": worker,
-            "workgroup": workgroup,
-            "priority": priority,
-            "lanes": LANES_AT_ONCE,
-            "most": slots,
-        },
-    )
+    behind = {"worker": worker, "workgroup": workgroup, "priority": priority}
+    (rows,) = run((sql.LANES, behind | {"lanes": LANES_AT_ONCE, "most": slots}))
     due = {Lane(*row[:3]): row[3] for row in rows if row[3]}
     waits = [row[4] for row in rows if not row[3] and row[4] is not None]
     following = rows[-1][:3] if len(rows) == LANES_AT_ONCE else START

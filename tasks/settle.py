@@ -23,7 +23,7 @@ from .errors import InvalidInputError
 from .jsonio import dump
 from .late import LateAnswer, record
 from .rows import Family
-from .sql import on_postgres, run, run_steered
+from .sql import Call, on_postgres, run, run_steered, steer
 from .sql import settle as sql
 from .sql.patience import is_outage
 from .transcript import NOTHING, Transcript
@@ -136,13 +136,11 @@ def settle_within(settlements: Sequence[Settlement], note: publish.Note) -> Sett
 
     What changed comes into `note`, which the caller writes.
     """
-    ids = sorted({s.lease.group_id for s in settlements})
-    groups = {id_: bool(paused) for id_, paused in run_steered(sql.GROUPS, {"groups": dump(ids)})}
-    keyed = sorted({s.lease.group_id for s in settlements if s.lease.key})
-    if keyed:
-        run(sql.KEY_LOCKS, {"groups": dump(keyed)})
     settlements = _refuse_children(settlements)
-    written = _write_outcomes(settlements)
+    locks, outcomes = _locks(settlements), _outcomes(settlements)
+    told = run_steered(*locks, *outcomes)
+    groups = {id_: bool(paused) for id_, paused in told[0]}
+    written = {(id_, number): bool(is_parent) for id_, number, is_parent in told[len(locks)]}
     live = [s for s in settlements if (s.lease.task_id, s.lease.attempt) in written]
     merged = _share_with_duplicates([s for s in live if s.lease.key])
     parents = [_parent(s) for s in live if written[s.lease.task_id, s.lease.attempt]]
@@ -157,14 +155,21 @@ def settle_within(settlements: Sequence[Settlement], note: publish.Note) -> Sett
     return Settled(len(live), len(settlements) - len(live))
 
 
-def _write_outcomes(settlements: Sequence[Settlement]) -> dict[tuple[str, int], bool]:
-    """Give (task id, attempt) of the leases that still held, and whether the task has children."""
+def _locks(settlements: Sequence[Settlement]) -> list[Call]:
+    """What keeps the groups, and decides alone about their keys."""
+    ids = sorted({s.lease.group_id for s in settlements})
+    keyed = sorted({s.lease.group_id for s in settlements if s.lease.key})
+    return [
+        (sql.GROUPS, {"groups": dump(ids)}),
+        *([(sql.KEY_LOCKS, {"groups": dump(keyed)})] if keyed else []),
+    ]
+
+
+def _outcomes(settlements: Sequence[Settlement]) -> list[Call]:
+    """What writes the outcomes; the first gives the leases that still held."""
     rows = {"rows": "[" + ",".join(map(_row, settlements)) + "]"}
-    live = run(sql.OUTCOMES if on_postgres() else sql.LIVE, rows)
-    if not on_postgres():
-        run(sql.HISTORY, rows)
-        run(sql.WRITE, rows)
-    return {(id_, attempt): bool(is_parent) for id_, attempt, is_parent in live}
+    whats = [sql.OUTCOMES] if on_postgres() else [sql.LIVE, sql.HISTORY, sql.WRITE]
+    return [(what, rows) for what in whats]
 
 
 def _row(settlement: Settlement) -> str:
@@ -207,6 +212,8 @@ def _refuse_children(settlements: Sequence[Settlement]) -> list[Settlement]:
         for child in s.outcome.children  # type: ignore[union-attr]
         if child.is_named
     ]
+    if named:
+        steer()
     taken = set(create.known(named)) if named else set()
     # Of two answers to one task the older is late: it must not take the ids of the newer.
     by_attempt = sorted(settlements, key=lambda s: s.lease.attempt)

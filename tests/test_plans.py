@@ -174,16 +174,16 @@ def test_a_statement_that_did_not_stay_prepared_is_to_be_tried_again(monkeypatch
     """As behind a PgBouncer that gives the next transaction another server."""
     make_task()
     with prepared.prepared():
-        run_steered(claim_sql.LANES, LANES)
+        run_steered((claim_sql.LANES, LANES))
         with connection.cursor() as cursor:
             # In a block, so that psycopg does not notice.
             cursor.execute("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$")
 
         with pytest.raises(OperationalError), transaction.atomic():
-            run_steered(claim_sql.LANES, LANES)
+            run_steered((claim_sql.LANES, LANES))
 
         assert prepared.is_on() is False
-        assert len(run_steered(claim_sql.LANES, LANES)) == 1
+        assert len(run_steered((claim_sql.LANES, LANES))[0]) == 1
     with prepared.prepared():
         assert prepared.is_on() is False
 

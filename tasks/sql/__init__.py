@@ -101,10 +101,11 @@ def put(what: Statement, rows: Iterable[tuple[Any, ...]]) -> None:
                 cursor.executemany(what.sqlite, some)
 
 
-def run_steered(what: Statement, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    """`steer` and `run`."""
-    steering = [(_STEER, _steering())] if on_postgres() else []
-    return run_together(*steering, (what, params))[-1]
+def run_steered(*calls: Call) -> list[list[tuple[Any, ...]]]:
+    """`steer` and `run_together`."""
+    if not on_postgres():
+        return run_together(*calls)
+    return run_together((_STEER, _steering()), *calls)[1:]
 
 
 def steer() -> None:
