@@ -1,6 +1,6 @@
 """Statements of the claim."""
 
-from . import statement
+from . import PROBED, statement
 
 # The lanes that have due tasks, by a loose walk over the index crew_task_ready: one probe for a
 # lane, whatever waits in it. `due` counts to `most` and no further; a held workgroup has none
@@ -146,7 +146,7 @@ CLAIM = statement(
         ), leased AS (
             UPDATE crew_task t
             SET attempt = t.attempt + 1, leased_by = %(me)s, leased_at = {{now}}
-            FROM picked WHERE t.id = picked.id AND picked.key = ''
+            FROM picked WHERE t.id{PROBED.format("picked.id")} AND picked.key = ''
             RETURNING t.id, t.attempt, t.group_id, t.worker, t.workgroup, t.key,
                       t.input::text AS input, {_IS_CHILD.format("t.id")} AS is_child
         )
@@ -173,7 +173,12 @@ LEASE = statement(
     postgresql=f"""
         UPDATE crew_task t SET attempt = t.attempt + 1, leased_by = %(me)s, leased_at = {{now}}
         FROM jsonb_array_elements_text(%(ids)s::jsonb) AS one(id)
-        WHERE t.id = one.id AND {{ready}}
+        CROSS JOIN LATERAL (
+            SELECT t.id FROM (
+                SELECT * FROM crew_task WHERE crew_task.id = one.id LIMIT 1 FOR NO KEY UPDATE
+            ) t WHERE {{ready}}
+        ) held
+        WHERE t.id{PROBED.format("held.id")}
         RETURNING t.id, t.attempt, t.group_id, t.worker, t.workgroup, t.key, t.input::text,
                   {_IS_CHILD.format("t.id")}
     """,
@@ -197,11 +202,12 @@ KEY_LOCKS = statement(
 # Of the tasks with a key that were picked: the first of each key that no running task leads.
 LEADERS = statement(
     postgresql="""
-        SELECT DISTINCT ON (t.group_id, t.key) t.id FROM crew_task t
-        WHERE t.id IN (SELECT jsonb_array_elements_text(%(ids)s::jsonb))
-          AND NOT EXISTS (SELECT FROM crew_task l
-                          WHERE l.group_id = t.group_id AND l.key = t.key AND l.key <> ''
-                            AND l.leased_by IS NOT NULL)
+        SELECT DISTINCT ON (t.group_id, t.key) t.id
+        FROM jsonb_array_elements_text(%(ids)s::jsonb) AS one(id)
+        CROSS JOIN LATERAL (SELECT * FROM crew_task WHERE crew_task.id = one.id LIMIT 1) t
+        WHERE (SELECT l.id FROM crew_task l
+               WHERE l.group_id = t.group_id AND l.key = t.key AND l.key <> ''
+                 AND l.leased_by IS NOT NULL LIMIT 1) IS NULL
         ORDER BY t.group_id, t.key, t.run_after, t.id
     """,
     sqlite="""
@@ -220,21 +226,24 @@ LEADERS = statement(
 # All other tasks of these keys follow the one that runs. Rows that somebody else holds are
 # skipped: they are met again when they come to be claimed.
 FOLLOW = statement(
-    postgresql="""
-        WITH leader AS (
-            SELECT l.id, l.group_id, l.key
+    postgresql=f"""
+        WITH duplicate AS MATERIALIZED (
+            SELECT t.id, leader.id AS leader
             FROM jsonb_to_recordset(%(keys)s::jsonb) AS k(group_id text, key text)
-            JOIN crew_task l ON l.group_id = k.group_id AND l.key = k.key
-             AND l.key <> '' AND l.leased_by IS NOT NULL
-        ), duplicate AS MATERIALIZED (
-            SELECT t.id, leader.id AS leader FROM leader
-            JOIN crew_task t ON t.group_id = leader.group_id AND t.key = leader.key
-             AND t.key <> '' AND NOT t.is_complete
-            WHERE t.leased_by IS NULL AND t.merged_into IS NULL
-            FOR NO KEY UPDATE OF t SKIP LOCKED
+            CROSS JOIN LATERAL (
+                SELECT l.id FROM crew_task l
+                WHERE l.group_id = k.group_id AND l.key = k.key AND l.key <> ''
+                  AND l.leased_by IS NOT NULL LIMIT 1
+            ) leader
+            CROSS JOIN LATERAL (
+                SELECT s.id FROM crew_task s
+                WHERE s.group_id = k.group_id AND s.key = k.key AND s.key <> ''
+                  AND NOT s.is_complete AND s.leased_by IS NULL AND s.merged_into IS NULL
+                FOR NO KEY UPDATE SKIP LOCKED
+            ) t
         )
         UPDATE crew_task t SET merged_into = duplicate.leader
-        FROM duplicate WHERE t.id = duplicate.id
+        FROM duplicate WHERE t.id{PROBED.format("duplicate.id")}
         RETURNING t.id, t.group_id
     """,
     sqlite="""
@@ -252,14 +261,14 @@ FOLLOW = statement(
 # What the parents of each task bring, in their order, and how many bytes it is; of those that
 # bring more than `most` only that. A subquery for each task: the planner may then not read all
 # the edges there are.
-def _parents(*, ids: str, json: str, size: str) -> str:
-    """`json` gives a column's text, `size` its bytes."""
+def _parents(*, ids: str, json: str, size: str, one: str) -> str:
+    """`json` gives a column's text, `size` its bytes; `one` compares with an id."""
     bytes_ = " + ".join(f"coalesce({size.format(f'p.{it}')}, 4)" for it in ("input", "output"))
     return f"""
         WITH child AS MATERIALIZED (
             SELECT c.id, (
                 SELECT sum({bytes_} + 100)
-                FROM crew_parentedge e JOIN crew_task p ON p.id = e.parent_id
+                FROM crew_parentedge e JOIN crew_task p ON p.id{one.format("e.parent_id")}
                 WHERE e.child_id = c.id) AS size
             FROM {ids}
         )
@@ -267,7 +276,7 @@ def _parents(*, ids: str, json: str, size: str) -> str:
                {json.format("p.output")}
         FROM child
         LEFT JOIN crew_parentedge e ON e.child_id = child.id AND child.size <= %(most)s
-        LEFT JOIN crew_task p ON p.id = e.parent_id
+        LEFT JOIN crew_task p ON p.id{one.format("e.parent_id")}
         WHERE child.size IS NOT NULL ORDER BY child.id, e.position
     """
 
@@ -277,10 +286,12 @@ PARENTS = statement(
         ids="jsonb_array_elements_text(%(ids)s::jsonb) AS c(id)",
         json="{}::text",
         size="octet_length({}::text)",
+        one=PROBED,
     ),
     sqlite=_parents(
         ids="(SELECT value AS id FROM json_each(%(ids)s)) c",
         json="{}",
         size="length(CAST({} AS BLOB))",
+        one=" = {}",
     ),
 )

@@ -1,6 +1,6 @@
 """Statements of the create."""
 
-from . import AFTER, Statement, statement
+from . import AFTER, PROBED, Statement, statement
 
 _COLUMNS = """id, group_id, name, worker, workgroup, key, input, output, errors,
     remaining_attempts, is_paused, is_complete, is_seed, run_after, error_delay_in_seconds,
@@ -90,13 +90,18 @@ WORKERS = statement(
 # Count the new tasks into their groups, in id order; only the groups with room come back. Each is
 # kept from being deleted, paused or reset, and from other counts, until this transaction ends.
 COUNT_IN = statement(
-    postgresql="""
+    postgresql=f"""
         WITH locked AS MATERIALIZED (
-            SELECT g.id, c.n FROM jsonb_to_recordset(%(counts)s::jsonb) AS c(id text, n int)
-            JOIN crew_taskgroup g ON g.id = c.id ORDER BY g.id FOR NO KEY UPDATE OF g
+            SELECT g.id, c.n FROM (
+                SELECT * FROM jsonb_to_recordset(%(counts)s::jsonb) AS c(id text, n int) ORDER BY id
+            ) c
+            CROSS JOIN LATERAL (
+                SELECT id FROM crew_taskgroup WHERE crew_taskgroup.id = c.id FOR NO KEY UPDATE
+            ) g
         )
         UPDATE crew_taskgroup g SET task_count = g.task_count + locked.n
-        FROM locked WHERE g.id = locked.id AND g.task_count + locked.n <= %(most)s
+        FROM locked
+        WHERE g.id{PROBED.format("locked.id")} AND g.task_count + locked.n <= %(most)s
         RETURNING g.id, g.is_paused
     """,
     sqlite="""

@@ -1,6 +1,6 @@
 """Statements of the settle."""
 
-from . import AFTER, statement
+from . import AFTER, PROBED, statement
 
 # Keep the groups from being reset, paused or deleted while their answers are written: one after
 # the other in id order. A probe for each: a plan that was kept from when there was one group would
@@ -72,13 +72,11 @@ def _outcome(vendor: str) -> str:
 
 # `leased_by` is compared by IS NOT DISTINCT FROM on purpose: with `=` the planner may walk all
 # leases of the scheduler through the index crew_task_leases instead of probing the id.
-# A new table looks so small to the planner that it would compare all its rows with all answers,
-# and a kept plan goes on like that while the table grows. Hence LATERAL, here and below; and
-# `id = id || ''`, which is true, has it count with one answer where the outcomes are written.
+# A table that was empty when it was analyzed looks so small to the planner that it would compare
+# all rows with all answers, and a kept plan goes on like that while the table grows. Hence LATERAL
+# and PROBED, here and below.
 _LIVE = """
-    SELECT a.*, held.leased_at, held.worker FROM (
-        SELECT * FROM answer WHERE id = id || '' ORDER BY id
-    ) a
+    SELECT a.*, held.leased_at, held.worker FROM (SELECT * FROM answer ORDER BY id) a
     CROSS JOIN LATERAL (
         SELECT t.leased_at, t.worker FROM crew_task t
         WHERE t.id = a.id
@@ -111,7 +109,8 @@ OUTCOMES = statement(
                 id text, attempt int, leased_by text, outcome text, output jsonb, error text,
                 note text, status int, request text, answer text, wait float)
         ), live AS MATERIALIZED ({_LIVE}), done AS (
-            UPDATE crew_task t SET {_outcome("postgresql")} FROM live a WHERE t.id = a.id
+            UPDATE crew_task t SET {_outcome("postgresql")} FROM live a
+            WHERE t.id{PROBED.format("a.id")}
         ), history AS ({_HISTORY})
         {_FRUITFUL}
     """,
@@ -163,22 +162,32 @@ def _shared(vendor: str) -> str:
     """
 
 
+_WAITS = "NOT t.is_complete AND t.leased_by IS NULL"
+
 # The other tasks of a key share its outcome (contract part 3). A completed one leaves with the
 # output; a failed one costs each an attempt; otherwise they are only let go.
 DUPLICATES = statement(
     postgresql=f"""
-        WITH duplicate AS MATERIALIZED (
-            SELECT t.id, l.id AS leader, l.output, d.outcome, d.error, d.wait
+        WITH found AS MATERIALIZED (
+            SELECT s.*, l.id AS leader, l.output, d.outcome, d.error, d.wait
             FROM jsonb_to_recordset(%(rows)s::jsonb)
                 AS d(id text, outcome text, error text, wait float)
-            JOIN crew_task l ON l.id = d.id
-            JOIN crew_task t ON t.group_id = l.group_id AND t.key = l.key
-             AND t.key <> '' AND NOT t.is_complete
-            WHERE t.leased_by IS NULL AND t.id <> l.id
-            ORDER BY t.id FOR NO KEY UPDATE OF t
+            CROSS JOIN LATERAL (SELECT * FROM crew_task WHERE crew_task.id = d.id LIMIT 1) l
+            CROSS JOIN LATERAL (
+                SELECT t.id, t.group_id, t.key FROM crew_task t
+                WHERE t.group_id = l.group_id AND t.key = l.key AND t.key <> ''
+                  AND t.id <> l.id AND {_WAITS} OFFSET 0
+            ) s
+            ORDER BY s.id
+        ), duplicate AS MATERIALIZED (
+            SELECT found.* FROM found CROSS JOIN LATERAL (
+                SELECT FROM crew_task t
+                WHERE t.id = found.id AND t.group_id = found.group_id AND t.key = found.key
+                  AND {_WAITS} FOR NO KEY UPDATE
+            ) held
         )
         UPDATE crew_task t SET {_shared("postgresql")}
-        FROM duplicate a WHERE t.id = a.id
+        FROM duplicate a WHERE t.id{PROBED.format("a.id")}
         RETURNING t.id, t.group_id, t.is_complete
     """,
     sqlite=f"""
@@ -190,7 +199,7 @@ DUPLICATES = statement(
         UPDATE crew_task AS t SET {_shared("sqlite")}
         FROM leader a
         WHERE t.group_id = a.group_id AND t.key = a.key AND t.key <> ''
-          AND NOT t.is_complete AND t.leased_by IS NULL AND t.id <> a.leader
+          AND t.id <> a.leader AND {_WAITS}
         RETURNING id, group_id, is_complete
     """,
 )
@@ -213,16 +222,18 @@ CHILDREN = statement(
         WITH child AS MATERIALIZED (
             SELECT e.child_id AS id, sum(p.done)::int AS done, max(p.wait) AS wait
             FROM jsonb_to_recordset(%(rows)s::jsonb) AS p(id text, done int, wait float)
-            JOIN crew_parentedge e ON e.parent_id = p.id GROUP BY e.child_id
+            CROSS JOIN LATERAL (
+                SELECT child_id FROM crew_parentedge WHERE parent_id = p.id OFFSET 0
+            ) e
+            GROUP BY e.child_id
         ), locked AS MATERIALIZED (
-            SELECT child.* FROM (
-                SELECT * FROM child WHERE id = id || '' ORDER BY id
-            ) child
+            SELECT child.* FROM (SELECT * FROM child ORDER BY id) child
             CROSS JOIN LATERAL (
                 SELECT t.id FROM crew_task t WHERE t.id = child.id FOR NO KEY UPDATE
             ) held
         ), freed AS (
-            UPDATE crew_task t SET {_freed("postgresql")} FROM locked a WHERE t.id = a.id
+            UPDATE crew_task t SET {_freed("postgresql")} FROM locked a
+            WHERE t.id{PROBED.format("a.id")}
             RETURNING t.group_id, t.id, a.wait > 0 AND NOT t.is_complete AS is_put_off
         )
         SELECT group_id, id FROM freed WHERE is_put_off
@@ -262,14 +273,15 @@ HOLD = statement(
 
 # An answer under a lease that is no longer held: kept beside the attempt, never applied.
 LATE = statement(
-    postgresql="""
-        UPDATE crew_attempt h SET late_at = {now}, late_outcome = l.outcome,
+    postgresql=f"""
+        UPDATE crew_attempt h SET late_at = {{now}}, late_outcome = l.outcome,
                                   late_status = l.status, late_error = l.error,
                                   request = l.request, answer = l.answer
         FROM jsonb_to_recordset(%(rows)s::jsonb)
             AS l(id text, attempt int, scheduler text, outcome text, status int, error text,
                  request text, answer text)
-        WHERE h.task_id = l.id AND h.number = l.attempt AND h.scheduler = l.scheduler
+        WHERE h.task_id{PROBED.format("l.id")} AND h.number = l.attempt
+          AND h.scheduler = l.scheduler
           AND h.late_at IS NULL AND h.outcome IN ('abandoned', 'cancelled')
         RETURNING h.task_id, h.number
     """,
