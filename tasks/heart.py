@@ -20,7 +20,7 @@ from .claim import Lease
 from .conf import conf
 from .models import SchedulerProcess, Task
 from .settle import Returned, Settlement
-from .sql import patience, run
+from .sql import patience, run, statistics
 from .sql import rescue as sql
 
 logger = logging.getLogger(__name__)
@@ -105,7 +105,8 @@ class Heart:
                 self.on_lost()
 
     def _sweep_loop(self) -> None:
-        self._every(lambda: conf.CREW_SWEEP_SECONDS * random.uniform(0.8, 1.2), self._sweep)  # noqa: S311
+        apart = random.uniform(0.8, 1.2)  # noqa: S311
+        self._every(lambda: conf.CREW_SWEEP_SECONDS * apart, self._sweep, statistics.renew)
 
     def _sweep(self) -> None:
         sweep_once()

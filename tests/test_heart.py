@@ -7,6 +7,7 @@ import pytest
 from tasks import heart, prune, retention
 from tasks.models import SchedulerProcess, Task
 from tasks.scheduler import Scheduler
+from tasks.sql import statistics
 
 from .factories import make_group, make_task, wire
 from .processes import wait_until
@@ -30,6 +31,7 @@ def failing(calls):
         (heart.Heart, "_beat_once"),
         (prune, "prune"),
         (retention, "prune_groups"),
+        (statistics, "renew"),
         pytest.param(heart.Heart, "_listen", marks=[pytest.mark.postgres, pytest.mark.notify]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

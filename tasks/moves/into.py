@@ -22,7 +22,7 @@ from ..models import TaskGroup
 from ..sql import control as control_sql
 from ..sql import create as create_sql
 from ..sql import moves as sql
-from ..sql import run
+from ..sql import run, statistics
 from .out import IMPORTED
 from .records import GroupRow, Json, TaskRow
 
@@ -108,6 +108,8 @@ class Incoming:
 
     def finish(self) -> None:
         """Prove the whole, and count what is counted."""
+        if self.tasks >= statistics.FEW:
+            statistics.analyze()
         self._check_graph()
         params = {"group": self.group.id}
         if self._is_replacing:
