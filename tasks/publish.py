@@ -5,6 +5,7 @@ Each transaction writes one `Change` row per group it touched. Who wants to know
 
 import logging
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 CHANNEL = "crew_wake"  # the PostgreSQL channel that wakes schedulers
 CHANGES = "crew_changes"  # the one that wakes those who tell browsers
 KEPT_MINUTES = 10
+TOLD_EVERY = 0.02  # seconds between two NOTIFYs of a scheduler
 TOLD_ONE_BY_ONE = 10_000  # ids in one change; with more, who watches the group loads it anew
 
 # Set when this process committed new work: a scheduler in the same process waits on it.
@@ -125,7 +127,7 @@ def _tell(groups: Iterable[str]) -> None:
 
 
 class _Later(threading.local):
-    """The channels to notify at the end of `notifying_later`; None outside of it."""
+    """Where the channels to notify are gathered; None: each is notified after its commit."""
 
     channels: set[str] | None = None
 
@@ -133,19 +135,36 @@ class _Later(threading.local):
 _later = _Later()
 
 
-@contextmanager
-def notifying_later() -> Iterator[None]:
-    """What waits for a commit in here goes before the NOTIFY that follows it; of this thread.
+class News:
+    """The NOTIFYs of a scheduler: a call must not wait for them, nor each short turn for its own.
 
-    After an error nobody is told: who wants to know looks by himself within a second.
+    Told at once when there was none for TOLD_EVERY, and together else.
     """
-    _later.channels = channels = set[str]()
-    try:
-        yield
-    finally:
-        _later.channels = None
-    if channels:
-        _notify(channels)
+
+    def __init__(self) -> None:
+        self._channels: set[str] = set()
+        self._told_at = 0.0
+
+    @contextmanager
+    def gathered(self) -> Iterator[None]:
+        """What this thread commits in here is left to `tell`."""
+        _later.channels = self._channels
+        try:
+            yield
+        finally:
+            _later.channels = None
+
+    def wait(self) -> float | None:
+        """Seconds until it is time to tell; None when there is nothing."""
+        if not self._channels:
+            return None
+        return max(0.0, self._told_at + TOLD_EVERY - time.monotonic())
+
+    def tell(self) -> None:
+        channels, self._channels = self._channels, set()
+        if channels:
+            self._told_at = time.monotonic()
+            _notify(channels)
 
 
 def _notify(channels: Iterable[str]) -> None:

@@ -19,13 +19,14 @@ from django.db import DatabaseError, Error, connection, reset_queries
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
-from . import claim, failpoints, hints, publish, settle
+from . import claim, failpoints, publish, settle
 from .conf import conf
 from .decide import Answer, Failed, Limits, decide
 from .deliver import Delivery, make_deliverer, payload
 from .errors import InvalidInputError
 from .heart import Heart, take_back
 from .names import new_id
+from .rest import Rest
 from .settle import Returned, Settlement
 from .sql.patience import is_outage
 from .sql.prepared import prepared
@@ -34,7 +35,6 @@ logger = logging.getLogger(__name__)
 
 POLL = 1.0  # seconds: the truth, where a wake-up is only a hint
 CROWDED_POLL = 0.1  # seconds: due tasks are there, but others have their room or their lock
-PEEK = 0.01  # seconds between two looks at SQLite's data_version
 BATCH = 500  # settlements in one transaction
 GATHER = 0.02  # seconds: the most that an answer waits for others to share its turn
 GATHER_STEP = 0.002  # seconds without another answer that end the waiting
@@ -62,6 +62,8 @@ class Scheduler:
         self.once = once
         self.me = new_id()
         self._wake = publish.work_arrived
+        self._news = publish.News()
+        self._rest = Rest(self._wake, self._news)
         self._answers: deque[tuple[Delivery, Answer]] = deque()
         self._in_flight: dict[tuple[str, int], claim.Lease] = {}
         self._unsettled: list[Settlement] = []
@@ -70,7 +72,6 @@ class Scheduler:
         self._stop_at: float | None = None
         self._failures = 0
         self._doubtful_until = self._doubted_at = 0.0
-        self._data_version: int | None = None
         self._deliverer = make_deliverer(conf.CREW_DELIVERER)
         self._throttler: Throttler | None = (
             import_string(conf.CREW_THROTTLER)() if conf.CREW_THROTTLER else None
@@ -89,6 +90,7 @@ class Scheduler:
         try:
             with prepared():
                 self._work()
+                self._news.tell()
         finally:
             self._deliverer.stop()
             self._heart.stop(gone=self._is_idle() and not self._failures)
@@ -104,7 +106,7 @@ class Scheduler:
         self._gather_answers()
         self._take_answers()
         self._look_for_strays()
-        with publish.notifying_later():  # a call waits for nothing but its commit
+        with self._news.gathered():
             claimed = self._settle_and_claim()
             if claimed is None:
                 return POLL
@@ -124,7 +126,9 @@ class Scheduler:
             wait = self._safe_tick()
             if self.once and wait and self._is_idle() and not self._failures:
                 break
-            self._rest(wait)
+            if self._stop_at is not None:
+                wait = min(wait, max(0.0, self._stop_at - time.monotonic()))
+            self._rest.at_most(wait, peeking=not self._failures)
 
     def _gather_answers(self) -> None:
         """While answers keep coming, wait for three quarters of what is in flight.
@@ -289,27 +293,3 @@ class Scheduler:
 
     def _is_idle(self) -> bool:
         return not (self._in_flight or self._answers or self._unsettled)
-
-    def _rest(self, seconds: float) -> None:
-        """Sleep until there is something to do, at most so long."""
-        if self._stop_at is not None:
-            seconds = min(seconds, max(0.0, self._stop_at - time.monotonic()))
-        deadline = time.monotonic() + seconds
-        peeking = connection.vendor == "sqlite" and not self._failures
-        while not self._wake.is_set():
-            left = deadline - time.monotonic()
-            if left <= 0 or (peeking and self._others_wrote()):
-                break
-            self._wake.wait(min(left, PEEK) if peeking else left)
-        self._wake.clear()
-
-    def _others_wrote(self) -> bool:
-        """Whether another connection committed to the SQLite file since the last look."""
-        try:
-            connection.ensure_connection()
-            with connection.wrap_database_errors:
-                version = hints.data_version()
-        except Error:
-            return False  # the next turn will meet it too, and knows what to do
-        before, self._data_version = self._data_version, version
-        return version != before

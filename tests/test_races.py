@@ -18,6 +18,7 @@ from tasks import claim as claiming
 from tasks import control, fleet, publish
 from tasks import settle as settling
 from tasks.models import SchedulerProcess, Task, Worker, Workgroup
+from tasks.rest import Rest
 from tasks.scheduler import Scheduler
 
 from .factories import (
@@ -265,25 +266,51 @@ def test_a_scheduler_notifies_when_the_calls_are_on_their_way(monkeypatch, notif
     monkeypatch.setattr(scheduler._deliverer, "send", lambda _: notified.append("sent"))
 
     scheduler.tick()
+    scheduler._rest.at_most(0, peeking=False)
 
     assert notified == ["sent", publish.CHANGES]
 
 
 @pytest.mark.postgres
-def test_what_is_to_be_notified_later_comes_once_and_not_after_an_error(notified):
-    with publish.notifying_later():
-        group = make_group()
-        make_task(group)
-        assert notified == []
-    assert sorted(notified) == [publish.CHANGES, publish.CHANNEL]
-    notified.clear()
+def test_short_turns_are_told_together_and_the_last_of_them_soon(monkeypatch, settings):
+    settings.CREW_NOTIFY = True
+    wake, told, news = threading.Event(), [], publish.News()
+    monkeypatch.setattr(publish, "_notify", lambda channels: (told.append(channels), wake.set()))
+    rest = Rest(wake, news)
+    group = make_group()
+    told.clear()
 
-    with pytest.raises(ZeroDivisionError), publish.notifying_later():
-        make_task(group)
+    def turn():
+        with news.gathered():
+            control.pause_tasks(group.pk, [make_task(group).pk])
+
+    monkeypatch.setattr(publish, "TOLD_EVERY", 60)
+    turn()
+    rest.at_most(5, peeking=False)
+    assert told == [{publish.CHANGES, publish.CHANNEL}]
+    for _ in range(3):
+        turn()
+        wake.set()  # an answer is there already
+        rest.at_most(5, peeking=False)
+    assert len(told) == 1
+    assert 0 < news.wait() <= 60
+
+    monkeypatch.setattr(publish, "TOLD_EVERY", 0.01)
+    rest.at_most(5, peeking=False)  # no answer comes
+
+    assert told == [{publish.CHANGES, publish.CHANNEL}] * 2
+    assert news.wait() is None
+
+
+@pytest.mark.postgres
+def test_who_gathers_no_more_notifies_at_once(notified):
+    with pytest.raises(ZeroDivisionError), publish.News().gathered():
+        make_task()
         raise ZeroDivisionError
-
     assert notified == []
-    make_task(group)
+
+    make_task()
+
     assert publish.CHANNEL in notified
 
 
