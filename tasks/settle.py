@@ -116,9 +116,9 @@ def rescue(*, lease_seconds: float) -> int:
         leases = find_lost(lease_seconds=lease_seconds, most=RESCUED_AT_ONCE)
         if leases is None:
             return -1
-        note = publish.Note()
         if leases:
             failpoints.reach("after_lost")
+            note = publish.Note()
             lost = [Settlement(lease, _apart(lease_seconds)) for lease in leases]
             settled = settle_within(lost, note)
             note.write()
