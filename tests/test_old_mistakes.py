@@ -318,7 +318,7 @@ def test_b28_a_lost_database_loses_no_result(monkeypatch):
     batch = [Settlement(claim_one(), completed(1), 200)]
 
     with monkeypatch.context() as away:
-        away.setattr(settle, "run", broken)
+        away.setattr(settle, "run_steered", broken)
         with pytest.raises(OperationalError):
             settle_each(batch)
     while_away = row(task)["leased_by"]

@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from django.db import OperationalError, connection, transaction
+from django.db import DatabaseError, OperationalError, connection, transaction
 
 from tasks import control, create
 from tasks.invariants import INVARIANTS
@@ -18,6 +18,7 @@ from tasks.sql import settle as settle_sql
 
 from . import crowd
 from .factories import claim_all, claim_ids, complete, completed, in_threads, make_group, make_task
+from .processes import wait_until
 
 pytestmark = [pytest.mark.django_db, pytest.mark.postgres]
 
@@ -238,6 +239,25 @@ def test_only_the_thread_that_asked_prepares():
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.own_session
+@pytest.mark.django_db(transaction=True)
+def test_who_stands_still_after_a_batch_loses_the_transaction(settings):
+    """Else a frozen scheduler's locks would keep others from giving its tasks back."""
+    settings.CREW_LEASE_SECONDS = 0.1
+
+    def is_gone():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE pid = %s", [pid])
+            return cursor.fetchone() == (0,)
+
+    with prepared.prepared(), pytest.raises(DatabaseError), transaction.atomic():
+        run_steered((settle_sql.GROUPS, {"groups": "[]"}), (create_sql.KNOWN, {"ids": "[]"}))
+        pid = connection.connection.info.backend_pid
+        in_threads(lambda _: wait_until(is_gone), [0])
+        run(create_sql.KNOWN, {"ids": "[]"})
+    connection.close()
+
+
 def test_an_error_in_a_batch_leaves_the_connection_usable():
     make_task()
     leases = claim_all()
