@@ -87,9 +87,9 @@ def _pipeline(session: Any) -> Iterator[None]:
     time that we stand still in a transaction: our locks would stay (`steer`).
     """
     with session.pipeline() as pipeline:
-        fetch = pipeline._fetch_gen
-        pipeline._fetch_gen = lambda **_: fetch(flush=False)
         yield
+        fetch = pipeline._fetch_gen
+        pipeline._fetch_gen = lambda **_: fetch(flush=False)  # for the exit alone
 
 
 def _rows(cursor: Any) -> list[tuple[Any, ...]]:
