@@ -129,6 +129,7 @@ def test_every_operation_answers_as_described_whatever_comes(operation, mode, to
     def call(case, is_known):
         if is_known:
             case.path_parameters = {name: known[name] for name in case.path_parameters or ()}
+        (case.headers or {}).pop("Host", None)  # a wrong one is a 400 of the whole site
         answer = case.call(headers={"Authorization": f"Bearer {token}"})
         case.validate_response(answer, checks=CHECKS)
 
