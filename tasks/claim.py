@@ -71,11 +71,11 @@ def claim(
     steer fairness (`limits.share`).
     """
     # On SQLite a transaction takes the one write lock, which an idle poll must not.
-    looked = None if on_postgres() else _look(slots, resume_after, run_together)
+    looked = None if on_postgres() else _look(slots, resume_after)
     if looked and not looked.due:
         return Claimed(wait=looked.wait, resume_after=looked.following)
     with transaction.atomic():
-        looked = looked or _look(slots, resume_after, run_steered)
+        looked = looked or _look(slots, resume_after)
         return _claim(me, looked, slots=slots, total=total, busy=busy, note=publish.Note())
 
 
@@ -92,7 +92,7 @@ def claim_within(
 
     Writes the `note` that the settle began.
     """
-    looked = _look(slots, resume_after, run_together)
+    looked = _look(slots, resume_after, run_together)  # the settle has steered
     return _claim(me, looked, slots=slots, total=total, busy=busy, note=note)
 
 
@@ -144,11 +144,10 @@ class _Looked:
     limited: list[str]
 
 
-def _look(slots: int, resume_after: tuple[str, str, int], run: Run) -> _Looked:
-    """`run` steers the transaction unless that was done."""
+def _look(slots: int, resume_after: tuple[str, str, int], ask: Run = run_steered) -> _Looked:
     worker, workgroup, priority = resume_after
     behind = {"worker": worker, "workgroup": workgroup, "priority": priority}
-    (rows,) = run((sql.LANES, behind | {"lanes": LANES_AT_ONCE, "most": slots}))
+    (rows,) = ask((sql.LANES, behind | {"lanes": LANES_AT_ONCE, "most": slots}))
     due = {Lane(*row[:3]): row[3] for row in rows if row[3]}
     waits = [row[4] for row in rows if not row[3] and row[4] is not None]
     following = rows[-1][:3] if len(rows) == LANES_AT_ONCE else START
