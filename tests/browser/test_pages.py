@@ -15,6 +15,16 @@ OF_SWAGGER = ("nested-interactive",)
 # The body is what has the focus while it is on the browser's own buttons.
 IS_WITHIN = """document.activeElement === document.body
     || document.activeElement.closest("dialog") !== null"""
+# Before the browser tells that the dialog is closed, which is a task of its own.
+PRESS_WHEN_CLOSED = """() => {
+    const dialog = document.querySelector("dialog");
+    const press = async () => {
+        for (let i = 0; i < 50; i++) await null;
+        document.activeElement.click();
+        window.pressed = true;
+    };
+    new MutationObserver(press).observe(dialog, { attributeFilter: ["open"] });
+}"""
 
 # What a page looks like is the same on every database, and takes minutes to look at.
 pytestmark = pytest.mark.sqlite
@@ -82,6 +92,19 @@ def test_a_person_without_a_mouse_gets_around(visit, boss):
     page.keyboard.press("Enter")
     expect(dialog).to_have_count(0)
     expect(page.get_by_text("Attempts given back.")).to_be_visible()
+
+
+def test_a_key_right_after_a_dialog_went_is_not_lost(visit, boss):
+    """The browser tells that a dialog is closed some time after nobody sees it any more."""
+    page = visit(boss).go(paths(furnish(boss))["a group, tasks"])
+    page.get_by_role("button", name="Retry…").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+
+    page.evaluate(PRESS_WHEN_CLOSED)
+    page.keyboard.press("Escape")
+
+    page.wait_for_function("window.pressed")
+    expect(page.get_by_role("dialog")).to_be_visible()
 
 
 def test_tabs_are_walked_with_arrows(visit, boss):

@@ -143,7 +143,10 @@ let asked = 0;
 export function present(dialog, closed = () => {}) {
   const opener = document.activeElement;
   const key = focusKey(opener);
-  dialog.addEventListener("close", () => {
+  // Its close event comes some time after nobody sees it any more, and a key may be faster.
+  const gone = new MutationObserver(() => {
+    if (dialog.open) return;
+    gone.disconnect();
     dialog.remove();
     closed();
     // The page may have drawn the opener anew meanwhile, or it is in a menu that is closed.
@@ -152,6 +155,7 @@ export function present(dialog, closed = () => {}) {
   });
   document.body.append(dialog);
   dialog.showModal();
+  gone.observe(dialog, { attributeFilter: ["open"] });
 }
 
 const focusKey = (node) => (node && node !== document.body ? [node.tagName, node.getAttribute("aria-label") ?? node.textContent].join("|") : "");
