@@ -182,7 +182,7 @@ INVARIANTS = (
         "A task completed by another follows one of its group that has completed.",
         _rows("""
             SELECT t.id FROM crew_task t JOIN crew_task l ON l.id = t.merged_into
-            WHERE t.is_complete AND (t.key = '' OR l.group_id <> t.group_id OR (
+            WHERE t.is_complete AND (l.group_id <> t.group_id OR (
                 NOT l.is_complete AND NOT EXISTS (
                     SELECT 1 FROM crew_attempt a
                     WHERE a.task_id = l.id AND a.outcome = 'completed')))

@@ -8,7 +8,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db.models.functions import Now
 
-from tasks import create
+from tasks import create, edit
 from tasks.invariants import INVARIANTS, on_cycles
 from tasks.models import Attempt, ParentEdge, SchedulerProcess, Task, TaskGroup
 from tasks.repair import REPAIRABLE
@@ -225,10 +225,12 @@ def test_a_leader_that_was_reset_later_is_no_fault(db: None) -> None:
     assert check()[0]
 
 
-def test_an_edited_key_is_only_a_warning(db: None) -> None:
+@pytest.mark.parametrize(("id_", "key"), [("k1", "edited"), ("k2", "edited"), ("k2", "")])
+def test_an_edited_key_is_only_a_warning(db: None, id_: str, key: str) -> None:
     graph()
-    complete("k1", key="edited")
+    complete("k1")
     complete("k2", merged_into="k1")
+    edit.edit_task("g", id_, {"key": key})
 
     is_sound, out = check()
 

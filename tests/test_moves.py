@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from tasks import audit, control, create, fleet
+from tasks import audit, control, create, edit, fleet
 from tasks.errors import InvalidInputError
 from tasks.invariants import INVARIANTS
 from tasks.jsonio import dump
@@ -266,6 +266,18 @@ def test_a_copy_comes_in_beside_its_original(db: None, tmp_path: Path) -> None:
     assert_sound()
 
 
+def test_what_another_completed_comes_in_when_its_key_was_edited_since(
+    db: None, tmp_path: Path
+) -> None:
+    make_world()
+    edit.edit_task("g", "twin", {"key": ""})
+
+    bring_in(export(tmp_path, "--group", "g"), "--rename-suffix=.copy")
+
+    copy = Task.objects.get(pk="twin.copy")
+    assert (copy.merged_into, copy.key) == ("leader.copy", "")
+
+
 def test_a_dry_run_checks_all_and_stores_nothing(db: None, tmp_path: Path) -> None:
     make_world()
     Task.objects.update(leased_by=None, leased_at=None)  # or each export ends them anew
@@ -403,7 +415,7 @@ def test_what_counts_is_counted_anew(db: None, tmp_path: Path) -> None:
         (_small(mergedInto="b"), "line 3: mergedInto is for complete tasks only"),
         (
             _small(isComplete=True, completedAt="2026-01-01T00:00:00Z", mergedInto="b", key="k"),
-            "line 8: task a: no task of its key has completed for it",
+            "line 8: task a: no task of its group has completed for it",
         ),
         (_small(input="x" * 2_000_000), "line 3: input is larger than 1048576 bytes"),
         (_with("attempt", taskId="old"), "line 5: attempt 1 of old: the task is not among"),

@@ -126,7 +126,7 @@ class Incoming:
         for child, parent in run(sql.LOOSE, params):
             raise InvalidInputError(f"cannot find all parents for task {child}: {parent}")
         for (id_,) in run(sql.MERGED_WRONG, params):
-            raise InvalidInputError(f"task {id_}: no task of its key has completed for it")
+            raise InvalidInputError(f"task {id_}: no task of its group has completed for it")
         if run(sql.BACKWARD, params):
             circle = on_cycles(sql.stream(sql.EDGES, params, 10_000))
             if circle:

@@ -234,7 +234,7 @@ EDGES = statement(postgresql=_EDGES, sqlite=_EDGES)
 # The invariant "merged", within one group.
 _MERGED = """
     SELECT t.id FROM crew_task t {} WHERE t.group_id = %(group)s AND t.merged_into IS NOT NULL
-     AND (t.key = '' OR l.id IS NULL OR l.group_id <> t.group_id OR NOT l.is_complete
+     AND (l.id IS NULL OR l.group_id <> t.group_id OR NOT l.is_complete
       AND NOT EXISTS (SELECT 1 FROM crew_attempt a
         WHERE a.task_id = l.id AND a.outcome = 'completed')) LIMIT 1
 """
