@@ -19,6 +19,7 @@ from . import prune, publish, retention, schema, settle
 from .claim import Lease
 from .conf import conf
 from .models import SchedulerProcess, Task
+from .rescue import rescue
 from .settle import Returned, Settlement
 from .sql import patience, run, statistics
 from .sql import rescue as sql
@@ -161,7 +162,7 @@ def sweep_once() -> int:
     """Give back all tasks of schedulers that died; return how many."""
     count = 0
     run(sql.ADOPT, {})
-    while (given := settle.rescue(lease_seconds=conf.CREW_LEASE_SECONDS)) >= 0:
+    while (given := rescue(lease_seconds=conf.CREW_LEASE_SECONDS)) >= 0:
         count += given
     if count:
         logger.warning("Gave back %s tasks of a scheduler that died", count)

@@ -6,7 +6,6 @@ changes nothing. Locks are taken in the order groups, keys, tasks, children, eac
 
 import json
 import logging
-import random
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from typing import Any
 from django.db import DatabaseError, transaction
 
 from . import create, failpoints, publish
-from .claim import Lease, find_lost
+from .claim import Lease
 from .decide import MAX_ERROR, Completed, Delays, Failed, Held
 from .errors import InvalidInputError
 from .jsonio import dump
@@ -29,8 +28,6 @@ from .sql.patience import is_outage
 from .transcript import NOTHING, Transcript
 
 logger = logging.getLogger(__name__)
-
-RESCUED_AT_ONCE = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,30 +102,6 @@ def settle_each(settlements: Sequence[Settlement]) -> Settled:
     middle = len(settlements) // 2
     first, second = settle_each(settlements[:middle]), settle_each(settlements[middle:])
     return Settled(first.live + second.live, first.late + second.late)
-
-
-def rescue(*, lease_seconds: float) -> int:
-    """Give back the tasks of one scheduler that died; return how many, -1 when none had died.
-
-    At most 200 at a time; call again until it returns -1.
-    """
-    with transaction.atomic():
-        leases = find_lost(lease_seconds=lease_seconds, most=RESCUED_AT_ONCE)
-        if leases is None:
-            return -1
-        if leases:
-            failpoints.reach("after_lost")
-            note = publish.Note()
-            lost = [Settlement(lease, _apart(lease_seconds)) for lease in leases]
-            settled = settle_within(lost, note)
-            note.write()
-            publish.wake_schedulers()
-        return settled.live if leases else 0
-
-
-def _apart(lease_seconds: float) -> Abandoned:
-    """One of these tasks may be what kills its schedulers: then let few run beside it again."""
-    return Abandoned(random.uniform(0.0, lease_seconds / 3))  # noqa: S311
 
 
 def settle_within(settlements: Sequence[Settlement], note: publish.Note) -> Settled:

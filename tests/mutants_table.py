@@ -285,7 +285,7 @@ MUTANTS = (
     ),
     Mutant(
         "rescue: without a re-check",
-        "tasks/settle.py",
+        "tasks/rescue.py",
         "settled = settle_within(lost, note)",
         "settled = Settled(__import__('tasks.models').models.Task.objects.filter("
         "pk__in=[x.task_id for x in leases]).update(leased_by=None, leased_at=None))",

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from tasks import claim as claiming
 from tasks import control, fleet, publish
-from tasks import settle as settling
+from tasks import rescue as rescuing
 from tasks.models import SchedulerProcess, Task, Worker, Workgroup
 from tasks.rest import Rest
 from tasks.scheduler import Scheduler
@@ -359,7 +359,7 @@ def test_of_two_sweeps_one_gives_the_leases_back():
 
     with (
         holding(lambda: claiming.find_lost(lease_seconds=LEASE, most=9)),
-        trying(lambda: settling.rescue(lease_seconds=LEASE)) as given,
+        trying(lambda: rescuing.rescue(lease_seconds=LEASE)) as given,
     ):
         assert given.done() and given.result() == -1
 
@@ -375,7 +375,7 @@ def test_a_heartbeat_that_comes_during_a_rescue_waits_for_its_end():
     beat = SchedulerProcess.objects.filter(pk="frozen")
 
     with (
-        holding(lambda: settling.rescue(lease_seconds=LEASE)),
+        holding(lambda: rescuing.rescue(lease_seconds=LEASE)),
         trying(lambda: beat.update(beat_at=Now())) as beaten,
     ):
         assert not beaten.done()
@@ -394,9 +394,9 @@ def test_a_rescue_leaves_alone_what_was_settled_since_it_looked(monkeypatch):
         fail(lease)
         assert claim_ids("other") == [task.pk]
 
-    act_after(monkeypatch, settling, "find_lost", settled_and_claimed_again)
+    act_after(monkeypatch, rescuing, "find_lost", settled_and_claimed_again)
 
-    settling.rescue(lease_seconds=LEASE)
+    rescuing.rescue(lease_seconds=LEASE)
 
     after = row(task)
     assert (after["leased_by"], after["attempt"], after["rescues"]) == ("other", 2, 0)

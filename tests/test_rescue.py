@@ -8,7 +8,7 @@ from django.db.models.functions import Now
 
 from tasks import heart
 from tasks.models import Attempt, SchedulerProcess, Task
-from tasks.settle import rescue
+from tasks.rescue import rescue
 
 from .factories import (
     claim_all,

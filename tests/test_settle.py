@@ -10,7 +10,8 @@ from django.utils import timezone
 from tasks import control, create
 from tasks.decide import Completed, Failed, Held
 from tasks.models import Attempt, Change, ParentEdge, Task, TaskGroup, Workgroup
-from tasks.settle import Abandoned, Returned, Settlement, rescue, settle, settle_each
+from tasks.rescue import rescue
+from tasks.settle import Abandoned, Returned, Settlement, settle, settle_each
 from tasks.sql import settle as sql
 from tasks.sql import steer
 from tasks.transcript import Transcript

@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 )
 
 from tasks import claim as claiming
-from tasks import control, create, edit, fleet, heart, settle
+from tasks import control, create, edit, fleet, heart, rescue
 from tasks.claim import Lease
 from tasks.errors import ConflictError, InvalidInputError, NotFoundError
 from tasks.explain import explain
@@ -168,7 +168,7 @@ class Machine(RuleBasedStateMachine):
                 self.model.beats[me] = self.model.now
         if is_swept:
             # Chance, which no model has: how long those wait that were lost twice in a row.
-            with patch.object(settle, "_apart", lambda _: Abandoned()):
+            with patch.object(rescue, "_apart", lambda _: Abandoned()):
                 heart.sweep_once()
             self.model.sweep()
 
