@@ -4,6 +4,7 @@ The moves go through the doors that scheduler and API use, each with its own com
 by moving the rows: a unit is long enough that no test run takes as long as one.
 """
 
+import io
 import math
 import threading
 from collections.abc import Callable, Iterable
@@ -35,6 +36,9 @@ from tasks.explain import explain
 from tasks.invariants import INVARIANTS
 from tasks.models import Attempt, ParentEdge, SchedulerProcess, Workgroup
 from tasks.models import Task as Row
+from tasks.moves import exported, out
+from tasks.moves.into import Existing, How
+from tasks.moves.lines import Lines, Writer
 from tasks.progress import STATE
 from tasks.settle import Abandoned, Settlement, settle_each
 
@@ -211,6 +215,20 @@ class Machine(RuleBasedStateMachine):
         else:
             self.model.limits[what] = (None, 1, 2, 0)[n]
             fleet.limit_worker(what, self.model.limits[what])
+
+    @rule(group=st.sampled_from(GROUPS))
+    def export_and_import(self, group: str) -> None:
+        """What nobody works on comes back as it was; of what runs a copy is made, and deleted."""
+        file = io.BytesIO()
+        with out.snapshot():
+            out.write(Writer(file), [group])
+        file.seek(0)
+        runs = any(task.is_executing for task in self.model.of(group))
+        how = How("out", suffix=".copy") if runs else How("out", existing=Existing.REPLACE)
+        assert [told.is_stored for told in exported.bring_in(Lines(file), how)] == [True]
+        if runs:
+            self.nothing_breaks_an_invariant()
+            control.delete_group(f"{group}.copy")
 
     # --- What must hold after every move ---
 
