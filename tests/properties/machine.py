@@ -229,6 +229,8 @@ class Machine(RuleBasedStateMachine):
         if runs:
             self.nothing_breaks_an_invariant()
             control.delete_group(f"{group}.copy")
+        else:
+            self.model.leave_and_return(group)
 
     # --- What must hold after every move ---
 

@@ -291,6 +291,12 @@ class Model:
         self.history = {at: how for at, how in self.history.items() if at[0] not in ids}
         self.late = {at for at in self.late if at[0] not in ids}
 
+    def leave_and_return(self, group: str) -> None:
+        """As an export and its import have it: a leader that is gone is named no more."""
+        for task in self.of(group):
+            if task.follows not in self.tasks:
+                task.follows = None
+
     def makes_a_cycle(self, id_: str, parents: Iterable[str]) -> bool:
         above, queue = set(), list(parents)
         while queue:
