@@ -160,7 +160,8 @@ class Model:
     def settle(self, answers: Sequence[tuple[Ticket, Said]]) -> int:
         """All answers at once; return how many took effect."""
         live = [(ticket, said) for ticket, said in answers if self.is_current(ticket)]
-        late = [ticket for ticket, said in answers if not self.is_current(ticket)]
+        # What was never sent is no answer.
+        late = [t for t, said in answers if not self.is_current(t) and said.kind != "returned"]
         for ticket, said in live:
             self._end(self.tasks[ticket.id], said)
         for ticket, said in live:
