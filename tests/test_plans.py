@@ -4,6 +4,7 @@ import threading
 
 import pytest
 from django.db import DatabaseError, OperationalError, connection, transaction
+from django.db.backends.signals import connection_created
 
 from tasks import control, create
 from tasks.invariants import INVARIANTS
@@ -13,7 +14,7 @@ from tasks.settle import Settlement, settle
 from tasks.sql import claim as claim_sql
 from tasks.sql import control as control_sql
 from tasks.sql import create as create_sql
-from tasks.sql import prepared, run, run_steered, steer
+from tasks.sql import patience, prepared, run, run_steered, steer
 from tasks.sql import settle as settle_sql
 
 from . import crowd
@@ -276,3 +277,24 @@ def test_the_ids_of_a_batch_may_be_thousands():
 
     with prepared.prepared():
         assert run(create_sql.KNOWN, {"ids": dump(ids)}) == []
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.own_session
+def test_a_batch_larger_than_a_socket_takes_at_once_is_sent_whole():
+    group = make_group()
+    for _ in range(40):
+        make_task(group)
+    leases = claim_all()
+    connection.close()
+    patience.limit(10.0, sessions=False)  # or the test would wait for ever
+
+    try:
+        with prepared.prepared():
+            settle([Settlement(lease, completed("x" * 1_000_000), 200) for lease in leases])
+
+        assert Task.objects.filter(is_complete=True).count() == 40
+    finally:
+        connection_created.disconnect(dispatch_uid="crew-patience")
+        patience._limits.update(seconds=None, sessions=False)
+        connection.close()

@@ -84,12 +84,20 @@ def _pipeline(session: Any) -> Iterator[None]:
     """One that ends with its Sync, as the protocol has it.
 
     psycopg sends a Flush behind that. The server then takes us for busy and no longer counts the
-    time that we stand still in a transaction: our locks would stay (`steer`).
+    time that we stand still in a transaction: our locks would stay (`steer`). What the socket did
+    not take at once is sent here, as it is sent there: the server answers nothing before that.
     """
+    from psycopg.generators import send  # not there where only SQLite is used
+
     with session.pipeline() as pipeline:
         yield
         fetch = pipeline._fetch_gen
-        pipeline._fetch_gen = lambda **_: fetch(flush=False)  # for the exit alone
+
+        def fetch_without_flush(**_: Any) -> Iterator[Any]:  # for the exit alone
+            yield from send(session.pgconn)
+            yield from fetch(flush=False)
+
+        pipeline._fetch_gen = fetch_without_flush
 
 
 def _rows(cursor: Any) -> list[tuple[Any, ...]]:
