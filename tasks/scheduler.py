@@ -26,7 +26,7 @@ from .deliver import Delivery, make_deliverer, payload
 from .errors import InvalidInputError
 from .heart import Heart, take_back
 from .names import new_id
-from .rest import Rest
+from .rest import Rest, gather
 from .settle import Returned, Settlement
 from .sql.patience import is_outage
 from .sql.prepared import prepared
@@ -36,8 +36,7 @@ logger = logging.getLogger(__name__)
 POLL = 1.0  # seconds: the truth, where a wake-up is only a hint
 CROWDED_POLL = 0.1  # seconds: due tasks are there, but others have their room or their lock
 BATCH = 500  # settlements in one transaction
-GATHER = 0.02  # seconds: the most that an answer waits for others to share its turn
-GATHER_STEP = 0.002  # seconds without another answer that end the waiting
+BATCH_BYTES = 16 * 1024 * 1024  # of answers in one: PostgreSQL takes 256 MiB, but not in time
 RETRY_MOST = 5.0  # seconds between two tries while the database is away
 
 
@@ -67,6 +66,7 @@ class Scheduler:
         self._answers: deque[tuple[Delivery, Answer]] = deque()
         self._in_flight: dict[tuple[str, int], claim.Lease] = {}
         self._unsettled: list[Settlement] = []
+        self._unsettled_bytes = 0
         self._busy: Counter[str] = Counter()
         self._resume_after = claim.START
         self._stop_at: float | None = None
@@ -103,7 +103,7 @@ class Scheduler:
 
     def tick(self) -> float:
         """One turn: settle what is answered, claim, deliver. Return the seconds to rest."""
-        self._gather_answers()
+        gather(self._answers, self._in_flight)
         self._take_answers()
         self._look_for_strays()
         with self._news.gathered():
@@ -112,6 +112,8 @@ class Scheduler:
                 return POLL
             self._resume_after = claimed.resume_after
             self._send(claimed.leases)
+        if claimed.resume_after != claim.START:
+            return 0.0  # there are more lanes than one claim looks at
         if claimed.more:
             return 0.0 if claimed.leases else CROWDED_POLL
         if claimed.leases:
@@ -130,26 +132,17 @@ class Scheduler:
                 wait = min(wait, max(0.0, self._stop_at - time.monotonic()))
             self._rest.at_most(wait, peeking=not self._failures)
 
-    def _gather_answers(self) -> None:
-        """While answers keep coming, wait for three quarters of what is in flight.
-
-        A turn costs as much for one answer as for a hundred, and takes it from the deliverer.
-        """
-        deadline = time.monotonic() + GATHER
-        seen = 0
-        while seen < len(self._answers) < len(self._in_flight) * 3 // 4:
-            if time.monotonic() > deadline:
-                break
-            seen = len(self._answers)
-            time.sleep(GATHER_STEP)
-
     def _take_answers(self) -> None:
         now = timezone.now()
         limits = Limits(
             conf.CREW_MAX_ANSWER_BYTES, conf.CREW_MAX_INPUT_BYTES, conf.CREW_MAX_CHILDREN
         )
-        while self._answers and len(self._unsettled) < BATCH:
-            self._unsettled.append(self._settlement(*self._answers.popleft(), limits, now))
+        while (
+            self._answers and len(self._unsettled) < BATCH and self._unsettled_bytes < BATCH_BYTES
+        ):
+            delivery, answer = self._answers.popleft()
+            self._unsettled_bytes += len(answer.body)
+            self._unsettled.append(self._settlement(delivery, answer, limits, now))
         if self._unsettled:
             failpoints.reach("after_answer")
         if self._answers:
@@ -198,14 +191,18 @@ class Scheduler:
     def _settle(self) -> None:
         if self._unsettled:
             settle.settle_each(self._unsettled)
-            self._unsettled.clear()
+            self._forget_settled()
+
+    def _forget_settled(self) -> None:
+        self._unsettled.clear()
+        self._unsettled_bytes = 0
 
     def _in_one_transaction(self, free: int) -> claim.Claimed:
         with settle.whole():
             note = publish.Note()
             settle.settle_within(self._unsettled, note)
             claimed = self._claim(partial(claim.claim_within, note=note), free)
-        self._unsettled.clear()
+        self._forget_settled()
         return claimed
 
     def _settlement(

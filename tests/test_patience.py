@@ -38,6 +38,7 @@ def caused(error: Exception, state: str) -> Exception:
     [
         (OperationalError("the connection is lost"), True),
         (InterfaceError("the connection is closed"), True),
+        (caused(OperationalError("more than jsonb takes"), "54000"), False),
         (caused(InternalError("read-only"), "25006"), True),
         (caused(InternalError("idle in transaction"), "25P03"), True),
         (caused(InternalError("a bug of the server"), "XX000"), False),

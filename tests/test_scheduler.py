@@ -16,11 +16,12 @@ from django.utils import timezone
 from tasks import claim, settle
 from tasks import scheduler as scheduling
 from tasks.decide import Answer, Completed
+from tasks.deliver import Delivery
 from tasks.models import Attempt, Change, SchedulerProcess, Task, Worker
 from tasks.scheduler import Scheduler
 from tasks.sql import prepared
 
-from .factories import make_due, make_group, make_task, wire
+from .factories import in_an_hour, make_due, make_group, make_task, wire
 from .stub_worker import StubWorker, answer
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -469,3 +470,31 @@ def test_leases_of_a_claim_that_is_committed_after_its_connection_broke_are_give
     task.refresh_from_db()
     assert (task.is_complete, task.remaining_attempts) == (True, 4)
     assert [request.headers["x-crew-attempt"] for request in worker.requests] == ["2"]
+
+
+def test_answers_that_are_large_together_are_not_settled_at_once(settings):
+    settings.CREW_WORKER_BASE_URL = "http://127.0.0.1:9/"
+    scheduler = Scheduler(slots=40)
+    large = Answer(200, b'{"output":"' + b"x" * 1_000_000 + b'"}')
+    for n in range(40):
+        lease = claim.Lease(f"t{n}", 1, "g", "w", "", "", scheduler.me)
+        scheduler._in_flight[lease.task_id, 1] = lease
+        scheduler._on_answer(Delivery(lease.task_id, 1, "w", b""), large)
+
+    for _ in range(3):  # also not when the database was away in between
+        scheduler._take_answers()
+
+    assert 10 <= len(scheduler._unsettled) <= 20
+    assert len(scheduler._unsettled) + len(scheduler._answers) == 40
+
+
+def test_a_due_task_behind_many_lanes_of_scheduled_ones_is_found(worker, monkeypatch):
+    monkeypatch.setattr(claim, "LANES_AT_ONCE", 2)
+    group = make_group()
+    for name in ("a", "b", "c", "d"):
+        make_task(group, worker=name, run_after=in_an_hour())
+    due = make_task(group, worker="z")
+
+    run_once()
+
+    assert called(worker) == [due.pk]

@@ -70,11 +70,12 @@ def within(seconds: float) -> Iterator[None]:
 def is_outage(error: BaseException) -> bool:
     """Whether the database is at fault, and not what it was asked: another time it may do it.
 
-    Class 25 is what a server says that became read-only, or that ended an idle transaction.
+    Class 25 is what a server says that became read-only, or that ended an idle transaction; 54 is
+    what was asked too large for it, which it always will be.
     """
-    if isinstance(error, OperationalError | InterfaceError):
-        return True
     state = getattr(error.__cause__, "sqlstate", None) or ""
+    if isinstance(error, OperationalError | InterfaceError):
+        return not state.startswith("54")
     return isinstance(error, DatabaseError) and state.startswith("25")
 
 
