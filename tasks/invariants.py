@@ -177,12 +177,14 @@ INVARIANTS = (
         stuck_followers,
     ),
     Invariant(
-        # A leader may have been reset or deleted since; that it never completed is wrong.
+        # A leader may have been reset or deleted since, and another made under its id; that it
+        # never completed is wrong.
         "merged",
         "A task completed by another follows one of its group that has completed.",
         _rows("""
             SELECT t.id FROM crew_task t JOIN crew_task l ON l.id = t.merged_into
-            WHERE t.is_complete AND (l.group_id <> t.group_id OR (
+            WHERE t.is_complete AND l.created_at <= t.completed_at
+             AND (l.group_id <> t.group_id OR (
                 NOT l.is_complete AND NOT EXISTS (
                     SELECT 1 FROM crew_attempt a
                     WHERE a.task_id = l.id AND a.outcome = 'completed')))
@@ -194,7 +196,7 @@ INVARIANTS = (
         "A task completed by another has its key, unless one of the keys was edited since.",
         _rows("""
             SELECT t.id FROM crew_task t JOIN crew_task l ON l.id = t.merged_into
-            WHERE t.is_complete AND l.key <> t.key ORDER BY t.id
+            WHERE t.is_complete AND l.created_at <= t.completed_at AND l.key <> t.key ORDER BY t.id
         """),
         is_warning=True,
     ),

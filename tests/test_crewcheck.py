@@ -8,14 +8,14 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db.models.functions import Now
 
-from tasks import create, edit
+from tasks import control, create, edit
 from tasks.invariants import INVARIANTS, on_cycles
 from tasks.models import Attempt, ParentEdge, SchedulerProcess, Task, TaskGroup
 from tasks.repair import REPAIRABLE
 
 
 def graph() -> None:
-    """`a` before `b` before `c`; `k1` and `k2` share a key. Another group with `z`."""
+    """`a` before `b` before `c`; `k1` and `k2` share a key; another group with `z`. All old."""
     create.create_group(
         id="g",
         tasks=[
@@ -27,6 +27,7 @@ def graph() -> None:
         ],
     )
     create.create_group(id="other", tasks=[{"id": "z", "worker": "w"}])
+    Task.objects.update(created_at=Now() - timedelta(minutes=1))
 
 
 def update(id_: str, **fields: object) -> None:
@@ -59,7 +60,8 @@ def lease(id_: str, by: str = "s1", number: int = 1) -> None:
 
 
 def complete(id_: str, **fields: object) -> None:
-    update(id_, is_complete=True, completed_at=Now(), **fields)
+    """Half a minute ago, when what `graph` makes was there."""
+    update(id_, is_complete=True, completed_at=Now() - timedelta(seconds=30), **fields)
 
 
 def check(*args: str) -> tuple[bool, str]:
@@ -286,3 +288,19 @@ def test_a_long_chain_needs_no_recursion() -> None:
 
     assert on_cycles(chain) == []
     assert len(on_cycles([*chain, ("t50000", "t0")])) == 50_001
+
+
+@pytest.mark.parametrize("group", ["g", "other"])
+def test_a_task_made_anew_under_the_id_of_a_leader_is_no_fault(db: None, group: str) -> None:
+    graph()
+    update("k1", attempt=1)
+    attempt("k1", 1, "completed")
+    complete("k1")
+    complete("k2", merged_into="k1")
+    control.delete_tasks("g", ["k1"])
+    create.create_tasks(group, [{"id": "k1", "worker": "w"}])
+
+    is_sound, out = check()
+
+    assert is_sound
+    assert "WARNING merged_key" not in out

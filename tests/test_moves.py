@@ -858,3 +858,16 @@ def test_memory_does_not_grow_with_the_group(db: None, tmp_path: Path, settings:
     print(f"export {out_grown[0]} MiB, import {in_grown[0]} MiB")
     assert out_grown[0] < 40
     assert in_grown[0] < 55
+
+
+def test_what_a_leader_completed_comes_in_when_its_id_was_given_anew(
+    db: None, tmp_path: Path
+) -> None:
+    make_world()
+    control.delete_tasks("g", ["leader"], children="detach")
+    make_task(TaskGroup.objects.get(pk="g"), id="leader")
+
+    bring_in(export(tmp_path, "--group", "g"), "--rename-suffix=.copy")
+
+    assert Task.objects.get(pk="twin.copy").merged_into is None
+    assert_sound()

@@ -23,10 +23,12 @@ GROUPS_NAMED = statement(
     sqlite=_GROUPS.format("WHERE g.id IN (SELECT value FROM json_each(%(ids)s))", ""),
 )
 
-# A follower whose leader still runs waits by itself again. A leader that is gone says nothing.
+# A follower whose leader still runs waits by itself again. A leader that is gone says nothing, nor
+# does a task that was made since under its id.
 _LEADER = """
     (SELECT l.id FROM crew_task l
-     WHERE l.id = t.merged_into AND l.group_id = t.group_id AND t.is_complete)
+     WHERE l.id = t.merged_into AND l.group_id = t.group_id AND t.is_complete
+      AND l.created_at <= t.completed_at)
 """
 _TASKS = """
     SELECT t.id, t.name, t.worker, t.workgroup, t.key, {payloads}, t.remaining_attempts,
