@@ -109,7 +109,8 @@ def settle_within(settlements: Sequence[Settlement], note: publish.Note) -> Sett
 
     What changed comes into `note`, which the caller writes.
     """
-    settlements = _refuse_children(settlements)
+    given = settlements
+    settlements = _refuse_children(given)
     locks, outcomes = _locks(settlements), _outcomes(settlements)
     told = run_steered(*locks, *outcomes)
     groups = {id_: bool(paused) for id_, paused in told[0]}
@@ -124,7 +125,8 @@ def settle_within(settlements: Sequence[Settlement], note: publish.Note) -> Sett
     failpoints.reach("mid_settle")
     note.created(_create_children(live, groups))
     _hold_workgroups(live)
-    _record_late([s for s in settlements if (s.lease.task_id, s.lease.attempt) not in written])
+    # As they came: the ids of a late answer's children may be in use by those of the next answer.
+    _record_late([s for s in given if (s.lease.task_id, s.lease.attempt) not in written])
     return Settled(len(live), len(settlements) - len(live))
 
 

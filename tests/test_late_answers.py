@@ -263,3 +263,18 @@ def is_refused(arrangement) -> bool:
             refused = False
         transaction.set_rollback(True)
     return refused
+
+
+def test_a_late_answer_with_children_is_on_record_as_what_it_was():
+    """The next attempt had the same children: their ids are in use by now."""
+    make_group(id="g", tasks=[wire(id="t")])
+    first = take("t", "s1")
+    settle.settle([Settlement(first, settle.Abandoned())])
+    second = take("t", "s2")
+    same = completed(1, [{"id": "kid", "worker": "w"}])
+
+    settle.settle([Settlement(second, same, 200)])
+    settle.settle([Settlement(first, same, 200)])
+
+    attempt = Attempt.objects.get(task="t", number=1)
+    assert (attempt.late_outcome, attempt.late_error) == ("completed", "")
