@@ -203,6 +203,8 @@ def delete_tasks(group_id: str, ids: Sequence[str], *, children: str = "cascade"
     )
     edges.remove(group_id, going)
     run(sql.RECOUNT, {"group": group_id, "ids": dump(freed)})
+    gone = set(going)
+    publish.tasks_changed((group_id, id_) for id_ in freed if id_ not in gone)
     recorded("delete", group_id, len(going), ids, children=children)
     return going
 

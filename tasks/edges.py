@@ -98,11 +98,14 @@ def remove(group_id: str, ids: Sequence[str], *, is_told: bool = True) -> None:
     followers = Task.objects.filter(
         group_id=group_id, merged_into__in=among(ids), is_complete=False
     )
+    released = list(followers.order_by("id").values_list("id", flat=True))
     followers.update(merged_into=None)
     count = raw_delete(Task.objects.filter(id__in=among(ids)))
     TaskGroup.objects.filter(pk=group_id).update(task_count=Greatest(F("task_count") - count, 0))
     if is_told:
         publish.tasks_deleted(group_id, last)
+        gone = set(ids)
+        publish.tasks_changed((group_id, id_) for id_ in released if id_ not in gone)
     else:
         publish.group_changed(group_id, "reload")
 

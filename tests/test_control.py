@@ -484,3 +484,33 @@ def test_a_name_too_long_is_refused_for_a_group():
 
     group.refresh_from_db()
     assert group.name == "before"
+
+
+@pytest.mark.parametrize(
+    ("children", "updated"), [("cascade", {"both"}), ("detach", {"both", "only"})]
+)
+def test_who_loses_a_parent_by_a_deletion_is_told(children, updated):
+    group = make_group(
+        tasks=[
+            wire(id="a"),
+            wire(id="b"),
+            wire(id="both", parent_ids=["a", "b"]),
+            wire(id="only", parent_ids=["a"]),
+        ]
+    )
+    Change.objects.all().delete()
+
+    control.delete_tasks(group.pk, ["a"], children=children)
+
+    assert {id_ for change in Change.objects.all() for id_ in change.updated} == updated
+
+
+def test_the_followers_of_a_deleted_leader_are_told():
+    group = make_group(tasks=[wire(id="a", key="k"), wire(id="b", key="k")])
+    (leader,) = claim_ids()
+    Change.objects.all().delete()
+
+    control.delete_tasks(group.pk, [leader])
+
+    updated = {id_ for change in Change.objects.all() for id_ in change.updated}
+    assert updated == {"a", "b"} - {leader}
