@@ -485,6 +485,27 @@ def test_a_signal_sends_the_sockets_away_and_ends_the_process(number):
         assert served.errors() == ""
 
 
+def test_a_request_that_waits_and_those_that_come_meanwhile_do_not_keep_it_from_ending():
+    """The demo workers are async views: each waits in the loop, and a thread waits for it."""
+    group = make_group()
+    body = json.dumps({"input": {"seconds": 60}})
+    with web() as served, Raw(served) as raw, Raw(served) as waits, Raw(served) as comes:
+        raw.open(path_of(group.pk))
+        comes.send(head("GET", "/healthz", Host="localhost"))
+        assert comes.read_head().startswith(b"HTTP/1.1 200")
+        waits.send(head(path="/demo/worker-a", Host="localhost", Content_Length=len(body)) + body)
+        served.process.send_signal(signal.SIGTERM)
+        assert raw.close_code() == 1001  # now it stops
+        raw.socket.close()
+
+        comes.send(head(path="/demo/worker-a", Host="localhost", Content_Length=len(body)) + body)
+
+        refused = comes.read_all()
+        assert b"HTTP/1.1 503 " in refused and b"\r\nRetry-After: 1\r\n" in refused
+        assert served.process.wait(15) == 0
+        assert served.errors() == ""
+
+
 def test_a_port_in_use_is_said_in_one_line(served):
     done = subprocess.run(
         [sys.executable, "manage.py", "crewweb", "-b", "127.0.0.1", "-p", str(served.address[1])],

@@ -73,6 +73,8 @@ class Channel(http.HTTPChannel):  # type: ignore[misc]
         method, path = self._command.decode("latin-1"), self._path.partition(b"?")[0]
         kind = request.getHeader(b"content-type") or b""
         self.limit = limits.body_limit(method, path.decode("latin-1"), kind.decode("latin-1"))
+        if self.factory.server.is_stopping:  # its thread would wait for a loop that stands still
+            return self.refuse(503, "the server stops: try again")
         if len(self._path) > MOST_PATH:
             return self.refuse(414, "path too long")
         if not _has_one_host(request, self._version):
@@ -100,6 +102,7 @@ class Channel(http.HTTPChannel):  # type: ignore[misc]
         body = f"{text}\n".encode()
         lines = [b"HTTP/1.1 %d %s" % (status, REASONS.get(status, b""))]
         lines += [name.title() + b": " + value for name, value in limits.PLAIN]
+        lines += [b"Retry-After: 1"] if status == 503 else []
         lines += [b"Content-Length: %d" % len(body), b"", body]
         self.transport.write(b"\r\n".join(lines))
         self.factory.server.log_refused(self.transport.getPeer(), status, text)

@@ -40,6 +40,7 @@ class Server(DaphneServer):
         self.host = host
         self.port = port
         self.failure: str | None = None
+        self.is_stopping = False
         self.connections: dict[Any, dict[str, Any]] = {}
         self.http_factory = http.Factory(self)
         self.ws_factory = websocket.Factory(self)
@@ -126,6 +127,7 @@ class Server(DaphneServer):
 
     async def _drain(self) -> None:
         """Take nobody new, send the websockets away, let requests finish, end what is left."""
+        self.is_stopping = True  # for those who come on connections that they have already
         for listener in self.listeners:
             listener.stopListening()
         for protocol in list(self.connections):
@@ -138,10 +140,12 @@ class Server(DaphneServer):
         ]
         if under_way:
             _, left = await asyncio.wait(under_way, timeout=STOPS_WITHIN)
-            for future in left:
-                future.cancel()
-            if left:
-                await asyncio.wait(left, timeout=1)
+            # What they began as well: a thread whose view waits in the loop would never end.
+            begun = asyncio.all_tasks() - {asyncio.current_task()} if left else set()
+            for task in begun:
+                task.cancel()
+            if begun:
+                await asyncio.wait(begun, timeout=1)
         logger.info("Stopped serving")
 
 
