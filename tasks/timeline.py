@@ -134,7 +134,8 @@ def _bars(tasks: Sequence[Task]) -> dict[str, list[Bar]]:
 def _freed(tasks: Sequence[Task]) -> dict[str, datetime]:
     """Since when no parent keeps each: since the last completed, or since it was created.
 
-    Tasks beyond `EDGES` edges are missing.
+    Tasks beyond `EDGES` edges are missing, and those that a parent keeps: what has run of them was
+    before a reset, and nothing tells since when it could.
     """
     freed: dict[str, datetime] = {}
     left = EDGES
@@ -149,7 +150,8 @@ def _freed(tasks: Sequence[Task]) -> dict[str, datetime]:
         for child, completed_at in rows:
             if completed_at is not None:
                 times[child].append(completed_at)
-        freed |= {task.pk: max([task.created_at, *times[task.pk]]) for task in some}
+        free = (task for task in some if not task.pending_parents)
+        freed |= {task.pk: max([task.created_at, *times[task.pk]]) for task in free}
     return freed
 
 

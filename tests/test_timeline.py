@@ -286,3 +286,17 @@ def test_the_cost_grows_with_what_is_shown(fresh_tables, monkeypatch):
     assert len(told["criticalPath"]) == 200 and not told["isCriticalPathExact"]
     assert crowd.rows_read(lambda: timeline("crowd1", most=200)) < 8_000
     assert crowd.rows_read(lambda: timeline("crowd2", most=200)) < 8_000
+
+
+def test_what_ran_before_a_reset_is_not_said_to_have_waited_for_its_parent():
+    group = make_group()
+    parent = make_task(group)
+    child = make_task(group, parents=[parent])
+    complete(claim_one())
+    complete(claim_one())
+    Task.objects.filter(group=group).update(created_at=ago(600))
+
+    control.reset_group(group.pk)
+
+    (bar,) = shown(group)[child.pk]["attempts"]
+    assert (bar["dueAt"], bar["queuedSeconds"]) == (None, None)
