@@ -159,6 +159,7 @@ AXES_ENABLE_ADMIN = False  # `axes_reset` unlocks; the rows say nothing more
 
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
+FORMAT_MODULE_PATH = ["crewsite.formats"]
 USE_TZ = True
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"

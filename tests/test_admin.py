@@ -1,5 +1,6 @@
 """The admin: every write is a verb, every refusal a sentence, every list a few queries."""
 
+import re
 from datetime import datetime
 from typing import Any
 
@@ -603,7 +604,10 @@ def test_actions_on_tasks(admin: Client) -> None:
     assert set(Task.objects.filter(is_paused=True).values_list("id", flat=True)) == {"a", "b"}
     act(admin, "task", "resume", "b")
     act(admin, "task", "retry", "b")
-    act(admin, "task", "reset", "b")
+    page = act(admin, "task", "reset", "b").content.decode()
+    assert "Yes, reset 1 task" in page
+    assert Task.objects.get(pk="b").errors == ["x"]
+    act(admin, "task", "reset", "b", confirmed="yes")
 
     task = Task.objects.get(pk="b")
     assert (task.is_paused, task.remaining_attempts, task.errors) == (False, 5, [])
@@ -613,7 +617,9 @@ def test_resetting_an_executing_task_is_told(admin: Client) -> None:
     make_graph()
     lease("a")
 
-    assert told(act(admin, "task", "reset", "a")) == "task a is executing"
+    answer = act(admin, "task", "reset", "a", confirmed="yes")
+
+    assert told(answer) == "task a is executing"
 
 
 def test_actions_span_groups(admin: Client) -> None:
@@ -798,3 +804,28 @@ def test_a_busy_database_is_told_and_changes_nothing(admin: Client, monkeypatch,
 
 def _deadlock(*args: object, **kwargs: object) -> None:
     raise OperationalError("deadlock detected")
+
+
+def test_a_reset_of_all_that_a_filter_finds_says_how_many_and_takes_no_others(
+    admin: Client,
+) -> None:
+    make_graph()
+    create.create_group(id="h", tasks=[{"id": f"z{n}", "name": "z"} for n in range(60)])
+    Task.objects.update(errors=["x"])
+    found = f"{url('task', 'changelist')}?q=z"
+    asked = {"action": "reset", "_selected_action": ["z1"], "select_across": "1"}
+
+    page = admin.post(found, asked)
+
+    assert "Yes, reset 60 tasks" in page.content.decode()
+    assert Task.objects.filter(errors=[]).count() == 0
+    assert told(admin.post(found, asked | {"confirmed": "yes"}, follow=True)) == "Reset 60 tasks."
+    assert set(Task.objects.exclude(errors=[]).values_list("group_id", flat=True)) == {"g"}
+
+
+def test_times_in_lists_have_seconds_and_a_zone(admin: Client) -> None:
+    make_graph()
+
+    page = admin.get(url("taskgroup", "changelist")).content.decode()
+
+    assert re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", page)

@@ -65,6 +65,8 @@ def make_rows() -> dict[str, str]:
 
 
 MACHINE = {"crew/attempt", "crew/schedulerprocess"}  # neither added nor deleted by people
+# Their own pages tell what people did.
+OWN_HISTORY = {"crew/taskgroup", "crew/task", "crew/worker", "crew/workgroup"}
 
 
 def pages(rows: dict[str, str]) -> dict[str, tuple[str, Any, str]]:
@@ -85,12 +87,18 @@ def pages(rows: dict[str, str]) -> dict[str, tuple[str, Any, str]]:
             {"action": "reset", "_selected_action": "g"},
             "content",
         ),
+        "reset tasks": (
+            "/admin/crew/task/",
+            {"action": "reset", "_selected_action": rows["crew/task"]},
+            "content",
+        ),
     }
     for model, pk in rows.items():
         path, name = f"/admin/{model}/", model.split("/")[1]
         found[f"{model} list"] = (path, None, "changelist")
         found[f"{model} change"] = (f"{path}{pk}/change/", None, f"{name}_form")
-        found[f"{model} history"] = (f"{path}{pk}/history/", None, "content")
+        if model not in OWN_HISTORY:
+            found[f"{model} history"] = (f"{path}{pk}/history/", None, "content")
         if model not in MACHINE:
             found[f"{model} add"] = (f"{path}add/", None, f"{name}_form")
         if model not in MACHINE | {"crew/workgroup"}:

@@ -40,6 +40,8 @@ class CrewAdmin(Watched, ModelAdmin):
     list_per_page = 50
     list_max_show_all = 200
     list_fullwidth = True  # of unfold
+    # Where its own page tells what people did, by whatever door; Django's list knows forms alone.
+    history_at = ""
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         """What a verb refuses becomes an error of the form, which is shown as it was sent."""
@@ -56,6 +58,12 @@ class CrewAdmin(Watched, ModelAdmin):
         dress(form)
         form.refusal = getattr(request, "crew_refusal", "")
         return form
+
+    def history_view(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> Any:
+        if not self.history_at or not self.has_view_permission(request):
+            return super().history_view(request, object_id, *args, **kwargs)
+        name = f"{self.admin_site.name}:{self.opts.app_label}_{self.opts.model_name}_change"
+        return HttpResponseRedirect(reverse(name, args=[object_id]) + self.history_at)
 
     def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         return self._refusals_told(request, super().delete_view, request, *args, **kwargs)

@@ -20,6 +20,7 @@ class WorkerAdmin(CrewAdmin):
     kind, audited = Kind.WORKER, ("delete",)
     change_list_template = "crew/admin/fleet_list.html"
     change_form_template = "crew/admin/fleet_one.html"
+    history_at = "#crew-fleet"
     form = WorkerForm
     fields = ("name", "max_concurrency")
     list_display = ("name", "max_concurrency")
@@ -37,6 +38,7 @@ class WorkerAdmin(CrewAdmin):
 class WorkgroupAdmin(CrewAdmin):
     change_list_template = "crew/admin/fleet_list.html"
     change_form_template = "crew/admin/fleet_one.html"
+    history_at = "#crew-fleet"
     list_display = ("name", "held_until", "held_by")
     search_fields = ("name__startswith",)
     ordering = ("name",)

@@ -45,6 +45,7 @@ class NewestPages(Paginator):  # type: ignore[type-arg]
 class TaskGroupAdmin(CrewAdmin):
     kind, audited = Kind.GROUP, ("create",)
     change_form_template = "crew/admin/group.html"
+    history_at = "#history"
     change_list_template = "crew/admin/groups.html"
     paginator = NewestPages
     show_facets = admin.ShowFacets.NEVER

@@ -4,9 +4,11 @@ from collections import defaultdict
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import quote
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
@@ -15,10 +17,11 @@ from django.utils.safestring import SafeString
 
 from .. import control, create, edit
 from ..audit import Kind
-from ..models import ParentEdge, Task, TaskGroup, Worker
+from ..models import ParentEdge, Task, TaskGroup
 from ..progress import STATE, State
 from .attempts import AttemptInline
 from .base import NONE, CrewAdmin, link, plural, pretty
+from .filters import StateFilter, WorkerFilter
 from .forms import NewTaskForm, TaskForm
 
 LINKS = 100  # parents or children shown on a task's page
@@ -49,31 +52,6 @@ _MACHINE = (
 )
 
 
-class WorkerFilter(admin.SimpleListFilter):
-    """Workers by their table: `DISTINCT worker` would read every task."""
-
-    title = "worker"
-    parameter_name = "worker"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        names = Worker.objects.order_by("name").values_list("name", flat=True)[:LINKS]
-        return [(name, name) for name in names]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Task]) -> QuerySet[Task]:
-        return queryset.filter(worker=self.value()) if self.value() else queryset
-
-
-class StateFilter(admin.SimpleListFilter):
-    title = "state"
-    parameter_name = "state"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        return State.choices
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        return queryset.filter(state=self.value()) if self.value() else queryset
-
-
 class WithoutPayload:
     """A list that leaves out what may be megabytes a row and is not shown."""
 
@@ -85,6 +63,7 @@ class WithoutPayload:
 class TaskAdmin(CrewAdmin):
     kind, audited = Kind.TASK, ("create",)
     change_form_template = "crew/admin/task.html"
+    history_at = "#crew-history"
     list_display = (
         "id",
         "name",
@@ -201,9 +180,23 @@ class TaskAdmin(CrewAdmin):
     def retry(self, request: HttpRequest, queryset: QuerySet[Task]) -> None:
         self._each_group(request, queryset, control.retry_tasks, "Gave attempts back to")
 
-    @admin.action(description="Reset selected tasks", permissions=["change"])
-    def reset(self, request: HttpRequest, queryset: QuerySet[Task]) -> None:
-        self._each_group(request, queryset, control.reset_tasks, "Reset")
+    @admin.action(description="Reset selected tasks…", permissions=["change"])
+    def reset(self, request: HttpRequest, queryset: QuerySet[Task]) -> HttpResponse | None:
+        if request.POST.get("confirmed"):
+            self._each_group(request, queryset, control.reset_tasks, "Reset")
+            return None
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Reset tasks",
+            "opts": self.opts,
+            "media": self.media,
+            "what": plural(queryset.count(), "task"),
+            "first": queryset[:LINKS],
+            "checkbox": ACTION_CHECKBOX_NAME,
+            "picked": request.POST.getlist(ACTION_CHECKBOX_NAME),
+            "across": request.POST.get("select_across", "0"),
+        }
+        return TemplateResponse(request, "crew/admin/reset_tasks.html", context)
 
     def _each_group(
         self, request: HttpRequest, queryset: QuerySet[Task], verb: Any, past: str
