@@ -4,7 +4,10 @@
 // and data-crew-csrf, the CSRF token.
 const root = document.querySelector("[data-crew-api]");
 export const base = root?.dataset.crewApi ?? "/";
-const csrf = root?.dataset.crewCsrf ?? "";
+// A login, in another tab too, makes a new one; the cookie is of today.
+const csrf = () => document.cookie.match(/(?:^|; )(?:__Host-)?csrftoken=([^;]+)/)?.[1] ?? root?.dataset.crewCsrf ?? "";
+// Whether the last answer was that nobody is logged in.
+export const session = { isOver: false };
 
 export class Refused extends Error {
   constructor(status, words) {
@@ -33,7 +36,7 @@ async function call(method, path, body, signal) {
       method,
       signal,
       credentials: "same-origin",
-      headers: method === "GET" ? {} : { "X-CSRFToken": csrf, "Content-Type": "application/json" },
+      headers: method === "GET" ? {} : { "X-CSRFToken": csrf(), "Content-Type": "application/json" },
       body,
     });
     said = await answer.text();
@@ -41,7 +44,9 @@ async function call(method, path, body, signal) {
     if (error.name === "AbortError") throw error;
     throw new Refused(0, "The server can not be reached.");
   }
+  session.isOver = answer.status === 401;
   if (answer.ok) return said;
+  if (session.isOver) throw new Refused(401, "You are logged out: log in again in another tab, then try once more here.");
   throw new Refused(answer.status, words(said, answer));
 }
 

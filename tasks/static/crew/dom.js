@@ -1,5 +1,5 @@
 // Elements from words: text is always text, never markup.
-import { Refused } from "./api.js";
+import { Refused, session } from "./api.js";
 import { STATES } from "./states.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -36,8 +36,15 @@ export function badge(state, words = STATES[state]?.label ?? state) {
 export function ago(moment, now = Date.now()) {
   const date = new Date(moment);
   if (!moment || date.getFullYear() < 2) return el("span", { class: "crew-dim" }, "–");
-  return el("time", { datetime: moment, title: exact.format(date) }, words(date - now));
+  return el("time", { datetime: moment, title: exact.format(date), "data-ago": true }, words(date - now));
 }
+
+setInterval(() => {
+  for (const place of document.hidden ? [] : document.querySelectorAll("time[data-ago]")) {
+    const now = words(new Date(place.dateTime) - Date.now());
+    if (place.textContent !== now) place.textContent = now;
+  }
+}, 5_000);
 
 function words(ms) {
   const seconds = Math.round(ms / 1000);
@@ -70,10 +77,15 @@ export function adminUrl(pattern, id) {
 }
 
 // Shows on `sign` how the stream is: for `onState` of live.js.
-const WORDS = { live: "live", waiting: "connection lost: what you see may be old; trying again…", hidden: "not looked at" };
-export function showLive(sign, state) {
-  sign.textContent = WORDS[state];
-  sign.dataset.state = state;
+const WORDS = { live: "live", waiting: "connection lost: what you see may be old; trying again…", hidden: "not looked at", out: "You are logged out: what you see may be old. " };
+export function showLive(sign, state = sign.dataset.stream) {
+  if (!state) return;
+  sign.dataset.stream = state;
+  const told = session.isOver ? "out" : state;
+  if (sign.dataset.state === told) return;
+  sign.dataset.state = told;
+  // In a tab of its own, so that nothing that was typed here is lost.
+  sign.replaceChildren(WORDS[told], ...(told === "out" ? [el("a", { href: location.pathname + location.search, target: "_blank" }, "Log in again")] : []));
 }
 
 // Tells an error in the server's own words, where it has some.

@@ -1,32 +1,35 @@
 // Failed tasks by worker and kind of error, newest first: of one group, or of all.
 import { get, post } from "./api.js";
 import { ago, ask, attemptsField, el, number, single, toast } from "./dom.js";
+import { show } from "./look.js";
+
+const SOON = 2_000; // ms at most between two looks while things happen
 
 export function open(panel, context) {
   const only = context.group ? `group=${encodeURIComponent(context.group)}` : "";
 
   async function reload() {
     try {
-      show(await get(`api/v1/failures?${only}`));
+      draw(await get(`api/v1/failures?${only}`));
     } catch (error) {
       context.said(error);
     }
   }
 
-  function show(said) {
+  function draw(said) {
     if (!said.found.length) {
-      return panel.replaceChildren(el("p", { class: "crew-empty" }, "Nothing has failed for good."));
+      return show(panel, el("p", { class: "crew-empty" }, "Nothing has failed for good."));
     }
     const head = said.isCapped
       ? `${number(said.total)} failed tasks; the newest are grouped here.`
       : `${number(said.total)} failed ${said.total === 1 ? "task" : "tasks"} of ${number(said.kinds)} ${said.kinds === 1 ? "kind" : "kinds"}.`;
-    panel.replaceChildren(el("p", { class: "crew-dim" }, head), el("ul", { class: "crew-failures" }, ...said.found.map(failure)));
+    show(panel, el("p", { class: "crew-dim" }, head), el("ul", { class: "crew-failures" }, ...said.found.map(failure)));
   }
 
   function failure(kind) {
     const facts = el("p", { class: "crew-dim" }, kind.status ? `HTTP ${kind.status} · ` : "", "newest ", ago(kind.newestAt), ` · in ${number(kind.groupCount)} ${kind.groupCount === 1 ? "group" : "groups"} · `, el("a", { href: context.taskUrl(kind.taskId) }, "an example"));
     const button = context.may.has("operate")
-      ? el("button", { type: "button", class: "crew-button crew-primary", onclick: single(() => retry(kind).catch(context.said)) }, `Retry ${number(kind.count)}`)
+      ? el("button", { type: "button", class: "crew-button crew-primary", "aria-label": `Retry ${number(kind.count)} of ${kind.worker || "no worker"}: ${kind.error}`, onclick: single(() => retry(kind).catch(context.said)) }, `Retry ${number(kind.count)}`)
       : null;
     return el("li", { class: "crew-card" }, el("div", {}, el("h3", {}, el("span", { class: "crew-chip", "data-state": "failed" }, `${number(kind.count)}×`), ` ${kind.worker || "no worker"}`), el("pre", { class: "crew-error-text", tabindex: "0" }, kind.error || "no error was told"), facts), button);
   }
@@ -42,5 +45,6 @@ export function open(panel, context) {
   }
 
   reload();
-  return { reload, heard: () => {} };
+  let timer = 0;
+  return { reload, close: () => clearTimeout(timer), heard: () => (timer ||= setTimeout(() => ((timer = 0), reload()), SOON)) };
 }

@@ -45,8 +45,10 @@ async function progress() {
   try {
     [now, row] = await Promise.all([get(`${path}/progress`), get(path)]);
   } catch (error) {
+    showLive(find("#crew-live"));
     return error.status === 404 ? gone() : undefined; // the next look may do
   }
+  showLive(find("#crew-live"));
   head(now, row);
   if (paused !== row.isPaused) actions((paused = row.isPaused));
 }

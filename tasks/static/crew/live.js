@@ -3,7 +3,7 @@
 // It reconnects by itself, from where it was. A hidden tab holds no socket; when it is looked at
 // again it catches up. `onState` is told "live", "waiting" or "hidden"; `onReload` when too much
 // happened to be told one by one.
-import { base } from "./api.js";
+import { base, session } from "./api.js";
 
 const FIRST = 500; // ms before the first try to connect again; doubles up to LAST
 const LAST = 15_000;
@@ -43,6 +43,7 @@ export class Live {
     this.#socket = socket;
     socket.onopen = () => {
       this.#tries = 0;
+      session.isOver = false;
       this.on.state("live");
       // The stream tells what was missed, but not to who had no place in it yet, nor to a list
       // that could not be loaded meanwhile.
@@ -53,6 +54,7 @@ export class Live {
     socket.onclose = () => {
       if (this.#socket !== socket) return;
       this.#socket = null;
+      if (this.#ended) return; // by our own doing
       if (document.hidden) return this.on.state("hidden");
       this.#lost = true;
       this.on.state("waiting");

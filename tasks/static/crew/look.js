@@ -33,23 +33,28 @@ export function every(read, draw, sign, gone = () => {}) {
 
 // Where a selection begins. To ask for it lays the page out anew: for each of many cells, seconds.
 let selected = null;
+const late = new Map(); // what was to be shown meanwhile, by its place
 document.addEventListener("selectionchange", () => {
   const selection = getSelection();
   selected = selection.isCollapsed ? null : selection.anchorNode;
+  for (const [place, nodes] of late) if (!place.contains(selected)) show(place, ...nodes);
 });
 
-// Puts the nodes in place, but leaves alone what is as it was, and what somebody is selecting.
+// Puts the nodes in place, but leaves alone what is as it was, and what somebody is selecting: that
+// is done when they are ready.
 // What had the focus has it afterwards.
 export function show(place, ...nodes) {
   const next = place.cloneNode(false);
   next.append(...nodes.filter((node) => node != null));
-  if (place.isEqualNode(next) || (selected && place.contains(selected))) return;
+  late.delete(place);
+  if (place.isEqualNode(next)) return;
+  if (selected && place.contains(selected)) return void late.set(place, [...next.childNodes]);
   const key = place.contains(document.activeElement) ? keyOf(document.activeElement) : null;
   place.replaceChildren(...next.childNodes);
-  if (key) [...place.querySelectorAll("a, button, summary, input")].find((found) => keyOf(found) === key)?.focus();
+  if (key) [...place.querySelectorAll("a, button, summary, input")].find((found) => keyOf(found) === key)?.focus({ preventScroll: true });
 }
 
-const keyOf = (node) => [node.tagName, node.getAttribute("aria-label") ?? node.textContent, node.getAttribute("href")].join("|");
+const keyOf = (node) => [node.tagName, node.dataset.key ?? node.getAttribute("aria-label") ?? node.textContent, node.getAttribute("href")].join("|");
 
 // The time that is left until then; it counts by itself.
 export function countdown(moment) {

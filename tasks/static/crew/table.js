@@ -72,9 +72,11 @@ class Table {
     this.#footer(pages);
   }
 
-  // An open menu stays open: it would be drawn away under the hand.
+  // An open menu stays open: it would be drawn away under the hand. The row follows when it closes.
   #fill(row, task) {
-    if (row.querySelector("details[open]")) return;
+    const menu = row.querySelector("details[open]");
+    row.crewLate = menu ? task : null;
+    if (menu) return void menu.addEventListener("toggle", () => row.crewLate && this.#fill(row, row.crewLate), { once: true });
     show(row, ...cells(task, this.context, this.picks?.box(task.id, title(task))));
     for (const box of row.querySelectorAll("[data-pick]")) box.checked = this.picks.has(task.id);
   }

@@ -95,7 +95,9 @@ async function look() {
     around ??= new Graph(find("#crew-around"), { onOpen: (other) => other === id || location.assign(context.taskUrl(other)) });
     around.show(picture);
     past ??= history(find("#crew-history"), `${one}/history`, said);
+    showLive(find("#crew-live"));
   } catch (error) {
+    showLive(find("#crew-live"));
     if (error.status === 404) return gone();
     if (!("status" in error)) throw error; // a bug of ours
   }

@@ -1,6 +1,7 @@
 // The tab with the timeline: a row for each task, its attempts as bars, its wait as a thin line.
 import { get } from "./api.js";
 import { el, number, OUTCOMES } from "./dom.js";
+import { show as put } from "./look.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const ROW = 22;
@@ -19,6 +20,8 @@ export function open(panel, context) {
   let rows = AT_ONCE;
   let timer = 0;
   let ended = false;
+  // It stays, and where it is scrolled to.
+  const scroll = el("div", { class: "crew-scroll" });
 
   async function reload() {
     try {
@@ -37,10 +40,13 @@ export function open(panel, context) {
     const critical = new Set(chart.criticalPath);
     const waited = ran.flatMap((task) => task.attempts).reduce((sum, bar) => sum + (bar.queuedSeconds ?? 0), 0);
     const worked = ran.flatMap((task) => task.attempts).reduce((sum, bar) => sum + bar.ranSeconds, 0);
-    const words = `${span((to - from) / 1000)} from first to last · ${span(worked)} of work in attempts, ${span(waited)} waited for a slot · critical path of ${number(critical.size)} tasks${chart.leftOut ? ` · ${number(chart.leftOut)} tasks are left out` : ""}`;
+    const words = `${span((to - from) / 1000)} from first to last · ${span(worked)} of work in attempts, ${span(waited)} waited after it was due · critical path of ${number(critical.size)} tasks${chart.leftOut ? ` · ${number(chart.leftOut)} tasks are left out` : ""}`;
     const shown = ran.slice(0, rows);
     const more = ran.length > rows ? el("button", { type: "button", class: "crew-button", onclick: () => ((rows += AT_ONCE), show(chart)) }, `${number(ran.length - rows)} more`) : null;
-    panel.replaceChildren(el("p", { class: "crew-dim" }, words), el("div", { class: "crew-scroll" }, draw(shown, from, to, critical)), ...(more ? [more] : []));
+    const head = el("p", { class: "crew-dim" }, words);
+    if (scroll.parentNode !== panel) panel.replaceChildren(head, scroll);
+    panel.firstChild.replaceWith(head);
+    put(scroll, draw(shown, from, to, critical), more);
   }
 
   function draw(tasks, from, to, critical) {
@@ -58,7 +64,7 @@ export function open(panel, context) {
 
   function row(task, y, x, to, isCritical) {
     const title = task.name || task.id;
-    const link = svg("a", { href: context.taskUrl(task.id), role: "listitem", class: isCritical ? "crew-critical" : "" });
+    const link = svg("a", { href: context.taskUrl(task.id), role: "listitem", "data-key": task.id, class: isCritical ? "crew-critical" : "" });
     link.append(svg("text", { x: 0, y: y + 14 }, `${isCritical ? "◆ " : ""}${title.length > 24 ? `${title.slice(0, 23)}…` : title}`));
     for (const bar of task.attempts) {
       const start = x(bar.startedAt);
