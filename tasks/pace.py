@@ -63,6 +63,10 @@ class Pace:
                 rest += RELOAD_REST + RELOAD_EACH * count
             self._until[name] = max(self._until.get(name, 0.0), now + rest)
 
+    def kept(self) -> Collection[str]:
+        """The groups of which something is kept back."""
+        return self._kept.keys()
+
     def rest(self, *, now: float) -> float:
         """Seconds until something that is kept back is due; for ever if nothing is."""
         return min((max(0.0, self._until[name] - now) for name in self._kept), default=math.inf)

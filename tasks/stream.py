@@ -41,6 +41,7 @@ class Hub:
         self._watchers: defaultdict[str, set[Watcher]] = defaultdict(set)
         self._tail: Tail | None = None
         self._owed: list[Seen] = []  # read, and not told yet because the database went away
+        self._places: dict[str, int] = {}  # up to where the watchers of each group know all
         self._pace = Pace()
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
@@ -70,6 +71,7 @@ class Hub:
                     return tail.safe  # its socket went meanwhile
                 self._watchers[watcher.group_id].add(watcher)
                 publish.on_committed = self.flush
+                self._places[watcher.group_id] = tail.safe
                 if self._thread is None:
                     self._stop.clear()
                     self._thread = threading.Thread(target=self._run, name="crew-stream")
@@ -142,6 +144,7 @@ class Hub:
         new = self._tail.read({*watchers, *more})
         self._owed = self._pace.due(self._owed + new, now=time.monotonic(), at_once=at_once)
         if not self._owed:
+            self._stand(watchers, self._tail.safe)
             return bool(new)
         count = sum(len(change.created) + len(change.updated) for change in self._owed)
         if most is not None and count > most:
@@ -150,8 +153,9 @@ class Hub:
             told = tell.reloads(self._owed, watchers, self._tail.safe)
         else:
             each = {name: most_at_once(count) for name, count in watchers.items()}
-            told = tell.messages(self._owed, each, self._tail.safe)
+            told = tell.messages(self._owed, each, self._tail.safe, before=self._places)
         self._owed = []
+        self._stand(watchers, self._tail.safe)
         self._pace.told(watchers, told, now=time.monotonic())
         with self._members:
             batch = [
@@ -162,11 +166,16 @@ class Hub:
         self._send(batch)
         return True
 
+    def _stand(self, groups: Iterable[str], place: int) -> None:
+        """All is told up to here, but what is kept back of a group that rests."""
+        kept = self._pace.kept()
+        self._places = {name: self._places[name] if name in kept else place for name in groups}
+
     def _missed(self, tail: Tail, group_id: str, since: int) -> Sequence[str]:
         missed = tail.missed(group_id, since, most=MOST_MISSED)
         if missed is None:
             return tell.reloads([], {group_id}, tail.safe)[group_id]
-        told = tell.messages(missed, {group_id}, tail.safe, is_known=True)
+        told = tell.messages(missed, {group_id}, tail.safe, before={group_id: since})
         return told.get(group_id, [])
 
     def _send(self, batch: Batch) -> None:
@@ -223,6 +232,7 @@ class Hub:
                 return False
             self._tail = self._thread = None
             self._owed = []
+            self._places = {}
             self._pace = Pace()
             return True
 

@@ -2,6 +2,9 @@
 
 Rows are loaded as they are now, not as they were: the last message about a task always shows
 its row. Within one look each task is told once, and a `create` before any `update` of the task.
+
+Each message carries the place from which to go on, should it be the last that arrives: the one
+before the look, and only with the last message of the look the one behind it.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -21,8 +24,7 @@ AT_ONCE = 100  # rows in memory: each may be some MiB
 class _News:
     """What happened in one group, in the order in which it is to be told."""
 
-    def __init__(self, *, is_known: bool) -> None:
-        self.is_known = is_known
+    def __init__(self) -> None:
         self.group: list[dict[str, Any] | None] = []  # its last state; None: as it is now
         self.gone: dict[str, Any] = {}
         self.tasks: dict[str, str] = {}
@@ -43,9 +45,9 @@ class _News:
         self.update(change.updated)
         for last in change.deleted:
             last = last if isinstance(last, dict) else {"id": last, "taskGroupId": change.group_id}
-            was = self.tasks.pop(last["id"], "")
-            if was != "create" or self.is_known or last["id"] in self.gone:
-                self.gone[last["id"]] = last
+            self.tasks.pop(last["id"], None)
+            # Also what was made since the last look: somebody may have loaded it in between.
+            self.gone[last["id"]] = last
 
     def update(self, ids: Iterable[str]) -> None:
         for id_ in ids:
@@ -60,15 +62,15 @@ def messages(
     groups: Collection[str] | Mapping[str, int],
     change: int,
     *,
-    is_known: bool = False,
+    before: Mapping[str, int],
 ) -> dict[str, Sequence[str]]:
     """The messages for those who watch these groups, each as text, serialised once.
 
     A mapping says how many tasks of each group are told one by one at most; with more, whoever
-    watches the group is to load it anew. `is_known`: some of it may have been told before, so a
-    task that came and went may be known.
+    watches the group is to load it anew. `change` is the place behind the news, `before` the one
+    up to which the watchers of each group know all.
     """
-    found = {group_id: _News(is_known=is_known) for group_id in groups}
+    found = {group_id: _News() for group_id in groups}
     for one in news:
         if one.workgroup:
             _add_held(one.workgroup, found)
@@ -76,10 +78,10 @@ def messages(
             found[one.group_id].add(one)
     most = groups if isinstance(groups, Mapping) else {}
     told = {
-        group_id: _told(group_id, each, change, most.get(group_id, TOLD_ONE_BY_ONE))
+        group_id: _told(group_id, each, before[group_id], most.get(group_id, TOLD_ONE_BY_ONE))
         for group_id, each in found.items()
     }
-    return {group_id: texts for group_id, texts in told.items() if texts}
+    return {name: _ended(texts, before[name], change) for name, texts in told.items() if texts}
 
 
 def reloads(news: Iterable[Seen], groups: Collection[str], change: int) -> dict[str, Sequence[str]]:
@@ -129,3 +131,9 @@ def _told(group_id: str, news: _News, change: int, most: int) -> list[str]:
 
 def _text(kind: str, what: dict[str, Any], change: int) -> str:
     return dump({"type": kind} | what | {"change": change})
+
+
+def _ended(texts: list[str], before: int, change: int) -> list[str]:
+    """Who has the last of them has them all."""
+    last = texts[-1].removesuffix(f"{before}}}")
+    return [*texts[:-1], f"{last}{change}}}"]

@@ -6,10 +6,11 @@ else.
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from django.db.models import BooleanField, ExpressionWrapper, Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -44,15 +45,16 @@ def tasks(rows: Sequence[Task]) -> list[Json]:
     """These tasks, in the order given, by two look-ups however many they are.
 
     A hold of the workgroup shows as a later `runAfter` (contract 2.4): the rows do not carry it.
+    It still does when it has passed: who was told of it is not told of that.
     """
     parents: defaultdict[str, list[str]] = defaultdict(list)
     edges = ParentEdge.objects.filter(child_id__in=among(row.pk for row in rows))
     pairs = edges.order_by("child_id", "position").values_list("child_id", "parent_id")
     for child, parent in pairs:
         parents[child].append(parent)
-    held = _holds({row.workgroup for row in rows if row.workgroup and not row.is_complete})
+    holds = _holds({row.workgroup for row in rows if row.workgroup and not row.is_complete})
     now = timezone.now()
-    return [_task(row, parents[row.pk], held, now) for row in rows]
+    return [_task(row, parents[row.pk], holds, now) for row in rows]
 
 
 def task(row: Task) -> Json:
@@ -61,8 +63,8 @@ def task(row: Task) -> Json:
 
 def new_task(row: Task, parent_ids: Sequence[str]) -> Json:
     """A task that was created with these parents, without a look at its edges."""
-    held = _holds({row.workgroup} - {""} if not row.is_complete else ())
-    return _task(row, list(parent_ids), held, timezone.now())
+    holds = _holds({row.workgroup} - {""} if not row.is_complete else ())
+    return _task(row, list(parent_ids), holds, timezone.now())
 
 
 def attempt(row: Attempt) -> Json:
@@ -108,10 +110,10 @@ def audit_entry(row: AuditEntry) -> Json:
     }
 
 
-def _task(row: Task, parent_ids: list[str], held: Mapping[str, datetime], now: datetime) -> Json:
+def _task(row: Task, parent_ids: list[str], holds: "_Holds", now: datetime) -> Json:
     run_after = row.run_after
-    if not row.is_complete and row.workgroup in held:
-        run_after = max(run_after, held[row.workgroup])
+    if not row.is_complete and row.workgroup in holds.until:
+        run_after = max(run_after, holds.until[row.workgroup])
     return {
         "id": row.pk,
         "taskGroupId": row.group_id,
@@ -132,15 +134,25 @@ def _task(row: Task, parent_ids: list[str], held: Mapping[str, datetime], now: d
         "parentIds": parent_ids,
         "busyExecuting": row.is_executing,
         "priority": row.priority,
-        "state": state_of(row, now, held).value,
+        "state": state_of(row, now, holds.now).value,
     }
 
 
-def _holds(names: Collection[str]) -> dict[str, datetime]:
+@dataclass(frozen=True, slots=True)
+class _Holds:
+    """Until when workgroups are, or were, held; and which are so now."""
+
+    until: dict[str, datetime]
+    now: set[str]
+
+
+def _holds(names: Collection[str]) -> _Holds:
     if not names:
-        return {}
-    rows = Workgroup.objects.filter(name__in=among(names), held_until__gt=Now())
-    return {row.name: row.held_until for row in rows if row.held_until}
+        return _Holds({}, set())
+    rows = Workgroup.objects.filter(name__in=among(names), held_until__isnull=False)
+    on = ExpressionWrapper(Q(held_until__gt=Now()), BooleanField())
+    told = list(rows.values_list("name", "held_until", on))
+    return _Holds({name: until for name, until, _ in told}, {name for name, _, on in told if on})
 
 
 def plain(value: Any) -> Any:

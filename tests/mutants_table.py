@@ -560,4 +560,27 @@ MUTANTS = (
         ("tests/test_api_access.py::test_another_callers_key_is_another_call",),
         LITE,
     ),
+    Mutant(
+        "stream: a cut batch counts as told",
+        "tasks/stream.py",
+        "before=self._places)",
+        "before=dict.fromkeys(each, self._tail.safe))",
+        ("tests/test_stream.py::test_who_is_cut_after_each_message_knows_all_in_the_end",),
+        LITE,
+    ),
+    Mutant(
+        "stream: what was missed counts as told",
+        "tasks/stream.py",
+        "before={group_id: since}",
+        "before={group_id: tail.safe}",
+        ("tests/test_stream.py::test_who_is_cut_after_each_message_knows_all_in_the_end",),
+    ),
+    Mutant(
+        "stream: a hold that passed is forgotten",
+        "tasks/wire.py",
+        "held_until__isnull=False",
+        "held_until__gt=Now()",
+        ("tests/test_tell.py",),
+        LITE,
+    ),
 )

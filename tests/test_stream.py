@@ -256,6 +256,40 @@ def test_who_comes_back_misses_nothing_and_is_told_nothing_twice(served, clients
     assert told[-3:] == [("create", "t3"), ("update", "t1"), ("create", "t4")]
 
 
+def test_who_is_cut_after_each_message_knows_all_in_the_end(served, clients):
+    """Also what it missed comes as a batch that can be cut."""
+    group = make_group()
+    known, since = set(), place(served, group)
+    tasks = [{"id": f"t{number}", "worker": "w"} for number in range(20)]
+    with Raw(served) as stream:
+        stream.open(path_of(group.pk, since=since))
+        stream.read_frame()
+        served.call("POST", f"/api/v1/task_group/{group.pk}/tasks/bulk", tasks)
+        since = hear(stream, known)
+    cut = 0
+    while len(known) < 20:
+        with Raw(served) as stream:
+            stream.open(path_of(group.pk, since=since))
+            for _ in range(cut := cut + 1):  # one more each time: else it never comes to an end
+                since = hear(stream, known)
+
+    assert known == {task["id"] for task in tasks}
+
+
+def place(served, group):
+    """Where a watcher of the group stands now."""
+    with Raw(served) as stream:
+        stream.open(path_of(group.pk, since=""))
+        return json.loads(stream.read_frame()[1])["change"]
+
+
+def hear(stream, known):
+    message = json.loads(stream.read_frame()[1])
+    if "task" in message:
+        known.add(message["task"]["id"])
+    return message["change"]
+
+
 def test_who_comes_back_too_late_is_told_to_reload(served, clients):
     group = make_group()
     make_task(group)

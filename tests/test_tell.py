@@ -3,14 +3,18 @@
 import json
 
 import pytest
+from django.db.models.functions import Now
 
 from tasks import control, create, edit, fleet, tell, wire
-from tasks.models import Task
+from tasks.models import Task, Workgroup
 from tasks.tail import Tail
 
 from .factories import claim_one, complete, make_group, make_task
+from .processes import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+BEFORE, BEHIND = 6, 7  # the places around each look
 
 
 @pytest.fixture
@@ -25,7 +29,8 @@ def news(group):
     tail.start([group.pk])
 
     def since_last():
-        texts = tell.messages(tail.read([group.pk]), {group.pk}, 7).get(group.pk, [])
+        read, before = tail.read([group.pk]), {group.pk: BEFORE}
+        texts = tell.messages(read, {group.pk}, BEHIND, before=before).get(group.pk, [])
         return [json.loads(text) for text in texts]
 
     return since_last
@@ -43,7 +48,7 @@ def test_a_message_holds_the_whole_task_and_where_to_go_on(group, news):
 
     (message,) = news()
 
-    assert message == {"type": "create", "task": wire.task(task), "change": 7}
+    assert message == {"type": "create", "task": wire.task(task), "change": BEHIND}
 
 
 def test_a_run_is_told_as_busy_and_then_as_complete(group, news):
@@ -92,11 +97,33 @@ def test_an_update_that_names_a_new_parent_comes_after_the_create_of_that(group,
     assert kinds(news()) == [("create", "parent"), ("update", child.pk)]
 
 
-def test_a_task_made_and_deleted_in_one_look_was_never_there(group, news):
+def test_only_the_last_message_of_a_look_says_that_all_of_it_came(group, news):
+    create.create_tasks(group.pk, [{"worker": "w"}] * 50)
+    control.rename_group(group.pk, name="other")
+
+    told = news()
+
+    assert [each["change"] for each in told] == [BEFORE] * 50 + [BEHIND]
+
+
+def test_a_reload_behind_other_messages_is_the_last(group, news, monkeypatch):
+    create.create_tasks(group.pk, [{"worker": "w"}] * 5)
+    monkeypatch.setattr(tell, "TOLD_ONE_BY_ONE", 4)
+    control.rename_group(group.pk, name="other")
+
+    told = news()
+
+    assert [(each["type"], each["change"]) for each in told] == [
+        ("update", BEFORE),
+        ("reload", BEHIND),
+    ]
+
+
+def test_a_task_made_and_deleted_in_one_look_may_have_been_loaded_in_between(group, news):
     task = make_task(group)
     control.delete_tasks(group.pk, [task.pk])
 
-    assert news() == []
+    assert kinds(news()) == [("delete", task.pk)]
 
 
 def test_a_deleted_task_is_told_with_its_last_state(group, news):
@@ -107,7 +134,7 @@ def test_a_deleted_task_is_told_with_its_last_state(group, news):
     control.delete_tasks(group.pk, [task.pk])
 
     assert news() == [
-        {"type": "delete", "task": last | {"isPaused": True, "state": "paused"}, "change": 7}
+        {"type": "delete", "task": last | {"isPaused": True, "state": "paused"}, "change": BEHIND}
     ]
 
 
@@ -125,7 +152,7 @@ def test_a_deleted_group_is_one_message_and_no_task_is_told(group, news):
     last = wire.group(group)
     control.delete_group(group.pk)
 
-    assert news() == [{"type": "delete", "taskGroup": last, "change": 7}]
+    assert news() == [{"type": "delete", "taskGroup": last, "change": BEHIND}]
 
 
 def test_a_renamed_group_is_told(group, news):
@@ -159,13 +186,28 @@ def test_a_hold_is_told_for_what_is_left_of_the_workgroup(group, news):
     assert message["task"]["runAfter"] > wire.time(Task.objects.get(pk="free").run_after)
 
 
+def test_what_a_hold_told_is_so_when_it_has_passed_and_no_more_when_it_is_opened(group, news):
+    make_task(group, id="held", workgroup="w")
+    news()
+    fleet.hold_workgroup("w", seconds=0.5)
+    (held,) = news()
+    wait_until(lambda: not Workgroup.objects.filter(held_until__gt=Now()).exists())
+
+    passed = wire.task(Task.objects.get())
+    fleet.hold_workgroup("w", seconds=0)
+    (opened,) = news()
+
+    assert passed == held["task"] | {"state": "ready"}
+    assert passed["runAfter"] > opened["task"]["runAfter"] == wire.time(Task.objects.get().run_after)
+
+
 def test_a_hold_of_too_many_tasks_is_a_reload(group, news, monkeypatch):
     monkeypatch.setattr(tell, "MOST_HELD", 3)
     create.create_tasks(group.pk, [{"worker": "w", "workgroup": "w"}] * 4)
     news()
     fleet.hold_workgroup("w", seconds=5)
 
-    assert news() == [{"type": "reload", "change": 7}]
+    assert news() == [{"type": "reload", "change": BEHIND}]
 
 
 def test_too_many_tasks_are_a_reload(group, news, monkeypatch):
@@ -184,7 +226,7 @@ def test_too_much_text_is_a_reload(group, news, monkeypatch):
     monkeypatch.setattr(tell, "MOST_CHARACTERS", 10_000)
     create.create_tasks(group.pk, [{"worker": "w", "input": "x" * 1_000}] * 20)
 
-    assert news() == [{"type": "reload", "change": 7}]
+    assert news() == [{"type": "reload", "change": BEHIND}]
 
 
 def test_what_is_gone_by_now_is_not_told(group, news):
