@@ -23,7 +23,7 @@ def limit_worker(name: str, max_concurrency: int | None) -> None:
         raise InvalidInputError("a worker has a name")
     if max_concurrency is not None and not 0 <= max_concurrency <= MAX_CONCURRENCY:
         raise InvalidInputError(
-            f"maxConcurrency must be null or a whole number up to {MAX_CONCURRENCY}"
+            f"maxConcurrency must be a whole number from 0 to {MAX_CONCURRENCY}"
         )
     with transaction.atomic():
         Worker.objects.update_or_create(name=name, defaults={"max_concurrency": max_concurrency})

@@ -583,4 +583,28 @@ MUTANTS = (
         ("tests/test_tell.py",),
         LITE,
     ),
+    Mutant(
+        "change: null is a value",
+        "tasks/api/changes.py",
+        "nothing: tuple[object, ...] = (None,)",
+        "nothing: tuple[object, ...] = ()",
+        ("tests/test_api_changes.py",),
+        LITE,
+    ),
+    Mutant(
+        "change: set and cleared",
+        "tasks/api/changes.py",
+        "if is_set and word in cleared:",
+        "if False:",
+        ("tests/test_api_changes.py",),
+        LITE,
+    ),
+    Mutant(
+        "client: sends what is None",
+        "tasks/client/values.py",
+        "for word, value in given if value is not None}",
+        "for word, value in given}",
+        ("tests/test_client.py::test_each_method_makes_its_call",),
+        LITE,
+    ),
 )

@@ -440,6 +440,18 @@ def test_a_big_number_survives_the_form(admin: Client) -> None:
     assert "12345678901234567890" in shown(admin, "task", "a")["input"]
 
 
+def test_what_is_emptied_in_the_form_is_empty(admin: Client) -> None:
+    make_graph()
+    Task.objects.update(input={"n": 1}, output=2)
+    form = shown(admin, "task", "b") | {"input": "", "output": "", "parents": "", "worker": ""}
+
+    admin.post(url("task", "change", "b"), form)
+
+    task = Task.objects.get(pk="b")
+    assert (task.input, task.output, task.worker) == (None, None, "")
+    assert not ParentEdge.objects.filter(child="b").exists()
+
+
 def test_renaming_a_group_that_was_paused_meanwhile_does_not_resume_it(admin: Client) -> None:
     make_graph()
     form = shown(admin, "taskgroup", "g")

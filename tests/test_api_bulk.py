@@ -624,7 +624,8 @@ def test_workers_with_their_limits(api, settings):
         ],
     }
     assert api.get("/api/v1/workers?page=2&pageSize=2").json == {"count": 3, "workers": [new.json]}
-    assert api.put("/api/v1/worker/c", {"maxConcurrency": None}).json["limit"] == 9
+    assert api.put("/api/v1/worker/c", {"maxConcurrency": None}).json["limit"] == 0
+    assert api.put("/api/v1/worker/c", {"clear": ["maxConcurrency"]}).json["limit"] == 9
     assert Worker.objects.get(pk="c").max_concurrency is None
 
 

@@ -216,8 +216,14 @@ def test_run_again_without_an_input_keeps_it(api, failed):
     assert (said.json["input"], said.json["remainingAttempts"]) == ({"n": 1}, 5)
 
 
-def test_run_again_may_set_null(api, failed):
-    assert api.post(RERUN, {"input": None}).json["input"] is None
+def test_run_again_leaves_an_input_that_is_null_and_clears_one_that_is_named(api, failed):
+    before = api.get(TASK).json["input"]
+
+    assert before is not None
+    assert api.post(RERUN, {"input": None, "clear": None}).json["input"] == before
+    assert api.post(RERUN, {"clear": ["input"]}).json["input"] is None
+    assert api.post(RERUN, {"input": 5, "clear": ["input"]}).status == 400
+    assert api.post(RERUN, {"clear": ["output"]}).status == 400
 
 
 def test_run_again_of_a_complete_task_has_its_children_wait(api, failed):

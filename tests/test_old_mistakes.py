@@ -384,7 +384,6 @@ def api(settings):
         "2026-11-23T23:18:00.796-07:00",
         "0001-01-01T00:00:00Z",
         "",
-        None,
     ],
 )
 def test_b02_run_after_takes_every_form_of_a_time(api, value):
@@ -472,14 +471,12 @@ def test_b33_a_null_body_is_a_clients_error(api, method, path):
 
 
 def test_b33_null_fields_are_survived(api):
-    make_task(make_group(id="g"), id="t")
+    make_task(make_group(id="g"), id="t", name="n", input=1)
     got = api.get(TASK).json
 
     said = api.put(TASK, dict.fromkeys(got))
 
-    assert said.status == 200
-    assert said.json["name"] == got["name"]
-    assert said.json["runAfter"] is not None
+    assert (said.status, said.json) == (200, got)
 
 
 @pytest.mark.parametrize("rest", ["", "/task/t"])

@@ -14,6 +14,7 @@ from ..models import Task, Worker, Workgroup
 from . import query
 from .answers import json_answer
 from .base import CrewView
+from .changes import Field, read_changes
 
 
 class Fleet(CrewView):
@@ -42,8 +43,20 @@ class Workers(CrewView):
         return json_answer({"count": rows.count(), "workers": _workers(page)})
 
 
+def _limit(value: object) -> int:
+    if type(value) is not int:
+        raise InvalidInputError("maxConcurrency must be a whole number")
+    return value
+
+
+LIMITS = {"maxConcurrency": Field("max_concurrency", _limit, empty=None)}
+
+
 class OneWorker(CrewView):
-    """A worker closely; and how many attempts it may have in flight, null for the default."""
+    """A worker closely; and how many attempts it may have in flight.
+
+    `"clear": ["maxConcurrency"]` gives it the default again; null leaves its limit.
+    """
 
     needs = {"GET": READ, "PUT": OPERATE}
     is_v1 = False
@@ -54,14 +67,16 @@ class OneWorker(CrewView):
 
     def put(self, request: Request, name: str) -> HttpResponse:
         self.needs_all_groups()
-        sent = self.fields(request, known=("maxConcurrency",))
+        sent = self.fields(request, known=(*LIMITS, "clear"))
         if not sent:
             raise InvalidInputError("maxConcurrency is missing")
-        limit = sent["maxConcurrency"]
-        if limit is not None and type(limit) is not int:
-            raise InvalidInputError("maxConcurrency must be null or a whole number")
-        fleet.limit_worker(name, limit)
-        return json_answer(_workers([Worker.objects.get(pk=name)])[0])
+        changes = read_changes(sent, LIMITS)
+        if changes:
+            fleet.limit_worker(name, **changes)
+        row = Worker.objects.filter(pk=name).first()
+        if row is None:
+            raise NotFoundError("worker not found")
+        return json_answer(_workers([row])[0])
 
 
 class Workgroups(CrewView):

@@ -16,10 +16,12 @@ from . import query
 from .answers import json_answer
 from .base import CrewView
 from .body import TooLargeError, consumed
+from .changes import Field, read_changes
 from .repeat import conditional, once
 
 # A group may come with its whole graph.
 MAX_NODES = 2_000_000
+EDITABLE = {"name": Field("name", lambda name: name, empty="")}
 
 
 class Groups(CrewView):
@@ -64,9 +66,9 @@ class Group(CrewView):
     def put(self, request: Request, gid: str) -> HttpResponse:
         """Rename the group; whatever else is sent is ignored, and so is a name that is no text."""
         self.look_in(gid)
-        name = self.fields(request).get("name")
-        if isinstance(name, str):
-            control.rename_group(gid, name=name)
+        changes = read_changes(self.fields(request), EDITABLE)
+        if isinstance(changes.get("name"), str):
+            control.rename_group(gid, **changes)
         return json_answer(wire.group(self.group(gid)))
 
     def delete(self, request: Request, gid: str) -> HttpResponse:

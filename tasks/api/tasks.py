@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from django.http import HttpResponse, HttpResponseBase
@@ -18,10 +19,10 @@ from ..spec import (
     read_bool,
     read_error_delay,
     read_errors,
-    read_int,
     read_json,
     read_label,
     read_parent_ids,
+    read_priority,
     read_task,
     read_text,
     read_time,
@@ -30,19 +31,11 @@ from ..spec import (
 from . import query
 from .answers import json_answer
 from .base import CrewView
+from .changes import Field, read_changes
 from .groups import attempts
 from .repeat import conditional, once
 
-LEAVE = object()
-
 _NUMBER = re.compile("[0-9]{1,10}")
-
-
-def _unless(
-    nothing: tuple[object, ...], read: Callable[..., Any], *args: Any
-) -> Callable[..., Any]:
-    """Read a value, unless it is one of `nothing`: null and emptied fields leave all as it is."""
-    return lambda value: LEAVE if value in nothing else read(value, *args)
 
 
 def _payload(name: str) -> Callable[[object], object]:
@@ -53,27 +46,37 @@ def _payload(name: str) -> Callable[[object], object]:
     return check
 
 
-def _priority(value: object) -> int:
-    return read_int(value, "priority", default=0, low=-10, high=10)
+def _text(name: str, read: Callable[..., str]) -> Field:
+    return Field(name, partial(read, field=name), empty="")
 
 
-# What a PUT may change: the wire's word, the field, and how its value is read (contract part 3).
-EDITABLE: dict[str, tuple[str, Callable[..., Any]]] = {
-    "name": ("name", _unless((None,), read_text, "name")),
-    "worker": ("worker", _unless((None,), read_worker)),
-    "workgroup": ("workgroup", _unless((None,), read_label, "workgroup")),
-    "key": ("key", _unless((None,), read_label, "key")),
-    "isSeed": ("is_seed", _unless((None,), read_bool, "isSeed")),
-    "isPaused": ("is_paused", _unless((None,), read_bool, "isPaused")),
-    "isComplete": ("is_complete", _unless((None,), read_bool, "isComplete")),
-    "remainingAttempts": ("remaining_attempts", _unless((None, ""), read_attempts)),
-    "errorDelayInSeconds": ("error_delay_in_seconds", _unless((None, ""), read_error_delay)),
-    "priority": ("priority", _unless((None, ""), _priority)),
-    "runAfter": ("run_after", lambda value: read_time(value, "runAfter")),
-    "input": ("input", _payload("input")),
-    "output": ("output", _payload("output")),
-    "errors": ("errors", lambda value: list(read_errors(value))),
-    "parentIds": ("parent_ids", read_parent_ids),
+def _bool(name: str, word: str) -> Field:
+    return Field(name, partial(read_bool, field=word))
+
+
+def _number(name: str, read: Callable[[object], int]) -> Field:
+    """The old web client sends "" for a number that was emptied."""
+    return Field(name, read, nothing=(None, ""))
+
+
+# What a PUT may change: the wire's word, and how its value is read (contract part 3).
+EDITABLE: dict[str, Field] = {
+    "name": _text("name", read_text),
+    "worker": Field("worker", read_worker, empty=""),
+    "workgroup": _text("workgroup", read_label),
+    "key": _text("key", read_label),
+    "isSeed": _bool("is_seed", "isSeed"),
+    "isPaused": _bool("is_paused", "isPaused"),
+    "isComplete": _bool("is_complete", "isComplete"),
+    "remainingAttempts": _number("remaining_attempts", read_attempts),
+    "errorDelayInSeconds": _number("error_delay_in_seconds", read_error_delay),
+    "priority": _number("priority", read_priority),
+    # None is now; "", which the old web client sends for an emptied time, is read as None.
+    "runAfter": Field("run_after", partial(read_time, field="runAfter"), empty=None),
+    "input": Field("input", _payload("input"), empty=None),
+    "output": Field("output", _payload("output"), empty=None),
+    "errors": Field("errors", lambda value: list(read_errors(value)), empty=[]),
+    "parentIds": Field("parent_ids", read_parent_ids, empty=()),
 }
 
 
@@ -123,9 +126,12 @@ class TaskDetail(OneTask):
         return conditional(request, self.shown(tid, gid))
 
     def put(self, request: Request, gid: str, tid: str) -> HttpResponse:
-        """Change what the body names; 409 for more than `isPaused` while the task executes."""
+        """Change what the body names; 409 for more than `isPaused` while the task executes.
+
+        What is null stays as it is; `clear` names what is to be empty.
+        """
         self.look_in(gid)
-        changes = read_changes(self.fields(request))
+        changes = read_changes(self.fields(request), EDITABLE)
         if changes:
             edit.edit_task(gid, tid, changes)
         return self.shown(tid, gid)
@@ -172,6 +178,8 @@ class RetryTask(TaskVerb):
 class RerunTask(OneTask):
     """Give the task this `input`, if any, and make it as if it had never run, in one.
 
+    `"clear": ["input"]` takes the input away; without either, and with null, it stays.
+
     409 while it executes. A new input needs scope `write` as well.
     """
 
@@ -180,10 +188,11 @@ class RerunTask(OneTask):
 
     def post(self, request: Request, gid: str, tid: str) -> HttpResponse:
         self.look_in(gid)
-        sent = self.fields(request, may_be_empty=True, known=("input", "remainingAttempts"))
-        if "input" in sent and not self.access.may(WRITE):
+        known = ("input", "clear", "remainingAttempts")
+        sent = self.fields(request, may_be_empty=True, known=known)
+        changes = read_changes(sent, {"input": EDITABLE["input"]})
+        if changes and not self.access.may(WRITE):
             raise PermissionDenied(f"a new input needs scope {WRITE}")
-        changes = read_changes({name: sent[name] for name in sent if name == "input"})
         attempts = read_attempts(sent.get("remainingAttempts"))
         edit.rerun_task(gid, tid, changes, remaining_attempts=attempts)
         return self.shown(tid, gid)
@@ -242,17 +251,3 @@ class Parents(Relatives):
     """The tasks that this one waits, or waited, for, in the order they were named."""
 
     edge, order = "child_edges__child_id", ("child_edges__position",)
-
-
-def read_changes(sent: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a PUT by their model names; unknown ones are ignored.
-
-    Raises InvalidInputError naming the first that can not be.
-    """
-    changes = {}
-    for word, (field, read) in EDITABLE.items():
-        if word in sent:
-            value = read(sent[word])
-            if value is not LEAVE:
-                changes[field] = value
-    return changes

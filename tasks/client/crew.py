@@ -1,6 +1,7 @@
 """The client as a whole: what all groups share, and waiting."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from .errors import InvalidInput
 from .groups import PAGE
@@ -58,7 +59,10 @@ class Crew(ManyTasks):
 
     def limit_worker(self, name: str, max_concurrency: int | None) -> Worker:
         """Set how many attempts it may have in flight; None for the default, 0 for none."""
-        return Worker.of(self._put("worker", name, body={"maxConcurrency": max_concurrency}))
+        body: dict[str, Any] = {"maxConcurrency": max_concurrency}
+        if max_concurrency is None:
+            body = {"clear": ["maxConcurrency"]}
+        return Worker.of(self._put("worker", name, body=body))
 
     def workgroups(self) -> Iterator[Workgroup]:
         """All workgroups that were ever held."""

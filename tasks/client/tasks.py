@@ -7,7 +7,18 @@ from typing import IO, Any, Unpack
 
 from ..jsonio import dump
 from .groups import PAGE, Groups
-from .values import Attempt, Created, Group, Task, TaskFields, Which, id_of, to_json, to_query
+from .values import (
+    Attempt,
+    Created,
+    Group,
+    Task,
+    TaskFields,
+    Which,
+    id_of,
+    to_json,
+    to_query,
+    to_words,
+)
 
 # A bulk create above these goes out as NDJSON from a temporary file, not from memory.
 MANY_TASKS = 1_000
@@ -116,10 +127,21 @@ class Tasks(Groups):
 
     # --- One task ----------------------------------------------------------------------------
 
-    def edit_task(self, group: Group | str, task: Task | str, **fields: Unpack[TaskFields]) -> Task:
-        """Change the fields given. Raises Conflict for more than `is_paused` while it executes."""
+    def edit_task(
+        self,
+        group: Group | str,
+        task: Task | str,
+        *,
+        clear: Iterable[str] = (),
+        **fields: Unpack[TaskFields],
+    ) -> Task:
+        """Change the fields given; what is None stays as it is, and `clear` names what is to be
+        empty, as `clear=["input"]`. Raises Conflict for more than `is_paused` while it executes.
+        """
         parts = ("task_group", id_of(group), "task", id_of(task))
-        return Task.of(self._put(*parts, body=to_json(fields)))
+        cleared = to_words([clear] if isinstance(clear, str) else clear)
+        body = to_json(fields) | ({"clear": cleared} if cleared else {})
+        return Task.of(self._put(*parts, body=body))
 
     def delete_task(
         self, group: Group | str, task: Task | str, *, children: str = "cascade"

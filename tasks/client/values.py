@@ -174,23 +174,27 @@ class Created:
 
 
 class TaskFields(TypedDict, total=False):
-    """What a task can be given. `parent_ids`, ids or tasks, may lie in the same call."""
+    """What a task can be given. `parent_ids`, ids or tasks, may lie in the same call.
 
-    id: str
-    name: str
-    worker: str
-    workgroup: str
-    key: str
-    remaining_attempts: int
-    is_paused: bool
-    is_complete: bool
-    is_seed: bool
+    None counts as not given: a new task keeps the default, an edited one what it has.
+    """
+
+    id: str | None
+    name: str | None
+    worker: str | None
+    workgroup: str | None
+    key: str | None
+    remaining_attempts: int | None
+    is_paused: bool | None
+    is_complete: bool | None
+    is_seed: bool | None
     run_after: datetime | str | None
-    error_delay_in_seconds: int
-    priority: int
+    error_delay_in_seconds: int | None
+    priority: int | None
     input: Any
     output: Any
-    parent_ids: "Iterable[Task | str]"
+    errors: Iterable[str] | None
+    parent_ids: "Iterable[Task | str] | None"
 
 
 class Which(TypedDict, total=False):
@@ -209,17 +213,27 @@ class Which(TypedDict, total=False):
 
 
 def to_json(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """A task in the API's words; camelCase names pass as they are.
+    """A task in the API's words, without what is None; camelCase names pass as they are.
 
     Raises TypeError for a name that no task has, ValueError for a time without a zone.
     """
-    unknown = fields.keys() - _WIRE.keys() - set(_WIRE.values())
-    if unknown:
-        raise TypeError(f"a task has no {', '.join(sorted(unknown))}")
-    body = {_WIRE.get(name, name): _plain(value) for name, value in fields.items()}
+    words = to_words(fields)
+    given = zip(words, fields.values(), strict=True)
+    body = {word: _plain(value) for word, value in given if value is not None}
     if "parentIds" in body:
         body["parentIds"] = [id_of(parent) for parent in body["parentIds"]]
+    if "errors" in body:
+        body["errors"] = list(body["errors"])
     return body
+
+
+def to_words(names: Iterable[str]) -> list[str]:
+    """Names of fields as the API has them. Raises TypeError for a name that no task has."""
+    names = list(names)
+    unknown = set(names) - _WIRE.keys() - set(_WIRE.values())
+    if unknown:
+        raise TypeError(f"a task has no {', '.join(sorted(unknown))}")
+    return [_WIRE.get(name, name) for name in names]
 
 
 def to_query(which: Which) -> dict[str, str]:
@@ -240,10 +254,7 @@ def id_of(thing: Any) -> str:
     return thing if isinstance(thing, str) else str(thing.id)
 
 
-_WIRE = {name: camel(name) for name in TaskFields.__annotations__} | {
-    "errors": "errors",
-    "created_at": "createdAt",
-}
+_WIRE = {name: camel(name) for name in (*TaskFields.__annotations__, "created_at")}
 
 
 def _plain(value: Any) -> Any:

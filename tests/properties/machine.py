@@ -30,6 +30,8 @@ from hypothesis.stateful import (
 
 from tasks import claim as claiming
 from tasks import control, create, edit, fleet, heart, rescue
+from tasks.api.changes import read_changes
+from tasks.api.tasks import EDITABLE
 from tasks.claim import Lease
 from tasks.errors import ConflictError, InvalidInputError, NotFoundError
 from tasks.explain import explain
@@ -41,6 +43,7 @@ from tasks.moves.into import Existing, How
 from tasks.moves.lines import Lines, Writer
 from tasks.progress import STATE
 from tasks.settle import Abandoned, Settlement, settle_each
+from tasks.wire import ZERO_TIME
 
 from . import answers
 from .model import Model, Task, Ticket
@@ -53,6 +56,22 @@ WORKGROUPS, KEYS = ("", "shop", "", "bank"), ("", "k", "k", "l")
 pick = st.integers(0, 11)
 units = st.integers(0, 2)
 left = st.integers(0, 3)
+puts = st.fixed_dictionaries(
+    {},
+    optional={
+        "worker": st.sampled_from([None, "w", "", None]),
+        "key": st.sampled_from([None, "k", ""]),
+        "remainingAttempts": st.sampled_from([None, "", 2]),
+        "isPaused": st.sampled_from([None, True, False]),
+        "runAfter": st.sampled_from([None, "", ZERO_TIME, None]),
+        "output": st.sampled_from([None, 7]),
+        "errors": st.sampled_from([None, []]),
+        "parentIds": st.sampled_from([None, []]),
+        "clear": st.sampled_from(
+            [None, [], ["output"], ["parentIds", "errors"], ["key", "runAfter"], ["isPaused"]]
+        ),
+    },
+)
 schedulers = st.sampled_from(SCHEDULERS)
 has_tasks = precondition(lambda self: self.model.tasks)
 has_tickets = precondition(lambda self: self.tickets)
@@ -205,6 +224,17 @@ class Machine(RuleBasedStateMachine):
             self._hang(task, [other] * min(n, 1) + [one + n] * (n > 1))
         elif self._edit(task, worker=WORKERS[n], key=KEYS[other % 4], run_after=self._moment(n)):
             task.worker, task.key, task.due = WORKERS[n], KEYS[other % 4], self.model.now + n
+
+    @has_tasks
+    @rule(one=pick, sent=puts)
+    def put(self, one: int, sent: dict[str, Any]) -> None:
+        """As typed clients do it, with null for what they do not mean."""
+        task = self._one(one)
+        if self.model.put(task, sent):
+            self._put(task, sent)
+        else:
+            with _refused():
+                self._put(task, sent)
 
     @rule(what=st.sampled_from(["shop", "bank", "v", "w"]), n=left)
     def steer(self, what: str, n: int) -> None:
@@ -394,6 +424,10 @@ class Machine(RuleBasedStateMachine):
 
     def _edit(self, task: Task, **changes: Any) -> bool:
         return self._unless_executing(task, lambda: edit.edit_task(task.group, task.id, changes))
+
+    def _put(self, task: Task, sent: dict[str, Any]) -> None:
+        if changes := read_changes(sent, EDITABLE):
+            edit.edit_task(task.group, task.id, changes)
 
     def _unless_executing(self, task: Task, verb: Callable[[], Any]) -> bool:
         """Whether it was done; refused, and nothing else, while the task executes."""

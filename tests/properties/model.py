@@ -6,9 +6,22 @@ units. Whatever the contract leaves open, the store decides, and `Model.adopt` t
 """
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass, field
+from typing import Any
 
 LOSSES = 3  # leases lost in a row that end a task
+PUT = {
+    "worker": "worker",
+    "key": "key",
+    "remainingAttempts": "left",
+    "isPaused": "is_paused",
+    "runAfter": "due",
+    "output": "output",
+    "errors": "errors",
+    "parentIds": "parents",
+}
+EMPTY = {"worker": "", "key": "", "runAfter": "", "output": None, "errors": [], "parentIds": []}
 
 
 @dataclass
@@ -271,6 +284,24 @@ class Model:
         if task.is_complete:
             task.is_complete, task.follows = False, None
         task.due = self.now
+
+    def put(self, task: Task, sent: dict[str, Any]) -> bool:
+        """Null leaves, `clear` empties; whether it can be: else nothing changes at all."""
+        cleared = sent.get("clear") or []
+        fields = {word: sent[word] for word in PUT if sent.get(word) is not None}
+        if fields.get("remainingAttempts") == "":
+            del fields["remainingAttempts"]
+        if any(word not in EMPTY or word in fields for word in cleared):
+            return False
+        fields |= {word: EMPTY[word] for word in cleared}
+        if task.is_executing and fields.keys() - {"isPaused"}:
+            return False
+        if task.is_complete and task.parents and "parentIds" in fields:
+            return False  # they are history
+        for word, value in fields.items():
+            new = self.now if word == "runAfter" else copy(value)
+            setattr(task, PUT[word], new)
+        return True
 
     def would_delete(self, ids: Iterable[str]) -> set[str]:
         """These, and the descendants that are left without any parent."""

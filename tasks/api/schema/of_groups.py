@@ -116,7 +116,7 @@ DESCRIBED: Mapping[type[APIView], Mapping[str, Any]] = {
         "put": operation(
             "limit_worker",
             "Limit a worker",
-            answers(shapes.Worker, *BODY, **OURS),
+            answers(shapes.Worker, 404, *BODY, **OURS),
             tags=["fleet"],
             request={JSON: shapes.WorkerLimit},
             body={"maxConcurrency": 10},

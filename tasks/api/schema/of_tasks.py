@@ -101,7 +101,7 @@ DESCRIBED: Mapping[type[APIView], Mapping[str, Any]] = {
             "Edit a task",
             answers(shapes.Task, 404, 409, *BODY, example=EXAMPLE_TASK),
             tags=["tasks"],
-            request={JSON: shapes.TaskFields},
+            request={JSON: shapes.TaskChange},
             body={"isPaused": True},
         ),
         "delete": operation(

@@ -9,6 +9,8 @@ from rest_framework import serializers as s
 from ...names import MAX_LENGTH
 from ...progress import State
 from ...spec import DEFAULT_ATTEMPTS, DEFAULT_ERROR_DELAY, MAX_ATTEMPTS, MAX_ERROR_DELAY
+from ..changes import NEVER
+from ..tasks import EDITABLE
 
 STATES = [state.value for state in State]
 TIME_HELP = "RFC 3339. Answers are UTC with three fraction digits; year 1 means none."
@@ -31,7 +33,7 @@ def payload(help_text: str) -> s.JSONField:
 
 
 class TaskFields(s.Serializer):  # type: ignore[misc]
-    """What a client may set at any time."""
+    """What a client may set at any time. Null counts as left out."""
 
     name = text()
     worker = text(help_text="Appended to the base URL of the workers; without one it never runs.")
@@ -56,6 +58,34 @@ class TaskFields(s.Serializer):  # type: ignore[misc]
     )
     priority = number(-10, 10, 0, "Higher runs first among tasks that are due.")
     errors = s.ListField(child=s.CharField(), required=False)
+
+    def get_fields(self) -> dict[str, s.Field]:
+        fields: dict[str, s.Field] = super().get_fields()
+        for field in fields.values():
+            field.allow_null = True
+        return fields
+
+
+def clear(*words: str) -> s.ListField:
+    return s.ListField(
+        child=s.ChoiceField(choices=words),
+        required=False,
+        allow_null=True,
+        help_text="Names of fields that are to be empty. Null never empties one.",
+    )
+
+
+class TaskChange(TaskFields):
+    """What is null or left out stays as it is; an empty `runAfter` is now."""
+
+    clear = clear(*(word for word, field in EDITABLE.items() if field.empty is not NEVER))
+
+    def get_fields(self) -> dict[str, s.Field]:
+        fields = super().get_fields()
+        for field in fields.values():
+            # A client that fills in the defaults of a schema would change what nobody named.
+            field.default = s.empty
+        return fields
 
 
 class NewTask(TaskFields):
@@ -106,7 +136,8 @@ class NewGroup(s.Serializer):  # type: ignore[misc]
 
 
 class GroupName(s.Serializer):  # type: ignore[misc]
-    name = text()
+    name = text(allow_null=True, help_text="Null leaves it.")
+    clear = clear("name")
 
 
 class Group(s.Serializer):  # type: ignore[misc]
@@ -185,7 +216,8 @@ class BulkCount(Count):
 
 
 class Rerun(s.Serializer):  # type: ignore[misc]
-    input = payload("The new input; without it the input stays. Needs scope `write` as well.")
+    input = payload("The new input; null leaves it. Needs scope `write` as well.")
+    clear = clear("input")
     remainingAttempts = number(0, MAX_ATTEMPTS, DEFAULT_ATTEMPTS, "What the task gets.")
 
 
@@ -239,7 +271,14 @@ class WorkerList(s.Serializer):  # type: ignore[misc]
 
 
 class WorkerLimit(s.Serializer):  # type: ignore[misc]
-    maxConcurrency = s.IntegerField(min_value=0, max_value=1_000_000, allow_null=True)
+    maxConcurrency = s.IntegerField(
+        min_value=0,
+        max_value=1_000_000,
+        required=False,
+        allow_null=True,
+        help_text="Null leaves it; cleared it is the default.",
+    )
+    clear = clear("maxConcurrency")
 
 
 class Workgroup(s.Serializer):  # type: ignore[misc]

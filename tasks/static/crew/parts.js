@@ -136,7 +136,7 @@ async function limit(name, now, look) {
   const given = await ask(`Limit ${name}`, "It takes effect at once; running attempts finish.", { yes: "Set", fields: [field] });
   if (!given) return;
   const value = given.get("limit");
-  await put(`api/v1/worker/${segments(name)}`, { maxConcurrency: value === "" ? null : Number(value) });
+  await put(`api/v1/worker/${segments(name)}`, value === "" ? { clear: ["maxConcurrency"] } : { maxConcurrency: Number(value) });
   look();
 }
 

@@ -57,7 +57,7 @@ async function rerun(task, { path }) {
     wide: true,
     fields: [area("Input, as JSON", input), attemptsField()],
     act: (given) => {
-      const members = { input: checked(given.get("json")), remainingAttempts: Number(given.get("attempts")) };
+      const members = { ...set("input", checked(given.get("json"))), remainingAttempts: Number(given.get("attempts")) };
       return send("POST", `${path}/task/${encodeURIComponent(task.id)}/rerun`, object(members));
     },
   });
@@ -70,7 +70,7 @@ const complete = (task, { path }) =>
     wide: true,
     fields: [area("Output, as JSON", "null")],
     act: (given) => {
-      const members = { isComplete: true, output: checked(given.get("json")) };
+      const members = { isComplete: true, ...set("output", checked(given.get("json"))) };
       return send("PUT", `${path}/task/${encodeURIComponent(task.id)}`, object(members));
     },
   });
@@ -100,6 +100,9 @@ function area(label, value) {
   });
   return el("label", { class: "crew-field" }, label, field, wrong);
 }
+
+// A null in a change leaves the field as it is; to be empty it is cleared.
+const set = (name, json) => (json.trim() === "null" ? { clear: `["${name}"]` } : { [name]: json });
 
 function checked(json) {
   const why = fault(json);
