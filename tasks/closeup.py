@@ -9,15 +9,15 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Count
 from django.db.models.functions import Left
 
 from . import fleet_now, hour, waiting
 from .conf import conf
 from .errors import NotFoundError
 from .hour import IDLE, SHOWN_ERROR, Ended, Minute
-from .models import Attempt, AuditEntry, SchedulerProcess, Task, Worker, Workgroup
+from .models import Attempt, AuditEntry, Task, Worker, Workgroup
 from .running import GroupLine, Next, Running, groups_of, lines_of_groups, longest, next_in
+from .slots import leases, slots
 from .sql import closeup as sql
 from .sql import overview as overview_sql
 from .sql import run
@@ -143,7 +143,7 @@ def _worker(row: Worker) -> WorkerNow:
         hour.tallies(ended).get(row.name, IDLE),
         counts=due,
         held=held,
-        free=_free_slots(),
+        alive=slots(leases()),
     )
     following = next_in(lanes, held)
     return WorkerNow(
@@ -189,15 +189,6 @@ def _workgroup(row: Workgroup) -> WorkgroupNow:
         recent=_held_answers(row.name, hour.ended(at)),
         acts=_acts(AuditEntry.Kind.WORKGROUP, row.name),
     )
-
-
-def _free_slots() -> int | None:
-    """Of all schedulers that are alive; None when there is none."""
-    slots = dict(SchedulerProcess.objects.alive().values_list("pk", "slots"))
-    if not slots:
-        return None
-    busy = Task.objects.filter(leased_by__in=list(slots)).aggregate(n=Count("*"))["n"]
-    return int(sum(slots.values()) - busy)
 
 
 def _lane_lines(due: waiting.Counts, later: waiting.Counts, held: Any) -> Iterator[LaneLine]:

@@ -13,8 +13,9 @@ from django.db.models.fields import DateTimeField
 from django.db.models.functions import Now
 
 from .jsonio import dump
-from .models import ParentEdge, SchedulerProcess, Task, Worker, Workgroup
+from .models import ParentEdge, Task, Worker, Workgroup
 from .progress import STATE, State
+from .slots import leases, slots
 from .sql import among, run
 from .sql import control as sql
 
@@ -83,7 +84,7 @@ def _gates(task: Any) -> Iterator[Gate]:
         yield Gate("exhausted", f"It has no attempts left.{last}", False)
     if not task.worker:
         yield Gate("no_worker", "It has no worker.", False)
-    yield from _schedulers()
+    yield from _slots(task)
 
 
 def _paused(task: Any) -> Gate:
@@ -153,9 +154,20 @@ def _full(task: Any) -> Iterator[Gate]:
     yield Gate("worker_full", words, limit > 0, tasks=by, count=count, worker=task.worker)
 
 
-def _schedulers() -> Iterator[Gate]:
-    if not SchedulerProcess.objects.alive().exists():
+def _slots(task: Any) -> Iterator[Gate]:
+    """The schedulers, and whether any of them has a slot that this task's worker may take."""
+    alive = slots(leases())
+    if not alive:
         yield Gate("no_scheduler", "No scheduler is running.", False)
+        return
+    total, free = sum(one.total for one in alive), sum(one.free for one in alive)
+    if not free:
+        words = f"No slot is free: the schedulers run {total} attempts, as many as they may."
+        yield Gate("no_slot", words, True, count=total)
+    elif task.worker and not any(one.open_to(task.worker) for one in alive):
+        held = sum(one.held[task.worker] for one in alive)
+        words = f"Its worker holds {held} of {total} slots; the {free} free ones are for others."
+        yield Gate("slots_kept", words, True, count=held, worker=task.worker)
 
 
 def _several(count: int, word: str) -> str:

@@ -4,7 +4,7 @@ The cost grows with the attempts in flight, the lanes that have tasks, and at mo
 attempts of the last hour.
 """
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,13 +13,14 @@ from itertools import islice
 from typing import Any
 
 from django.db import connection
-from django.db.models import Count, ExpressionWrapper
+from django.db.models import ExpressionWrapper
 from django.db.models.fields import DateTimeField
 from django.db.models.functions import Now
 
 from . import hour, waiting
 from .hour import IDLE, Minute
-from .models import SchedulerProcess, Task, Worker, Workgroup
+from .models import SchedulerProcess, Worker, Workgroup
+from .slots import Slots, leases, slots
 from .sql import overview as sql
 
 WORKERS = 100
@@ -101,17 +102,17 @@ def fleet() -> tuple[datetime, Fleet]:
 
 def fleet_at(at: datetime) -> Fleet:
     """For who reads more beside it: within `sql.steered()`, at the time of `clock()`."""
-    busy: defaultdict[str, int] = defaultdict(int)
-    flying: defaultdict[str, int] = defaultdict(int)
-    leases = Task.objects.filter(leased_by__isnull=False).order_by()
-    for scheduler, worker, n in leases.values_list("leased_by", "worker").annotate(n=Count("*")):
-        busy[str(scheduler)] += n
+    busy: Counter[str] = Counter()
+    flying: Counter[str] = Counter()
+    leased = leases()
+    for scheduler, worker, n in leased:
+        busy[scheduler] += n
         flying[worker] += n
     alive, dead = _schedulers(busy)
     lanes, held = waiting.lanes(), waiting.holds()
     counts = waiting.count(sql.WAITING, lanes)
     ended = hour.ended(at)
-    line = partial(worker_line, counts=counts, held=frozenset(held), free=free_slots(alive))
+    line = partial(worker_line, counts=counts, held=frozenset(held), alive=slots(leased))
     workers, are_all_workers = _workers(flying, hour.tallies(ended), line)
     return Fleet(
         schedulers=alive,
@@ -162,11 +163,6 @@ def _scheduler(row: Any, busy: Mapping[str, int]) -> Scheduler:
     )
 
 
-def free_slots(alive: Sequence[Scheduler]) -> int | None:
-    """Of all schedulers that are alive; None when there is none."""
-    return sum(row.slots - row.busy for row in alive) if alive else None
-
-
 def _holds(held: Mapping[str, Workgroup], counts: waiting.Counts) -> Iterator[Hold]:
     for name, row in islice(held.items(), HOLDS):
         behind = waiting.total(counts, None, [name])
@@ -202,7 +198,7 @@ def worker_line(
     *,
     counts: waiting.Counts,
     held: Iterable[str],
-    free: int | None,
+    alive: Sequence[Slots],
 ) -> WorkerLine:
     all_due, behind = waiting.total(counts, row.name), waiting.total(counts, row.name, held)
     ready, limit = all_due.count - behind.count, row.limit
@@ -215,6 +211,11 @@ def worker_line(
         held=behind.count,
         is_more=all_due.is_more,
         why=waiting.why(
-            ready=ready, held=behind.count, in_flight=in_flight, limit=limit, free=free
+            ready=ready,
+            held=behind.count,
+            in_flight=in_flight,
+            limit=limit,
+            free=sum(one.free for one in alive) if alive else None,
+            kept=not any(one.open_to(row.name) for one in alive),
         ),
     )

@@ -107,10 +107,19 @@ def sent(lanes: Sequence[Lane]) -> str:
     )
 
 
-def why(*, ready: int, held: int, in_flight: int, limit: int | None, free: int | None) -> str:
+def why(
+    *,
+    ready: int,
+    held: int,
+    in_flight: int,
+    limit: int | None,
+    free: int | None,
+    kept: bool = False,
+) -> str:
     """What keeps due tasks of a worker waiting; "" when nothing does, or nothing waits.
 
-    `free` are the free slots of all schedulers; None when no scheduler is alive.
+    `free` are the free slots of all schedulers; None when no scheduler is alive. `kept`: they are
+    for others, as the worker holds so many.
     """
     if not ready and not held:
         return ""
@@ -122,4 +131,6 @@ def why(*, ready: int, held: int, in_flight: int, limit: int | None, free: int |
         return "held"
     if limit is not None and in_flight >= limit:
         return "worker_full"
-    return "no_slot" if free <= 0 else ""
+    if free <= 0:
+        return "no_slot"
+    return "slots_kept" if kept else ""

@@ -154,6 +154,10 @@ def test_the_first_thing_that_keeps_all_is_named(ready, held, in_flight, limit, 
     said = waiting.why(ready=ready, held=held, in_flight=in_flight, limit=limit, free=free)
 
     assert said == word
+    kept = waiting.why(
+        ready=ready, held=held, in_flight=in_flight, limit=limit, free=free, kept=True
+    )
+    assert kept == (word or ("slots_kept" if ready else ""))
 
 
 def test_why_looks_at_limit_hold_and_schedulers_as_they_are():
@@ -172,6 +176,8 @@ def test_why_looks_at_limit_hold_and_schedulers_as_they_are():
     make_task()
     assert closeup.worker(A).line.why == "worker_full"
     fleet.limit_worker(A, 5)
+    SchedulerProcess.objects.update(slots=2)
+    assert closeup.worker(A).line.why == "slots_kept"
     SchedulerProcess.objects.update(slots=1)
     assert closeup.worker(A).line.why == "no_slot"
 

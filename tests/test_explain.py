@@ -17,6 +17,7 @@ from tasks.sql import run
 from tasks.sql.overview import LEFT
 
 from .factories import (
+    claim,
     claim_ids,
     claim_one,
     complete,
@@ -148,6 +149,44 @@ def test_a_task_without_a_worker_or_a_scheduler_says_so():
     SchedulerProcess.objects.update(beat_at=Now() - FAR)
 
     assert codes(task) == ["no_worker", "no_scheduler"]
+
+
+def test_no_free_slot_is_named_and_opens_by_itself():
+    SchedulerProcess.objects.update(slots=2)
+    make_scheduler("s2", slots=1)
+    for scheduler in ("s1", "s1", "s2"):
+        assert codes(make_task(worker="worker-b")) == []
+        claim_one(scheduler)
+    task = make_task()
+
+    (gate,) = explain(task.pk).gates
+    assert (gate.code, gate.count, gate.opens_itself) == ("no_slot", 3, True)
+    assert "3 attempts" in gate.text
+
+
+def test_slots_of_a_dead_scheduler_are_none():
+    SchedulerProcess.objects.update(slots=1)
+    make_task()
+    claim_one()
+    make_scheduler("dead")
+    SchedulerProcess.objects.filter(pk="dead").update(beat_at=Now() - FAR)
+
+    assert codes(make_task()) == ["no_slot"]
+
+
+def test_a_worker_that_holds_most_slots_is_named():
+    SchedulerProcess.objects.update(slots=20)
+    for _ in range(18):
+        make_task()
+    claim_ids()
+    task, other = make_task(), make_task(worker="worker-b")
+
+    (gate,) = explain(task.pk).gates
+    assert (gate.code, gate.count, gate.worker) == ("slots_kept", 18, "worker-a")
+    assert gate.opens_itself and "18 of 20 slots" in gate.text
+    assert codes(other) == []
+    claimed = claim("s1", 2, total=20, busy={"worker-a": 18})
+    assert [lease.task_id for lease in claimed.leases] == [other.pk]
 
 
 @pytest.mark.parametrize("seed", range(12))

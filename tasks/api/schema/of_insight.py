@@ -36,6 +36,8 @@ class Gate(s.Serializer):  # type: ignore[misc]
             "exhausted",
             "no_worker",
             "no_scheduler",
+            "no_slot",
+            "slots_kept",
         ]
     )
     text = s.CharField()

@@ -101,6 +101,7 @@ const WHY = {
   worker_full: ["paused", "full: the rest waits for room"],
   held: ["scheduled", "all that waits is held"],
   no_slot: ["blocked", "all slots are busy"],
+  slots_kept: ["blocked", "it holds most slots"],
 };
 
 // What keeps due tasks of a worker waiting.
