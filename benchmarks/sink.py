@@ -188,23 +188,24 @@ class Sink:
         if path in FIXED and self.log is None:
             self._count()
             return FIXED[path], 0.0
-        if path in WORKERS:
-            return self._work(request)
+        name = path[: path.find(b"/", 1)] if path.count(b"/") > 1 else path
+        if name in WORKERS:  # one that goes by several names: /sleep/1, /sleep/2
+            return self._work(request, name)
         if path == b"/reset-stats":
             self.calls, self.max_in_flight = 0, self.in_flight
             self.first_at = self.last_at = 0.0
             return _response(200, b"{}"), 0.0
         return NOT_FOUND, 0.0
 
-    def _work(self, request: Request) -> tuple[bytes, float]:
+    def _work(self, request: Request, name: bytes) -> tuple[bytes, float]:
         call = _read_call(request.body)
         if call is None:
             return NOT_JSON, 0.0
         self._count()
         if self.log:
             self.log.add(call, request.head)
-        seconds = _number(call, "seconds", 1.0) if request.path == b"/sleep" else 0.0
-        return _response(200, WORKERS[request.path](call)), seconds
+        seconds = _number(call, "seconds", 1.0) if name == b"/sleep" else 0.0
+        return _response(200, WORKERS[name](call)), seconds
 
     def _count(self) -> None:
         self.calls += 1

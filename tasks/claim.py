@@ -1,8 +1,9 @@
 """Due tasks become leases; leases of dead schedulers are found. Never any HTTP."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from django.db import transaction
@@ -21,6 +22,7 @@ LANES_AT_ONCE = 1_000  # lanes looked at in one claim; the next claim goes on be
 START = ("", "", -32_768)
 
 Run = Callable[..., list[list[tuple[Any, ...]]]]  # run_together or run_steered
+Divide = Callable[..., dict[Lane, int]]  # `limits.share` for one scheduler as it is now
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +65,22 @@ def claim(
     slots: int,
     total: int,
     busy: Mapping[str, int],
+    answering: Collection[str] = (),
     resume_after: tuple[str, str, int] = START,
 ) -> Claimed:
     """Lease up to `slots` due tasks to the scheduler `me`, committed when this returns.
 
-    `total` is all slots of the scheduler and `busy` its attempts in flight by worker: they only
-    steer fairness (`limits.share`).
+    `total` is all slots of the scheduler, `busy` its attempts in flight by worker, `answering` the
+    workers that answered its last call: they only steer fairness (`limits.share`).
     """
     # On SQLite a transaction takes the one write lock, which an idle poll must not.
     looked = None if on_postgres() else _look(slots, resume_after)
     if looked and not looked.due:
         return Claimed(wait=looked.wait, resume_after=looked.following)
+    divide = partial(limits.share, slots=slots, total=total, busy=busy, answering=answering)
     with transaction.atomic():
         looked = looked or _look(slots, resume_after)
-        return _claim(me, looked, slots=slots, total=total, busy=busy, note=publish.Note())
+        return _claim(me, looked, divide, publish.Note())
 
 
 def claim_within(
@@ -85,6 +89,7 @@ def claim_within(
     slots: int,
     total: int,
     busy: Mapping[str, int],
+    answering: Collection[str],
     resume_after: tuple[str, str, int],
     note: publish.Note,
 ) -> Claimed:
@@ -93,24 +98,17 @@ def claim_within(
     Writes the `note` that the settle began.
     """
     looked = _look(slots, resume_after, run_together)  # the settle has steered
-    return _claim(me, looked, slots=slots, total=total, busy=busy, note=note)
+    divide = partial(limits.share, slots=slots, total=total, busy=busy, answering=answering)
+    return _claim(me, looked, divide, note)
 
 
-def _claim(
-    me: str,
-    looked: "_Looked",
-    *,
-    slots: int,
-    total: int,
-    busy: Mapping[str, int],
-    note: publish.Note,
-) -> Claimed:
+def _claim(me: str, looked: "_Looked", divide: Divide, note: publish.Note) -> Claimed:
     if not looked.due:
         note.write()
         return Claimed(wait=looked.wait, resume_after=looked.following)
     failpoints.reach("after_select")
     rooms = _rooms(looked.limited)
-    shares = limits.share(looked.due, slots=slots, total=total, rooms=rooms, busy=busy)
+    shares = divide(looked.due, rooms=rooms)
     rows = _take(me, shares, note) if shares else []
     leases = _with_parents(me, rows, note)
     more = len(leases) < sum(looked.due.values()) or looked.following != START

@@ -3,8 +3,9 @@
 A lane is what shares one place in the queue: a worker, a workgroup and a priority.
 """
 
+import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -16,12 +17,25 @@ class Lane:
     priority: int
 
 
-MOST_KEPT = 8  # slots: of many, an eighth would be a price for nothing
+MOST_KEPT = 16  # slots: of many, an eighth would be a price for nothing
+SMALL = 4  # who holds less than so many times what is free may take of what is kept
 
 
 def room(limit: int | None, in_flight: int) -> int | None:
     """How many more attempts a worker may have in flight; None is "as many as you like"."""
     return None if limit is None else max(0, limit - in_flight)
+
+
+def may_take(*, held: int, free: int, total: int) -> int:
+    """Of `free` slots of a scheduler that has `total`, those for a worker that holds `held`.
+
+    An eighth of all, 16 at most, is kept from those who hold much, however many they are: what
+    has stopped answering leaves the others room. Who holds little takes of it, never the last.
+    """
+    if total == 1:
+        return free
+    kept = max(1, min(total // 8, MOST_KEPT))
+    return max(0, free - kept, (SMALL * free - held) // (SMALL + 1))
 
 
 def share(
@@ -31,58 +45,82 @@ def share(
     total: int,
     rooms: Mapping[str, int | None],
     busy: Mapping[str, int],
+    answering: Collection[str] = (),
+    chance: random.Random | None = None,
 ) -> dict[Lane, int]:
     """Divide `slots` free slots of a scheduler that has `total` among lanes with due tasks.
 
-    Higher priorities are served first, lanes of one priority equally. No worker gets more than
-    its room. Beyond half of the scheduler (`busy` and given now) a worker gets at most half of
-    what is free, and never the last eighth of all, 8 slots at most: one that has stopped
-    answering leaves the others room for several at a time.
+    Higher priorities are served first. Lanes of one priority get equal parts of the slots, and of
+    the room of a worker that they share; what does not come out even goes by the lot, so that
+    each has its turn. No worker gets more than its room, or than `may_take` of the slots, given
+    those it has in flight (`busy`). `answering` are the workers whose last call was answered.
     """
-    caps = {lane.worker: _cap(lane.worker, slots, total, rooms, busy) for lane in due}
-    given: Counter[Lane] = Counter()
-    by_priority = sorted(due, key=lambda lane: (-lane.priority, lane.worker, lane.workgroup))
-    for _, lanes in groupby(by_priority, key=lambda lane: lane.priority):
-        slots -= _share_equally(list(lanes), due, slots, caps, given)
-    return {lane: count for lane, count in given.items() if count}
+    giving = _Giving(due, slots, total, rooms, busy, answering)
+    lanes = list(due)
+    (chance or random).shuffle(lanes)
+    lanes.sort(key=lambda lane: -lane.priority)
+    for _, equals in groupby(lanes, key=lambda lane: lane.priority):
+        hungry = giving.hungry(equals)
+        while hungry:
+            giving.round(hungry)
+            hungry = giving.hungry(hungry)
+    return {lane: count for lane, count in giving.given.items() if count}
 
 
-def _kept_from_one(total: int) -> int:
-    return max(1, min(total // 8, MOST_KEPT))
+class _Giving:
+    """What is left to give, and to whom."""
 
+    def __init__(
+        self,
+        due: Mapping[Lane, int],
+        slots: int,
+        total: int,
+        rooms: Mapping[str, int | None],
+        busy: Mapping[str, int],
+        answering: Collection[str],
+    ) -> None:
+        self.given: Counter[Lane] = Counter()
+        self.left = dict(due)
+        self.slots, self.total = slots, total
+        self.rooms = {name: left for name, left in rooms.items() if left is not None}
+        self.held = Counter({name: count for name, count in busy.items() if count > 0})
+        self.free = total - self.held.total()
+        self.answering = answering
 
-def _cap(
-    worker: str,
-    slots: int,
-    total: int,
-    rooms: Mapping[str, int | None],
-    busy: Mapping[str, int],
-) -> int:
-    to_half = max(0, total // 2 - busy.get(worker, 0))
-    free = slots if total == 1 or slots <= to_half else to_half + (slots - to_half) // 2
-    if total > 1:
-        free = min(free, max(0, total - _kept_from_one(total) - busy.get(worker, 0)))
-    own = rooms.get(worker)
-    return free if own is None else min(free, own)
+    def hungry(self, lanes: Iterable[Lane]) -> list[Lane]:
+        """Those of the lanes that could start more."""
+        some = [lane for lane in lanes if self.left[lane]] if self.slots else []
+        most = {worker: self._most(worker) for worker in {lane.worker for lane in some}}
+        return [lane for lane in some if most[lane.worker]]
 
-
-def _share_equally(
-    lanes: Sequence[Lane],
-    due: Mapping[Lane, int],
-    slots: int,
-    caps: dict[str, int],
-    given: Counter[Lane],
-) -> int:
-    """Go round until nothing is left to give; return how much was given."""
-    before = slots
-    while slots:
-        hungry = [lane for lane in lanes if due[lane] > given[lane] and caps[lane.worker]]
-        if not hungry:
-            break
-        portion = max(1, slots // len(hungry))
+    def round(self, hungry: Sequence[Lane]) -> None:
+        """An equal part for each of these, at least one as long as there are any."""
+        equals = Counter(lane.worker for lane in hungry)
+        even = self.slots // len(hungry)
+        parts = {worker: min(even, self._most(worker) // n) for worker, n in equals.items()}
         for lane in hungry:
-            take = min(portion, due[lane] - given[lane], caps[lane.worker], slots)
-            given[lane] += take
-            caps[lane.worker] -= take
-            slots -= take
-    return before - slots
+            if not self.slots:
+                break
+            part = max(1, parts[lane.worker])
+            self._give(lane, min(part, self.left[lane], self._most(lane.worker)))
+
+    def _give(self, lane: Lane, count: int) -> None:
+        self.given[lane] += count
+        self.left[lane] -= count
+        self.slots -= count
+        self.free -= count
+        self.held[lane.worker] += count
+        if lane.worker in self.rooms:
+            self.rooms[lane.worker] -= count
+
+    def _most(self, worker: str) -> int:
+        held = self.held[worker]
+        most = may_take(held=held, free=self.free, total=self.total)
+        if self.free == 1 and not held and self._may_have_the_last(worker):
+            most = 1
+        return min(most, self.slots, self.rooms.get(worker, most))
+
+    def _may_have_the_last(self, worker: str) -> bool:
+        """Not a stranger when each other slot has a worker of its own: all may be hanging."""
+        each_has_one = len(+self.held) >= self.total - 1 > 1
+        return not each_has_one or worker in self.answering

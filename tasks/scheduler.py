@@ -68,6 +68,7 @@ class Scheduler:
         self._unsettled: list[Settlement] = []
         self._unsettled_bytes = 0
         self._busy: Counter[str] = Counter()
+        self._answering: set[str] = set()  # workers whose last call was answered
         self._resume_after = claim.START
         self._stop_at: float | None = None
         self._failures = 0
@@ -172,6 +173,7 @@ class Scheduler:
             slots=free,
             total=self.slots,
             busy=self._busy,
+            answering=self._answering,
             resume_after=self._resume_after,
         )
 
@@ -210,6 +212,7 @@ class Scheduler:
     ) -> Settlement:
         lease = self._in_flight.pop((delivery.task_id, delivery.attempt))
         self._busy[lease.worker] -= 1
+        (self._answering.discard if answer.status is None else self._answering.add)(lease.worker)
         if self._throttler:
             self._throttler.pop(lease.task_id, lease.worker)
         try:

@@ -14,6 +14,7 @@ RACES, WINDOWS = "tests/test_races.py", "tests/test_windows.py"
 CLOCK = "tests/test_clock.py"
 CONTROL, CREATE = "tests/test_control.py", "tests/test_create.py"
 EDIT = "tests/test_edit.py"
+LIMITS = "tests/test_limits.py"
 SCHEDULER, DELIVER = "tests/test_scheduler.py", "tests/test_deliver.py"
 
 
@@ -115,11 +116,30 @@ MUTANTS = (
         (RACES,),
     ),
     Mutant(
-        "limit: no half for the others",
+        "limit: all slots for those that hold much",
         "tasks/limits.py",
-        "else to_half + (slots - to_half) // 2",
-        "else slots",
-        (CLAIM + "::test_a_worker_that_holds_half_gets_half_of_what_is_free",),
+        "max(0, free - kept, (SMALL",
+        "max(0, free, (SMALL",
+        (
+            CLAIM + "::test_a_worker_that_holds_most_slots_leaves_the_last_to_others",
+            LIMITS + "::test_workers_that_hang_never_take_all_slots",
+        ),
+        LITE,
+    ),
+    Mutant(
+        "limit: equal lanes by the alphabet",
+        "tasks/limits.py",
+        "(chance or random).shuffle(lanes)",
+        "lanes.sort(key=lambda lane: (lane.worker, lane.workgroup))",
+        (LIMITS + "::test_every_hungry_lane_has_half_its_fair_part_at_least",),
+        LITE,
+    ),
+    Mutant(
+        "explain: full schedulers are no gate",
+        "tasks/explain.py",
+        "    if not free:\n",
+        "    if total < 0:\n",
+        ("tests/test_explain.py::test_no_free_slot_is_named_and_opens_by_itself",),
         LITE,
     ),
     # --- Settle ---

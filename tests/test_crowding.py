@@ -57,6 +57,39 @@ def test_a_stuck_worker_with_5_000_tasks_keeps_nobody_waiting(tmp_path):
     assert completed("sleep") == 0
 
 
+@pytest.mark.parametrize("hanging", [2, 8])
+def test_any_number_of_stuck_workers_keeps_nobody_waiting(tmp_path, hanging):
+    """Two stopped everything: each left the last eighth to the other."""
+    stuck = [f"sleep/{n}" for n in range(hanging)]
+    tasks = [{"worker": name, "input": {"seconds": 600}} for name in stuck for _ in range(500)]
+    create.create_group(tasks=tasks)
+
+    with sink(tmp_path) as worker, scheduler(worker.url, "--slots", "500"):
+        wait_until(lambda: worker.stats()["in_flight"] > 450, 60)
+        create.create_group(tasks=[{"worker": "noop"}] * 1_000)
+        wait_until(lambda: completed("noop") == 1_000, 60)
+        leased = Task.objects.filter(leased_by__isnull=False).count()
+
+    assert 450 < leased < 500
+    assert Task.objects.filter(is_complete=True).count() == 1_000
+
+
+def test_of_60_tenants_on_10_slots_each_has_its_turn(tmp_path):
+    """33 of them got not one call in 20 s."""
+    tenants = [f"tenant-{n}" for n in range(60)]
+    task = {"worker": "sleep", "input": {"seconds": 0.02}}
+    create.create_group(tasks=[task | {"workgroup": name} for name in tenants for _ in range(160)])
+
+    def served() -> int:
+        done = Task.objects.filter(is_complete=True)
+        return done.order_by().values("workgroup").distinct().count()
+
+    with sink(tmp_path) as worker, scheduler(worker.url, "--slots", "10"):
+        wait_until(lambda: served() == 60, 60)
+        done = Task.objects.filter(is_complete=True).count()
+    assert done < 60 * 80, "each long before one is done"
+
+
 @pytest.mark.postgres
 def test_no_transaction_is_open_while_calls_are_out(tmp_path):
     """F19."""
