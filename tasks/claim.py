@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from .conf import conf
 from .deliver import Parent
 from .jsonio import dump
 from .limits import Lane
-from .models import SchedulerProcess
+from .models import SchedulerProcess, Task
 from .sql import Call, on_postgres, run, run_steered, run_together
 from .sql import claim as sql
 from .sql import rescue as rescue_sql
@@ -67,11 +67,13 @@ def claim(
     busy: Mapping[str, int],
     answering: Collection[str] = (),
     resume_after: tuple[str, str, int] = START,
+    beside: Sequence[str] = (),
 ) -> Claimed:
     """Lease up to `slots` due tasks to the scheduler `me`, committed when this returns.
 
     `total` is all slots of the scheduler, `busy` its attempts in flight by worker, `answering` the
-    workers that answered its last call: they only steer fairness (`limits.share`).
+    workers that answered its last call: they only steer fairness (`limits.share`). `beside` are
+    groups of which nothing is taken: their answers can not be written for now.
     """
     # On SQLite a transaction takes the one write lock, which an idle poll must not.
     looked = None if on_postgres() else _look(slots, resume_after)
@@ -80,7 +82,7 @@ def claim(
     divide = partial(limits.share, slots=slots, total=total, busy=busy, answering=answering)
     with transaction.atomic():
         looked = looked or _look(slots, resume_after)
-        return _claim(me, looked, divide, publish.Note())
+        return _claim(me, looked, divide, beside, publish.Note())
 
 
 def claim_within(
@@ -91,6 +93,7 @@ def claim_within(
     busy: Mapping[str, int],
     answering: Collection[str],
     resume_after: tuple[str, str, int],
+    beside: Sequence[str],
     note: publish.Note,
 ) -> Claimed:
     """The same inside the transaction of a settle: nothing of it may be sent before its commit.
@@ -99,35 +102,52 @@ def claim_within(
     """
     looked = _look(slots, resume_after, run_together)  # the settle has steered
     divide = partial(limits.share, slots=slots, total=total, busy=busy, answering=answering)
-    return _claim(me, looked, divide, note)
+    return _claim(me, looked, divide, beside, note)
 
 
-def _claim(me: str, looked: "_Looked", divide: Divide, note: publish.Note) -> Claimed:
+def _claim(
+    me: str, looked: "_Looked", divide: Divide, beside: Sequence[str], note: publish.Note
+) -> Claimed:
     if not looked.due:
         note.write()
         return Claimed(wait=looked.wait, resume_after=looked.following)
     failpoints.reach("after_select")
     rooms = _rooms(looked.limited)
     shares = divide(looked.due, rooms=rooms)
-    rows = _take(me, shares, note) if shares else []
+    rows = _take(me, shares, beside, note) if shares else []
     leases = _with_parents(me, rows, note)
     more = len(leases) < sum(looked.due.values()) or looked.following != START
     return Claimed(tuple(leases), more, looked.wait, looked.following)
 
 
-def find_lost(*, lease_seconds: float, most: int) -> list[Lease] | None:
+@dataclass(slots=True)
+class Passed:
+    """What one sweep could not give back, and goes past."""
+
+    processes: set[str] = field(default_factory=set)
+    tasks: set[str] = field(default_factory=set)
+
+
+def find_lost(
+    *, lease_seconds: float, most: int, passed: Passed | None = None
+) -> list[Lease] | None:
     """Leases of one scheduler that was silent for a whole lease; None when none was.
 
     Called inside the transaction that settles them: the dead scheduler's row stays locked until
-    then. An empty list means that nothing is left of that scheduler and its row is gone.
+    then. An empty list means that nothing is left of that scheduler, and its row is gone, or
+    nothing but what is passed.
     """
-
-    lost = run(rescue_sql.LOST, {"lease": lease_seconds})
+    passed = passed or Passed()
+    processes = dump(sorted(passed.processes))
+    lost = run(rescue_sql.LOST, {"lease": lease_seconds, "passed": processes})
     if not lost:
         return None
     process = lost[0][0]
-    rows = run(rescue_sql.LEASES_OF, {"process": process, "most": most})
-    if not rows:
+    params = {"process": process, "most": most, "passed": dump(sorted(passed.tasks))}
+    rows = run(rescue_sql.LEASES_OF, params)
+    if not rows and passed.tasks and Task.objects.filter(leased_by=process).exists():
+        passed.processes.add(process)
+    elif not rows:
         SchedulerProcess.objects.filter(pk=process).delete()
     return [_lease(process, (*row, None)) for row in rows]
 
@@ -155,36 +175,48 @@ def _look(slots: int, resume_after: tuple[str, str, int], ask: Run = run_steered
 
 
 def _rooms(workers: Sequence[str]) -> dict[str, int | None]:
-    """The room of each worker that has a limit, its row locked until the claim is committed."""
+    """The room of each worker that has a limit, its row locked until the claim is committed.
+
+    Nobody's while somebody else has the row: another claim for a moment, or whoever forgot it.
+    """
     if not workers:
         return {}
     default = conf.CREW_WORKER_MAX_CONCURRENCY
     rows = run(sql.WORKERS, {"workers": dump(workers), "default": default})
-    if not rows:
-        return {}
-    in_flight = dict(run(sql.IN_FLIGHT, {"workers": dump([name for name, _ in rows])}))
-    return {
-        name: limits.room(default if limit is None else limit, in_flight[name])
-        for name, limit in rows
-    }
+    ours = {name: limit for name, limit, is_ours in rows if is_ours}
+    rooms: dict[str, int | None] = {name: 0 for name, _, is_ours in rows if not is_ours}
+    in_flight = run(sql.IN_FLIGHT, {"workers": dump(list(ours))}) if ours else []
+    for name, count in in_flight:
+        limit = default if ours[name] is None else ours[name]
+        rooms[name] = limits.room(limit, count)
+    return rooms
 
 
-def _take(me: str, shares: Mapping[Lane, int], note: publish.Note) -> list[tuple[Any, ...]]:
+def _take(
+    me: str, shares: Mapping[Lane, int], beside: Sequence[str], note: publish.Note
+) -> list[tuple[Any, ...]]:
     """Lease the shares; of the tasks with a key, those that are first of it."""
-    leased, keyed = _take_on_postgres(me, shares) if on_postgres() else _take_on_sqlite(me, shares)
+    if on_postgres():
+        leased, keyed = _take_on_postgres(me, shares, beside)
+    else:
+        leased, keyed = _take_on_sqlite(me, shares)
     if keyed:
         leased += _take_keyed(me, keyed, note)
     return leased
 
 
 def _take_on_postgres(
-    me: str, shares: Mapping[Lane, int]
+    me: str, shares: Mapping[Lane, int], beside: Sequence[str]
 ) -> tuple[list[tuple[Any, ...]], list[tuple[str, str, str]]]:
     lanes = [
         {"worker": lane.worker, "workgroup": lane.workgroup, "priority": lane.priority, "n": n}
         for lane, n in shares.items()
     ]
-    rows = run(sql.CLAIM, {"lanes": dump(lanes), "me": me})
+    params = {"lanes": dump(lanes), "me": me}
+    if beside:
+        rows = run(sql.CLAIM_BESIDE, params | {"groups": dump(beside)})
+    else:
+        rows = run(sql.CLAIM, params)
     keyed = [(row[0], row[5], row[2]) for row in rows if row[1] is None]
     return [row for row in rows if row[1] is not None], keyed
 

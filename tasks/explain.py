@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from django.db import DatabaseError, transaction
 from django.db.models import Count, ExpressionWrapper, Q
 from django.db.models.fields import DateTimeField
 from django.db.models.functions import Now
@@ -64,8 +65,10 @@ def explain(task_id: str) -> Explanation | None:
     task = rows.filter(pk=task_id).first()
     if task is None:
         return None
-    if task.state in (State.COMPLETE, State.EXECUTING):
+    if task.state == State.COMPLETE:
         return Explanation(task.state, ())
+    if task.state == State.EXECUTING:
+        return Explanation(task.state, tuple(_locked(task)))
     return Explanation(task.state, tuple(_gates(task)))
 
 
@@ -85,6 +88,7 @@ def _gates(task: Any) -> Iterator[Gate]:
     if not task.worker:
         yield Gate("no_worker", "It has no worker.", False)
     yield from _slots(task)
+    yield from _locked(task)
 
 
 def _paused(task: Any) -> Gate:
@@ -168,6 +172,18 @@ def _slots(task: Any) -> Iterator[Gate]:
         held = sum(one.held[task.worker] for one in alive)
         words = f"Its worker holds {held} of {total} slots; the {free} free ones are for others."
         yield Gate("slots_kept", words, True, count=held, worker=task.worker)
+
+
+def _locked(task: Any) -> Iterator[Gate]:
+    """Whether somebody has the row of its group just now, which an answer needs to be written."""
+    try:
+        with transaction.atomic():
+            is_locked = not run(sql.GROUP_FREE, {"group": task.group_id})
+    except DatabaseError:  # a database that is only read, as after a fail-over, tells no locks
+        return
+    if is_locked:
+        words = "Its group is locked by somebody: until then no answer of its tasks is written."
+        yield Gate("group_locked", words, True)
 
 
 def _several(count: int, word: str) -> str:

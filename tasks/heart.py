@@ -15,12 +15,11 @@ from collections.abc import Callable, Container
 from django.db import Error, connection, connections, transaction
 from django.db.models.functions import Now
 
-from . import prune, publish, retention, schema, settle
+from . import prune, publish, retention, schema
 from .claim import Lease
 from .conf import conf
 from .models import SchedulerProcess, Task
-from .rescue import rescue
-from .settle import Returned, Settlement
+from .rescue import Sweep, rescue
 from .sql import patience, run, statistics
 from .sql import rescue as sql
 
@@ -160,17 +159,17 @@ class Heart:
 
 def sweep_once() -> int:
     """Give back all tasks of schedulers that died; return how many."""
-    count = 0
+    count, sweep = 0, Sweep()
     run(sql.ADOPT, {})
-    while (given := rescue(lease_seconds=conf.CREW_LEASE_SECONDS)) >= 0:
+    while (given := rescue(lease_seconds=conf.CREW_LEASE_SECONDS, sweep=sweep)) >= 0:
         count += given
     if count:
         logger.warning("Gave back %s tasks of a scheduler that died", count)
     return count
 
 
-def take_back(me: str, *, known: Container[tuple[str, int]]) -> None:
-    """Free the tasks leased to the scheduler `me` that it knows nothing of, and never sent.
+def strays(me: str, *, known: Container[tuple[str, int]]) -> list[Lease]:
+    """The leases of the scheduler `me` that it knows nothing of, and never sent.
 
     A claim may be committed although it failed: the connection was lost before the answer.
     """
@@ -178,8 +177,8 @@ def take_back(me: str, *, known: Container[tuple[str, int]]) -> None:
     leases = [Lease(*row) for row in Task.objects.filter(leased_by=me).values_list(*fields)]
     unsent = [lease for lease in leases if (lease.task_id, lease.attempt) not in known]
     if unsent:
-        settle.settle_each([Settlement(lease, Returned()) for lease in unsent])
         logger.warning("Took back %s tasks of a claim that failed", len(unsent))
+    return unsent
 
 
 def bury_others(me: str) -> None:

@@ -15,16 +15,16 @@ from datetime import datetime
 from functools import partial
 from typing import Protocol
 
-from django.db import DatabaseError, Error, connection, reset_queries
+from django.db import Error, connection, reset_queries
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from . import claim, failpoints, publish, settle
+from .aside import IN_TURN, Aside
 from .conf import conf
 from .decide import Answer, Failed, Limits, decide
 from .deliver import Delivery, make_deliverer, payload
-from .errors import InvalidInputError
-from .heart import Heart, take_back
+from .heart import Heart, strays
 from .names import new_id
 from .rest import Rest, gather
 from .settle import Returned, Settlement
@@ -37,6 +37,7 @@ POLL = 1.0  # seconds: the truth, where a wake-up is only a hint
 CROWDED_POLL = 0.1  # seconds: due tasks are there, but others have their room or their lock
 BATCH = 500  # settlements in one transaction
 BATCH_BYTES = 16 * 1024 * 1024  # of answers in one: PostgreSQL takes 256 MiB, but not in time
+STOPS_WITHIN = 5.0  # seconds for what is aside
 RETRY_MOST = 5.0  # seconds between two tries while the database is away
 
 
@@ -67,6 +68,7 @@ class Scheduler:
         self._in_flight: dict[tuple[str, int], claim.Lease] = {}
         self._unsettled: list[Settlement] = []
         self._unsettled_bytes = 0
+        self._aside = Aside(self.me, self._wake)
         self._busy: Counter[str] = Counter()
         self._answering: set[str] = set()  # workers whose last call was answered
         self._resume_after = claim.START
@@ -94,6 +96,7 @@ class Scheduler:
                 self._news.tell()
         finally:
             self._deliverer.stop()
+            self._aside.stop(STOPS_WITHIN)
             self._heart.stop(gone=self._is_idle() and not self._failures)
             logger.info("Scheduler %s stopped", self.me)
 
@@ -154,16 +157,21 @@ class Scheduler:
 
         In one transaction: a commit is what a hop of a chain waits for. None: nothing is claimed.
         """
+        self._unsettled = self._aside.sift(self._unsettled)
         free = self.slots - len(self._in_flight)
-        claims = self._stop_at is None and free > 0 and self._heart.may_claim
+        may_claim = self._heart.may_claim and self._aside.has_room
+        claims = self._stop_at is None and free > 0 and may_claim
         if self._unsettled and claims and not self._failures:
             try:
                 return self._in_one_transaction(free)
-            except (DatabaseError, InvalidInputError) as error:
-                if is_outage(error):
+            except Exception as error:
+                why = settle.why_not(error)
+                if why is None:
                     raise
-                # Of one answer, as a rule; settled apart it harms no other.
                 logger.debug("Settling apart from the claim: %s", error)
+                if why is not settle.Why.REFUSED:  # of one answer; settled apart it harms no other
+                    self._aside.put(settle.left(self._unsettled, why))
+                    self._forget_settled()
         self._settle()
         return self._claim(claim.claim, free) if claims else None
 
@@ -175,6 +183,7 @@ class Scheduler:
             busy=self._busy,
             answering=self._answering,
             resume_after=self._resume_after,
+            beside=self._aside.closed(),
         )
 
     def _look_for_strays(self) -> None:
@@ -188,12 +197,14 @@ class Scheduler:
             return
         self._doubted_at = now
         unsettled = {(s.lease.task_id, s.lease.attempt) for s in self._unsettled}
-        take_back(self.me, known=self._in_flight.keys() | unsettled)
+        known = self._in_flight.keys() | unsettled | self._aside.known()
+        self._unsettled += [Settlement(lease, Returned()) for lease in strays(self.me, known=known)]
 
     def _settle(self) -> None:
         if self._unsettled:
-            settle.settle_each(self._unsettled)
-            self._forget_settled()
+            with settle.hastily(IN_TURN):
+                self._aside.put(settle.settle_each(self._unsettled).left)
+        self._forget_settled()
 
     def _forget_settled(self) -> None:
         self._unsettled.clear()
@@ -202,8 +213,10 @@ class Scheduler:
     def _in_one_transaction(self, free: int) -> claim.Claimed:
         with settle.whole():
             note = publish.Note()
-            settle.settle_within(self._unsettled, note)
+            with settle.hastily(IN_TURN):
+                settled = settle.settle_within(self._unsettled, note)
             claimed = self._claim(partial(claim.claim_within, note=note), free)
+        self._aside.put(settled.left)
         self._forget_settled()
         return claimed
 
@@ -292,4 +305,4 @@ class Scheduler:
         return not is_done and time.monotonic() < self._stop_at
 
     def _is_idle(self) -> bool:
-        return not (self._in_flight or self._answers or self._unsettled)
+        return not (self._in_flight or self._answers or self._unsettled or len(self._aside))

@@ -7,24 +7,26 @@ changes nothing. Locks are taken in the order groups, keys, tasks, children, eac
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from enum import Enum
 from functools import partial
 from typing import Any
 
-from django.db import DatabaseError, transaction
+from django.db import transaction
 
 from . import create, failpoints, publish
 from .claim import Lease
 from .decide import MAX_ERROR, Completed, Delays, Failed, Held
-from .errors import InvalidInputError
 from .jsonio import dump
 from .late import LateAnswer, record
+from .lesser import lesser
 from .rows import Family
-from .sql import Call, on_postgres, run, run_steered, steer
+from .sql import Call, on_postgres, run, run_steered
 from .sql import settle as sql
-from .sql.patience import is_outage
+from .sql.patience import is_locked, is_outage, is_overload
 from .transcript import NOTHING, Transcript
 
 logger = logging.getLogger(__name__)
@@ -55,12 +57,56 @@ class Settlement:
     transcript: Transcript = NOTHING
 
 
+class Why(Enum):
+    """Why a settlement could not be written, though nothing is wrong with the database."""
+
+    GROUP = "its group is locked by somebody"
+    TASK = "its row is locked by somebody"
+    LOCK = "something that its answer changes is locked by somebody"
+    SLOW = "the database did not get done with it"
+    REFUSED = "the database refused it"
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A settlement of which nothing was written: its lease holds, its answer still counts."""
+
+    settlement: Settlement
+    why: Why
+
+
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """How many settlements took effect, and how many came too late."""
+    """How many settlements took effect, how many came too late, and what was left."""
 
     live: int = 0
     late: int = 0
+    left: tuple[Left, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Haste:
+    """The seconds a settle waits for a lock, and for a statement.
+
+    `skips`: it does not even wait for groups and tasks that others hold, but leaves them.
+    """
+
+    lock: float
+    statement: float
+    skips: bool = True
+
+
+_haste: ContextVar[Haste | None] = ContextVar("haste", default=None)
+
+
+@contextmanager
+def hastily(haste: Haste) -> Iterator[None]:
+    """What is settled in here waits no longer than that; without it, as long as it takes."""
+    token = _haste.set(haste)
+    try:
+        yield
+    finally:
+        _haste.reset(token)
 
 
 @contextmanager
@@ -84,24 +130,53 @@ def settle(settlements: Sequence[Settlement]) -> Settled:
 
 
 def settle_each(settlements: Sequence[Settlement]) -> Settled:
-    """Write a batch; if it fails as a whole, find the settlement at fault by halves.
+    """Write a batch; if it is refused as a whole, find the settlement at fault by halves.
 
-    A single settlement that the database refuses for what it holds becomes a failure of its
-    task, so that one poisoned answer never blocks the others. A lost connection, a deadlock and
-    the like (`is_outage`) are raised: the caller tries again.
+    What the database refuses of a single one is dropped piece by piece, so that one poisoned
+    answer never blocks the others. What waits for a lock, or takes too long, is left. A lost
+    connection, a deadlock and the like (`is_outage`) are raised: the caller tries again.
     """
     try:
         return settle(settlements)
-    except (DatabaseError, InvalidInputError) as error:
-        if is_outage(error):
+    except Exception as error:
+        why = why_not(error)
+        if why is None:
             raise
+        if why is not Why.REFUSED:
+            return Settled(left=left(settlements, why))
         if len(settlements) == 1:
-            logger.exception("The answer to task %s was refused", settlements[0].lease.task_id)
-            failed = Failed(f"the answer could not be stored: {error}"[:MAX_ERROR])
-            return settle([replace(settlements[0], outcome=failed)])
+            return _settle_refused(settlements[0], error)
     middle = len(settlements) // 2
     first, second = settle_each(settlements[:middle]), settle_each(settlements[middle:])
-    return Settled(first.live + second.live, first.late + second.late)
+    return Settled(first.live + second.live, first.late + second.late, first.left + second.left)
+
+
+def why_not(error: Exception) -> Why | None:
+    """What the error says of the settlements it came with; None is an outage, not their fault."""
+    if is_locked(error):
+        return Why.LOCK
+    if is_overload(error):
+        return Why.SLOW
+    return None if is_outage(error) else Why.REFUSED
+
+
+def left(settlements: Iterable[Settlement], why: Why) -> tuple[Left, ...]:
+    return tuple(Left(settlement, why) for settlement in settlements)
+
+
+def _settle_refused(settlement: Settlement, error: Exception) -> Settled:
+    """With less and less of what it holds, until the database takes it."""
+    logger.warning("The answer to task %s was refused: %s", settlement.lease.task_id, error)
+    for less in lesser(settlement, str(error)):
+        try:
+            return settle([less])
+        except Exception as again:
+            why = why_not(again)
+            if why is None:
+                raise
+            if why is not Why.REFUSED:
+                return Settled(left=left([settlement], why))
+    return Settled(left=left([settlement], Why.REFUSED))
 
 
 def settle_within(settlements: Sequence[Settlement], note: publish.Note) -> Settled:
@@ -111,9 +186,9 @@ def settle_within(settlements: Sequence[Settlement], note: publish.Note) -> Sett
     """
     given = settlements
     settlements = _refuse_children(given)
-    locks, outcomes = _locks(settlements), _outcomes(settlements)
-    told = run_steered(*locks, *outcomes)
-    groups = {id_: bool(paused) for id_, paused in told[0]}
+    limits, locks, outcomes = _limits(), _locks(settlements), _outcomes(settlements)
+    told = run_steered(*limits, *locks, *outcomes)[len(limits) :]
+    groups = _kept(told[0])
     written = {(id_, number): bool(is_parent) for id_, number, is_parent in told[len(locks)]}
     live = [s for s in settlements if (s.lease.task_id, s.lease.attempt) in written]
     merged = _share_with_duplicates([s for s in live if s.lease.key])
@@ -126,8 +201,23 @@ def settle_within(settlements: Sequence[Settlement], note: publish.Note) -> Sett
     note.created(_create_children(live, groups))
     _hold_workgroups(live)
     # As they came: the ids of a late answer's children may be in use by those of the next answer.
-    _record_late([s for s in given if (s.lease.task_id, s.lease.attempt) not in written])
-    return Settled(len(live), len(settlements) - len(live))
+    others = [s for s in given if (s.lease.task_id, s.lease.attempt) not in written]
+    held = _still_held(others, groups)
+    _record_late([s for s in others if _fence(s) not in held])
+    return Settled(len(live), len(others) - len(held), tuple(held.values()))
+
+
+def _limits() -> list[Call]:
+    haste = _haste.get()
+    if haste is None or not on_postgres():
+        return []
+    most = {"lock": haste.lock, "statement": haste.statement}
+    return [(sql.LIMITS, {name: str(int(1_000 * seconds)) for name, seconds in most.items()})]
+
+
+def _skips() -> bool:
+    haste = _haste.get()
+    return haste is not None and haste.skips and on_postgres()
 
 
 def _locks(settlements: Sequence[Settlement]) -> list[Call]:
@@ -135,15 +225,46 @@ def _locks(settlements: Sequence[Settlement]) -> list[Call]:
     ids = sorted({s.lease.group_id for s in settlements})
     keyed = sorted({s.lease.group_id for s in settlements if s.lease.key})
     return [
-        (sql.GROUPS, {"groups": dump(ids)}),
+        (sql.GROUPS_AT_ONCE if _skips() else sql.GROUPS, {"groups": dump(ids)}),
         *([(sql.KEY_LOCKS, {"groups": dump(keyed)})] if keyed else []),
     ]
+
+
+def _kept(told: Sequence[tuple[Any, ...]]) -> dict[str, bool]:
+    """The groups that are ours until the commit, and which of them are paused."""
+    rows = json.loads(told[0][0]).items() if _skips() else told
+    return {id_: bool(paused) for id_, paused in rows}
+
+
+def _still_held(
+    others: Sequence[Settlement], groups: Container[str]
+) -> dict[tuple[str, int, str], Left]:
+    """Of those that were not written, what somebody kept from us; by their fences."""
+    if not others or not _skips():
+        return {}
+    rows = [
+        {"id": s.lease.task_id, "attempt": s.lease.attempt, "leased_by": s.lease.leased_by}
+        for s in others
+    ]
+    held = set(run(sql.STILL_HELD, {"rows": dump(rows)}))
+    return {
+        _fence(s): Left(s, Why.TASK if s.lease.group_id in groups else Why.GROUP)
+        for s in others
+        if _fence(s) in held
+    }
+
+
+def _fence(settlement: Settlement) -> tuple[str, int, str]:
+    lease = settlement.lease
+    return lease.task_id, lease.attempt, lease.leased_by
 
 
 def _outcomes(settlements: Sequence[Settlement]) -> list[Call]:
     """What writes the outcomes; the first gives the leases that still held."""
     rows = {"rows": "[" + ",".join(map(_row, settlements)) + "]"}
     whats = [sql.OUTCOMES] if on_postgres() else [sql.LIVE, sql.HISTORY, sql.WRITE]
+    if _skips():
+        whats = [sql.OUTCOMES_AT_ONCE]
     return [(what, rows) for what in whats]
 
 
@@ -153,6 +274,7 @@ def _row(settlement: Settlement) -> str:
     head = json.dumps(
         {
             "id": lease.task_id,
+            "group": lease.group_id,
             "attempt": lease.attempt,
             "leased_by": lease.leased_by,
             "outcome": _kind(outcome),
@@ -188,7 +310,7 @@ def _refuse_children(settlements: Sequence[Settlement]) -> list[Settlement]:
         if child.is_named
     ]
     if named:
-        steer()
+        run_steered(*_limits())
     taken = set(create.known(named)) if named else set()
     # Of two answers to one task the older is late: it must not take the ids of the newer.
     by_attempt = sorted(settlements, key=lambda s: s.lease.attempt)

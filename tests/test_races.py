@@ -22,7 +22,7 @@ from tasks.rest import Rest
 from tasks.scheduler import Scheduler
 
 from .factories import (
-    claim_all,
+    claim,
     claim_ids,
     claim_one,
     complete,
@@ -157,17 +157,21 @@ def test_a_claim_waits_for_nobodys_task():
 
 
 @pytest.mark.postgres
-def test_who_counts_a_limited_worker_waits_for_the_one_that_is_claiming():
-    group = make_group(tasks=[wire(), wire(), wire()])
-    Worker.objects.filter(pk="worker-a").update(max_concurrency=2)
+def test_nobody_counts_a_limited_worker_while_another_claims_for_it():
+    """Nor waits for that: it may be somebody who forgot the row, and other workers have tasks."""
+    group = make_group(tasks=[wire(), wire(), wire(), wire(id="other", worker="worker-b")])
+    Worker.objects.update(max_concurrency=2)
     for me in ("s1", "s2"):
         make_scheduler(me)
 
-    with holding(lambda: claim_all("s1", slots=1)), trying(lambda: claim_ids("s2")) as taken:
-        assert not taken.done()
+    with holding(lambda: Worker.objects.select_for_update().get(pk="worker-a")):
+        meanwhile = claim("s1")
+    afterwards = claim_ids("s2")
 
-    assert len(taken.result(20)) == 1
-    assert Task.objects.claimed().filter(group=group).count() == 2
+    assert [lease.task_id for lease in meanwhile.leases] == ["other"]
+    assert meanwhile.more
+    assert len(afterwards) == 2
+    assert Task.objects.claimed().filter(group=group).count() == 3
 
 
 # --- Settle ---

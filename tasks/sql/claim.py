@@ -89,19 +89,25 @@ LANES = statement(
     """,
 )
 
-# The limits of these workers and how many leases each has. On PostgreSQL the rows are locked, so
-# that no other scheduler counts until this one has claimed.
+# The limits of these workers, and whether the rows are ours. On PostgreSQL they are locked, so
+# that no other scheduler counts until this one has claimed; those that somebody else has are not
+# waited for.
+_LIMITED = """
+            w.name IN (SELECT jsonb_array_elements_text(%(workers)s::jsonb))
+              AND (w.max_concurrency IS NOT NULL OR %(default)s::int IS NOT NULL)"""
 WORKERS = statement(
-    postgresql="""
+    postgresql=f"""
         WITH worker AS MATERIALIZED (
             SELECT w.name, w.max_concurrency FROM crew_worker w
-            WHERE w.name IN (SELECT jsonb_array_elements_text(%(workers)s::jsonb))
-              AND (w.max_concurrency IS NOT NULL OR %(default)s::int IS NOT NULL)
-            ORDER BY w.name FOR NO KEY UPDATE
-        ) SELECT name, max_concurrency FROM worker
+            WHERE {_LIMITED} FOR NO KEY UPDATE SKIP LOCKED
+        )
+        SELECT name, max_concurrency, true FROM worker
+        UNION ALL
+        SELECT w.name, NULL, false FROM crew_worker w
+        WHERE {_LIMITED} AND w.name <> ALL (ARRAY(SELECT name FROM worker))
     """,
     sqlite="""
-        SELECT w.name, w.max_concurrency FROM crew_worker w
+        SELECT w.name, w.max_concurrency, true FROM crew_worker w
         WHERE w.name IN (SELECT value FROM json_each(%(workers)s))
           AND (w.max_concurrency IS NOT NULL OR %(default)s IS NOT NULL)
     """,
@@ -124,12 +130,9 @@ IN_FLIGHT = statement(
 # Whether the task has parents. Not EXISTS: for that the planner may read every edge into a hash.
 _IS_CHILD = "(SELECT 1 FROM crew_parentedge e WHERE e.child_id = {} LIMIT 1) IS NOT NULL"
 
-# Take up to `n` due tasks of each lane. Tasks without a key are leased; those with one come back
-# unleased (attempt NULL), locked, for KEYED to decide. MATERIALIZED keeps the planner from
-# running the picking twice, which takes more than was asked for. The hold is read here once
-# more: nothing of a workgroup goes out after its hold was committed.
-CLAIM = statement(
-    postgresql=f"""
+
+def _claim(which: str = "") -> str:
+    return f"""
         WITH lane AS (
             SELECT l.* FROM jsonb_to_recordset(%(lanes)s::jsonb)
                 AS l(worker text, workgroup text, priority int, n int)
@@ -139,7 +142,7 @@ CLAIM = statement(
             SELECT taken.* FROM lane CROSS JOIN LATERAL (
                 SELECT t.id, t.key, t.group_id FROM crew_task t
                 WHERE t.worker = lane.worker AND t.workgroup = lane.workgroup
-                  AND t.priority = lane.priority AND t.run_after <= {{now}} AND {{ready}}
+                  AND t.priority = lane.priority AND t.run_after <= {{now}} AND {{ready}} {which}
                 ORDER BY t.run_after LIMIT lane.n
                 FOR NO KEY UPDATE SKIP LOCKED
             ) taken
@@ -153,8 +156,24 @@ CLAIM = statement(
         SELECT * FROM leased
         UNION ALL
         SELECT id, NULL, group_id, NULL, NULL, key, NULL, NULL FROM picked WHERE key <> ''
-    """,
+    """
+
+
+# Take up to `n` due tasks of each lane. Tasks without a key are leased; those with one come back
+# unleased (attempt NULL), locked, for KEYED to decide. MATERIALIZED keeps the planner from
+# running the picking twice, which takes more than was asked for. The hold is read here once
+# more: nothing of a workgroup goes out after its hold was committed.
+CLAIM = statement(
+    postgresql=_claim(),
     sqlite="",  # SQLite has no UPDATE inside WITH: PICK and LEASE do it, alone in the database
+)
+
+# The same, past the tasks of some groups: their answers could not be written for now.
+CLAIM_BESIDE = statement(
+    postgresql=_claim(
+        "AND NOT t.group_id = ANY (ARRAY(SELECT jsonb_array_elements_text(%(groups)s::jsonb)))"
+    ),
+    sqlite="",
 )
 
 PICK = statement(

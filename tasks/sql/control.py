@@ -13,6 +13,14 @@ LOCK_TASKS = statement(
     sqlite="SELECT 0",
 )
 
+# The group, if nobody has its row just now.
+GROUP_FREE = statement(
+    postgresql="""
+        SELECT id FROM crew_taskgroup WHERE id = %(group)s FOR NO KEY UPDATE SKIP LOCKED
+    """,
+    sqlite="SELECT %(group)s",
+)
+
 # End the open attempts of these tasks (all of the group when ids is null) without an outcome.
 CANCEL_ATTEMPTS = statement(
     postgresql="""

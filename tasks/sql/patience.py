@@ -73,10 +73,27 @@ def is_outage(error: BaseException) -> bool:
     Class 25 is what a server says that became read-only, or that ended an idle transaction; 54 is
     what was asked too large for it, which it always will be.
     """
-    state = getattr(error.__cause__, "sqlstate", None) or ""
+    state = _state(error)
     if isinstance(error, OperationalError | InterfaceError):
         return not state.startswith("54")
     return isinstance(error, DatabaseError) and state.startswith("25")
+
+
+def is_locked(error: BaseException) -> bool:
+    """Whether somebody held a lock for longer than we wait for one."""
+    return _state(error) == "55P03"
+
+
+def is_overload(error: BaseException) -> bool:
+    """Whether the server gave up what it was asked: it took too long, or too much memory.
+
+    Either is an outage, or the same whenever it is asked again.
+    """
+    return _state(error) in ("57014", "53200")
+
+
+def _state(error: BaseException) -> str:
+    return getattr(error.__cause__, "sqlstate", None) or ""
 
 
 def _limit_session(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:

@@ -2,6 +2,8 @@
 
 from . import statement
 
+# `passed` are schedulers, or below tasks, that this sweep could do nothing about.
+
 # Leases whose scheduler has not been heard of for the length of a lease. The process row is
 # locked, and its beat read again under the lock, so that a heartbeat that comes now either
 # waits for the rescue or stops it.
@@ -9,11 +11,13 @@ LOST = statement(
     postgresql="""
         SELECT s.id FROM crew_schedulerprocess s
         WHERE s.beat_at < {now} - make_interval(secs => %(lease)s)
+          AND s.id <> ALL (ARRAY(SELECT jsonb_array_elements_text(%(passed)s::jsonb)))
         ORDER BY s.id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
     """,
     sqlite="""
         SELECT s.id FROM crew_schedulerprocess s
         WHERE s.beat_at < strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', '-' || %(lease)s || ' seconds')
+          AND s.id NOT IN (SELECT value FROM json_each(%(passed)s))
         ORDER BY s.id LIMIT 1
     """,
 )
@@ -38,6 +42,11 @@ ADOPT = statement(postgresql=_ADOPT, sqlite=_ADOPT.replace("+00:00", ".000"))
 
 _LEASES_OF = """
     SELECT t.id, t.attempt, t.group_id, t.worker, t.workgroup, t.key FROM crew_task t
-    WHERE t.leased_by = %(process)s LIMIT %(most)s
+    WHERE t.leased_by = %(process)s AND {} LIMIT %(most)s
 """
-LEASES_OF = statement(postgresql=_LEASES_OF, sqlite=_LEASES_OF)
+LEASES_OF = statement(
+    postgresql=_LEASES_OF.format(
+        "t.id <> ALL (ARRAY(SELECT jsonb_array_elements_text(%(passed)s::jsonb)))"
+    ),
+    sqlite=_LEASES_OF.format("t.id NOT IN (SELECT value FROM json_each(%(passed)s))"),
+)

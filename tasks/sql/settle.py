@@ -18,6 +18,32 @@ GROUPS = statement(
     """,
 )
 
+# The same for whoever does not wait: one row, a JSON object of those that could be had at once. It
+# is kept for OUTCOMES_AT_ONCE, which comes in the same round trip and writes for these alone.
+GROUPS_AT_ONCE = statement(
+    postgresql="""
+        WITH kept AS MATERIALIZED (
+            SELECT g.id, g.is_paused
+            FROM (SELECT jsonb_array_elements_text(%(groups)s::jsonb) AS id) AS k
+            CROSS JOIN LATERAL (
+                SELECT * FROM crew_taskgroup WHERE crew_taskgroup.id = k.id
+                FOR KEY SHARE SKIP LOCKED) AS g
+        )
+        SELECT set_config('crew.kept', coalesce(jsonb_object_agg(id, is_paused), '{}')::text, true)
+        FROM kept
+    """,
+    sqlite="",  # SQLite has one writer, and no rows that are locked
+)
+
+# How long this transaction waits for a lock, and for a statement.
+LIMITS = statement(
+    postgresql="""
+        SELECT set_config('lock_timeout', %(lock)s, true),
+               set_config('statement_timeout', %(statement)s, true)
+    """,
+    sqlite="",
+)
+
 # Decide alone, for each of these groups, which task of a key leads and which follow.
 KEY_LOCKS = statement(
     postgresql="""
@@ -100,21 +126,48 @@ _FRUITFUL = """
     FROM live a
 """
 
-# Write the outcomes of the leases that still hold, and an attempt for each. `returned` puts a
-# task back that was never sent. Returns the ids that were live, and whether they have children.
-OUTCOMES = statement(
-    postgresql=f"""
+
+def _outcomes(live: str, which: str = "") -> str:
+    return f"""
         WITH answer AS (
             SELECT * FROM jsonb_to_recordset(%(rows)s::jsonb) AS a(
-                id text, attempt int, leased_by text, outcome text, output jsonb, error text,
-                note text, status int, request text, answer text, wait float)
-        ), live AS MATERIALIZED ({_LIVE}), done AS (
+                id text, "group" text, attempt int, leased_by text, outcome text, output jsonb,
+                error text, note text, status int, request text, answer text, wait float)
+            {which}
+        ), live AS MATERIALIZED ({live}), done AS (
             UPDATE crew_task t SET {_outcome("postgresql")} FROM live a
             WHERE t.id{PROBED.format("a.id")}
         ), history AS ({_HISTORY})
         {_FRUITFUL}
-    """,
+    """
+
+
+# Write the outcomes of the leases that still hold, and an attempt for each. `returned` puts a
+# task back that was never sent. Returns the ids that were live, and whether they have children.
+OUTCOMES = statement(
+    postgresql=_outcomes(_LIVE),
     sqlite="",  # LIVE, HISTORY and WRITE: SQLite writes nothing inside WITH
+)
+
+# The same for the groups that GROUPS_AT_ONCE could have, without their tasks that others hold.
+OUTCOMES_AT_ONCE = statement(
+    postgresql=_outcomes(
+        _LIVE.replace("FOR NO KEY UPDATE", "FOR NO KEY UPDATE SKIP LOCKED"),
+        """WHERE (SELECT current_setting('crew.kept')::jsonb) ? a."group" """,
+    ),
+    sqlite="",
+)
+
+# Of answers that were not written: those whose lease is held nevertheless. Somebody else has the
+# task's row, or its group's.
+STILL_HELD = statement(
+    postgresql="""
+        SELECT a.id, a.attempt, a.leased_by
+        FROM jsonb_to_recordset(%(rows)s::jsonb) AS a(id text, attempt int, leased_by text)
+        CROSS JOIN LATERAL (SELECT * FROM crew_task WHERE crew_task.id = a.id LIMIT 1) t
+        WHERE t.attempt = a.attempt AND t.leased_by = a.leased_by
+    """,
+    sqlite="",
 )
 
 _LIVE_SQLITE = """

@@ -38,6 +38,7 @@ class Gate(s.Serializer):  # type: ignore[misc]
             "no_scheduler",
             "no_slot",
             "slots_kept",
+            "group_locked",
         ]
     )
     text = s.CharField()
