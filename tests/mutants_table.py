@@ -81,8 +81,8 @@ MUTANTS = (
     Mutant(
         "claim: clock not read again",
         _SQL + "claim.py",
-        "t.run_after <= {{now}} AND {{ready}}\n                ORDER BY t.run_after LIMIT lane.n",
-        "{{ready}}\n                ORDER BY t.run_after LIMIT lane.n",
+        "t.run_after <= {{now}} AND {{ready}} {which}\n",
+        "{{ready}} {which}\n",
         (RACES,),
     ),
     Mutant(
@@ -111,7 +111,7 @@ MUTANTS = (
     Mutant(
         "limit: counted without the lock",
         _SQL + "claim.py",
-        "ORDER BY w.name FOR NO KEY UPDATE",
+        "{_LIMITED} FOR NO KEY UPDATE SKIP LOCKED",
         "ORDER BY w.name",
         (RACES,),
     ),
@@ -288,6 +288,31 @@ MUTANTS = (
         (CONTROL + "::test_a_deleted_leader_lets_its_followers_go",),
         LITE,
     ),
+    # --- What somebody keeps locked ---
+    Mutant(
+        "locks: a group is waited for",
+        _SQL + "settle.py",
+        "FOR KEY SHARE SKIP LOCKED",
+        "FOR KEY SHARE",
+        ("tests/test_locked_rows.py::test_what_somebody_holds_stops_nothing_else",),
+    ),
+    Mutant(
+        "locks: its tasks go on being started",
+        "tasks/scheduler.py",
+        "beside=self._aside.closed()",
+        "beside=[]",
+        (
+            "tests/test_locked_rows.py::"
+            "test_no_more_tasks_of_a_group_are_started_whose_answers_can_not_be_written",
+        ),
+    ),
+    Mutant(
+        "locks: what was skipped came late",
+        "tasks/settle.py",
+        "if _fence(s) in held",
+        "if _fence(s) not in held",
+        ("tests/test_locked_rows.py::test_what_somebody_holds_stops_nothing_else",),
+    ),
     # --- Rescue and sweep ---
     Mutant(
         "rescue: the living too",
@@ -314,8 +339,8 @@ MUTANTS = (
     Mutant(
         "rescue: the row goes first",
         "tasks/claim.py",
-        "    if not rows:\n        SchedulerProcess",
-        "    if True:\n        SchedulerProcess",
+        "    elif not rows:\n        SchedulerProcess",
+        "    else:\n        SchedulerProcess",
         (RESCUE,),
         LITE,
     ),
@@ -330,8 +355,8 @@ MUTANTS = (
     Mutant(
         "sweep: one batch only",
         "tasks/heart.py",
-        "lease_seconds=conf.CREW_LEASE_SECONDS)) >= 0:\n        count += given",
-        "lease_seconds=conf.CREW_LEASE_SECONDS)) >= 0:\n        count += given\n        break",
+        "lease_seconds=conf.CREW_LEASE_SECONDS, sweep=sweep)) >= 0:\n        count += given",
+        "lease_seconds=conf.CREW_LEASE_SECONDS, sweep=sweep)) >= 0:\n        count += given\n        break",
         (RESCUE,),
         LITE,
     ),

@@ -165,7 +165,7 @@ STILL_HELD = statement(
         SELECT a.id, a.attempt, a.leased_by
         FROM jsonb_to_recordset(%(rows)s::jsonb) AS a(id text, attempt int, leased_by text)
         CROSS JOIN LATERAL (SELECT * FROM crew_task WHERE crew_task.id = a.id LIMIT 1) t
-        WHERE t.attempt = a.attempt AND t.leased_by = a.leased_by
+        WHERE (t.attempt, t.leased_by) = (a.attempt, a.leased_by)
     """,
     sqlite="",
 )
