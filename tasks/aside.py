@@ -186,8 +186,7 @@ class Aside:
             if is_locked:
                 locked.append(group_id)
         if locked and not went:
-            with hastily(IN_LINE):
-                _, went = self._try_group(locked[0])
+            went = self._wait_in_line(locked[0])
         if went:
             self._wake.set()
         self._tell()
@@ -215,6 +214,15 @@ class Aside:
             if failures == FAILURES or time.monotonic() > until:
                 break
         return False, went
+
+    def _wait_in_line(self, group_id: str) -> bool:
+        """For the group, behind others; if it does not come to us, it is as locked as before."""
+        batch = next(_batches(self._due(group_id)), [])
+        with hastily(IN_LINE):
+            left = settle_each([entry.left.settlement for entry in batch]).left
+        if len(left) < len(batch):
+            self._replace(batch, left)
+        return len(left) < len(batch)
 
     def _write(self, batch: Sequence[_Entry]) -> Sequence[Left]:
         left = settle_each([entry.left.settlement for entry in batch]).left
