@@ -1,10 +1,12 @@
-"""What came back, or why nothing did, in words. Pure."""
+"""What came back, or why nothing did, in words. Pure but for the clock."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import requests
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
+from .. import retry_after
 from .errors import ServerError
 
 MOST_TEXT = 500  # characters of a server's text in an error
@@ -24,10 +26,9 @@ def decoded(response: requests.Response) -> Any:
         ) from None
 
 
-def seconds(retry_after: str | None) -> float | None:
-    """Retry-After in seconds; one that names a date is not read."""
-    text = (retry_after or "").strip()
-    return float(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+def seconds(asked: str | None) -> float | None:
+    """What a Retry-After asks to wait; None without one, and for what cannot be read."""
+    return None if asked is None else retry_after.read(asked, datetime.now(UTC)).seconds
 
 
 def words_of(response: requests.Response) -> str:
