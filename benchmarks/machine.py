@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .stage import ROOT, Store
 
-PACKAGES = ("Django", "httptools", "uvloop", "psycopg")
+PACKAGES = ("Django", "uvloop", "psycopg")
 
 
 def describe(stores: list[Store]) -> dict[str, object]:

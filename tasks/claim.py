@@ -10,6 +10,7 @@ from django.db import transaction
 
 from . import failpoints, limits, publish
 from .conf import conf
+from .decide import ERROR_DELAY
 from .deliver import Parent
 from .jsonio import dump
 from .limits import Lane
@@ -30,7 +31,8 @@ class Lease:
     """The right to one attempt at a task, as long as its scheduler's heartbeat lasts.
 
     `(task_id, attempt, leased_by)` is the fence of the settle. `too_large` is a sentence when
-    the parents' outputs are more than may be POSTed; such an attempt fails unsent.
+    the parents' outputs are more than may be POSTed; such an attempt fails unsent. `error_delay`
+    is the task's, in seconds.
     """
 
     task_id: str
@@ -43,6 +45,7 @@ class Lease:
     input_json: str | None = None
     parents: tuple[Parent, ...] = ()
     too_large: str = ""
+    error_delay: float = ERROR_DELAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +272,10 @@ def _with_parents(me: str, rows: Sequence[Sequence[Any]], note: publish.Note) ->
         calls.append(_asking(children))
     told = run_together(*calls)
     parents, sizes = _by_child(told[-1] if children else [])
-    return [_lease(me, row[:7], parents.get(row[0], ()), sizes.get(row[0], 0)) for row in rows]
+    return [
+        _lease(me, row[:7], parents.get(row[0], ()), sizes.get(row[0], 0), error_delay=row[8])
+        for row in rows
+    ]
 
 
 def read_parents(ids: Sequence[str]) -> tuple[Mapping[str, Sequence[Parent]], dict[str, int]]:
@@ -293,7 +299,13 @@ def _by_child(
     return parents, sizes
 
 
-def _lease(me: str, row: Sequence[Any], parents: Sequence[Parent] = (), size: int = 0) -> Lease:
+def _lease(
+    me: str,
+    row: Sequence[Any],
+    parents: Sequence[Parent] = (),
+    size: int = 0,
+    error_delay: float = ERROR_DELAY,
+) -> Lease:
     id_, attempt, group_id, worker, workgroup, key, input_json = row
     return Lease(
         id_,
@@ -306,6 +318,7 @@ def _lease(me: str, row: Sequence[Any], parents: Sequence[Parent] = (), size: in
         input_json,
         parents=tuple(parents),
         too_large=too_large(size),
+        error_delay=error_delay,
     )
 
 

@@ -28,7 +28,6 @@ class Pool:
         self, rules: CallRules, tls: ssl.SSLContext, loop: asyncio.AbstractEventLoop
     ) -> None:
         self.max_bytes = rules.max_bytes
-        self.too_large = rules.too_large()
         self._timeout = rules.timeout
         self._destinations = rules.destinations
         self._tls = tls

@@ -5,21 +5,23 @@ Pure. The worker protocol (contract part 2, with its decisions 7 to 9) lives her
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from math import inf
 from typing import Any
 
-from . import graph
+from . import graph, retry_after
+from .charsets import REPLACED, as_utf8
 from .errors import InvalidInputError
 from .jsonio import JSONError, dump, read, safe_text
 from .spec import TaskSpec, read_child
 from .transcript import NOTHING, Transcript
 
 MAX_DELAY = 366 * 86_400.0  # seconds
-MAX_RETRY_AFTER = 86_400.0  # seconds; a header is easily wrong, and holds a whole workgroup
 MAX_ERROR = 4_096  # characters kept of one error
+ERROR_DELAY = 60.0  # seconds; what a task has of which nothing is known
 RATE_LIMITED = (429, 503)
+_BLANK = b" \t\r\n\v\f\0"  # some end their texts with NUL
+REDIRECTS = (301, 302, 303, 307, 308)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +29,11 @@ class Answer:
     """What came back from one delivery, or why nothing did.
 
     `status` is None when there was no complete HTTP answer; then `error` says why, in a
-    sentence for the operator. `body` is decoded bytes, never longer than the limit.
-    `retry_after` is the header as sent. `seconds` is the time from the send to the last byte.
-    `transcript` is what is kept of the call, for people.
+    sentence for the operator. A failure has its status also when its body could not be read, and
+    `error` says why not. `body` is decoded bytes, never longer than the limit; `charset` is what
+    its text is said to be written in, "" for UTF-8. `retry_after` is the header as sent.
+    `seconds` is the time from the send to the last byte. `transcript` is what is kept of the
+    call, for people.
     """
 
     status: int | None
@@ -38,6 +42,7 @@ class Answer:
     error: str = ""
     seconds: float = 0.0
     transcript: Transcript = NOTHING
+    charset: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,24 +105,29 @@ class _Reading:
 
 
 def decide(
-    answer: Answer, *, workgroup: str, limits: Limits = Limits(), now: datetime
+    answer: Answer,
+    *,
+    workgroup: str,
+    limits: Limits = Limits(),
+    now: datetime,
+    error_delay: float = ERROR_DELAY,
 ) -> Completed | Failed | Held:
     """Say what an answer to a task of `workgroup` means.
 
-    `now` is only compared with a `Retry-After` that names a date.
+    `now` is only compared with a `Retry-After` that names a time; `error_delay` is the task's, and
+    counts for one that cannot be read.
     """
     if answer.status is None:
         return Failed(safe_text(answer.error or "the delivery failed", MAX_ERROR))
     if answer.status == 200:
         return _decide_success(answer, workgroup, limits)
-    return _decide_failure(answer, workgroup, limits, now)
+    wait = _asked_to_wait(answer, now, error_delay)
+    return _decide_failure(answer, workgroup, limits, wait)
 
 
 def _decide_success(answer: Answer, workgroup: str, limits: Limits) -> Completed | Failed | Held:
-    if not answer.body.strip():
-        return Completed()  # decision 9
     try:
-        reading = _read(answer.body, limits)
+        reading = _read(answer, limits)
     except JSONError as error:
         return Failed(f"the answer is not JSON: {error}")
     except InvalidInputError as error:
@@ -133,23 +143,33 @@ def _decide_success(answer: Answer, workgroup: str, limits: Limits) -> Completed
     return Completed(output, children, delays, reading.note())
 
 
-def _decide_failure(answer: Answer, workgroup: str, limits: Limits, now: datetime) -> Failed | Held:
+def _decide_failure(
+    answer: Answer, workgroup: str, limits: Limits, wait: retry_after.Wait | None
+) -> Failed | Held:
     """Not 200: a failure; error and delays are read from the body if it is an object."""
     try:
-        reading = _read(answer.body, limits)
+        reading = _read(answer, limits)
     except (JSONError, InvalidInputError):
         reading = _Reading({}, [])
-    error = _error_text(reading) if reading.fields.get("error") is not None else ""
-    if not error:
-        error = _status_text(answer.status or 0) or answer.body[:MAX_ERROR].decode(errors="replace")
-    text = safe_text(f"HTTP {answer.status}: {error.strip()}".removesuffix(": "), MAX_ERROR)
+    text = safe_text(f"HTTP {answer.status}: {_failure_text(answer, reading)}", MAX_ERROR)
+    text = text.removesuffix(": ")
     delays = _delays(reading)
-    wait = _retry_after(answer, now, reading)
-    if wait and workgroup:
-        delays = Delays(max(delays.workgroup, wait), delays.children)
-    if wait and not workgroup:
-        return Held(wait, text, None, delays, reading.note())
-    return _failed(text, None, delays, reading, workgroup)
+    if wait is None or not wait.seconds:
+        return _failed(text, None, delays, reading, workgroup)
+    if wait.note:
+        reading.notes.append(wait.note)
+    if not workgroup:
+        return Held(wait.seconds, text, None, delays, reading.note())
+    held = max(delays.workgroup, wait.seconds)
+    return Held(held, text, None, Delays(held, delays.children), reading.note())
+
+
+def _failure_text(answer: Answer, reading: _Reading) -> str:
+    if reading.fields.get("error") is not None:
+        return _error_text(reading)
+    body, _ = as_utf8(answer.body[: 4 * MAX_ERROR], answer.charset)
+    told = _status_text(answer.status or 0) or answer.error or body.decode(errors="replace")
+    return told.strip()
 
 
 def _failed(
@@ -161,12 +181,22 @@ def _failed(
     return Failed(error, output, delays, reading.note())
 
 
-def _read(body: bytes, limits: Limits) -> _Reading:
-    """The answer's object; an unusable character is replaced, because the work is done."""
-    document = read(
-        body, max_bytes=limits.answer_bytes, duplicates_refused=False, replace_unsafe=True
-    )
-    notes = ["unusable characters were replaced by U+FFFD"] if document.replaced else []
+def _read(answer: Answer, limits: Limits) -> _Reading:
+    """The answer's object, which may be left out (decision 9).
+
+    An unusable character is replaced, because the work is done.
+    """
+    if len(answer.body) > limits.answer_bytes:
+        raise JSONError(f"larger than {limits.answer_bytes} bytes")
+    body, mended = as_utf8(answer.body, answer.charset)
+    body = body.strip(_BLANK)
+    if not body:
+        return _Reading({}, list(mended))
+    # As UTF-8 it may be longer than it came; what a worker sends is what has a limit.
+    document = read(body, max_bytes=len(body), duplicates_refused=False, replace_unsafe=True)
+    notes = list(mended)
+    if document.replaced and REPLACED not in notes:
+        notes.append(REPLACED)
     if document.value is None:
         return _Reading({}, notes)
     if not isinstance(document.value, dict):
@@ -187,8 +217,10 @@ def _error_text(reading: _Reading) -> str:
 
 
 def _status_text(status: int) -> str:
-    if 300 <= status < 400:
+    if status in REDIRECTS:
         return "redirects are not followed"
+    if status == 304:
+        return "not modified, which says nothing of the task"
     if status == 202:
         return "answers that come later are not supported"
     return ""
@@ -217,22 +249,14 @@ def _delay(reading: _Reading, field: str) -> float:
     return min(seconds, MAX_DELAY)
 
 
-def _retry_after(answer: Answer, now: datetime, reading: _Reading) -> float:
-    """Seconds that a 429 or 503 asks to wait (RFC 9110, 10.2.3); at most a day."""
-    value = (answer.retry_after or "").strip()
-    if answer.status not in RATE_LIMITED or not value:
-        return 0.0
-    try:
-        seconds = float(value) if value.isascii() and value.isdigit() else _until(value, now)
-    except (ValueError, TypeError, OverflowError):
-        reading.notes.append(f"Retry-After was ignored: {value[:60]!r}")
-        return 0.0
-    return min(max(seconds, 0.0), MAX_RETRY_AFTER)
-
-
-def _until(date: str, now: datetime) -> float:
-    moment = parsedate_to_datetime(date)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now.timestamp()
+def _asked_to_wait(answer: Answer, now: datetime, error_delay: float) -> retry_after.Wait | None:
+    """What a 429 or 503 with a `Retry-After` asks for, which is a rate limit whatever it says."""
+    if answer.status not in RATE_LIMITED or answer.retry_after is None:
+        return None
+    asked = retry_after.read(answer.retry_after, now)
+    if asked.seconds is not None:
+        return asked
+    return retry_after.Wait(min(max(error_delay, 1.0), retry_after.MOST), asked.note)
 
 
 def _children(raw: object, limits: Limits) -> tuple[TaskSpec, ...]:

@@ -19,19 +19,18 @@ from typing import Protocol
 
 from django.utils.module_loading import import_string
 
+from .charsets import charset_of, transcoded
 from .conf import conf
 from .decide import Answer
 from .destinations import Destinations
 from .jsonio import dump, safe_text
 from .names import check_base, worker_url
+from .reading import BROKEN, Received
 from .redact import MIN_LENGTH
 from .signing import signing_key
-from .transcript import Headers, Transcript, message
+from .transcript import Transcript, message
 
 CANCELLED = "cancelled by the scheduler"
-NOT_HTTP = "the worker did not answer in HTTP, or with headers too large"
-CLOSED = "the worker closed the connection without an answer"
-BROKEN = "the connection broke before the answer was complete"
 
 _DELIVERERS = {
     "asyncio": "deliver_asyncio.AsyncioDeliverer",
@@ -41,7 +40,7 @@ _DELIVERERS = {
 ALWAYS = {
     "Content-Type": "application/json",
     "Accept": "application/json",
-    # The limit on an answer is on what it decodes to; so nothing may need decoding.
+    # Gzip and deflate are read all the same, as proxies may compress unasked.
     "Accept-Encoding": "identity",
     "User-Agent": "crew",
 }
@@ -168,29 +167,39 @@ class CallRules:
         own = [header for header in headers.items() if header[0] not in ALWAYS]
         return message(f"POST {url}", own, body, most=self.kept_bytes)
 
-    def came(self, status: int, headers: Headers, body: bytes) -> str | None:
+    def answer(self, received: Received, started: float, request: str | None) -> Answer:
+        """What came of a call that began at `started` on the monotonic clock and ends now.
+
+        `request` is what was sent, as far as it is kept. A failure's status counts without its
+        body; of a success the body is what counts.
+        """
+        status = received.status
+        if status is None:
+            return no_answer(received.error, started, request)
+        charset = charset_of(received.told.get("content-type", ""))
+        retry_after = received.told.get("retry-after")
+        return Answer(
+            None if received.error and status == 200 else status,
+            received.body,
+            None if retry_after is None else safe_text(retry_after, 200),
+            received.error,
+            time.monotonic() - started,
+            Transcript(request, self._came(received, charset)),
+            charset,
+        )
+
+    def _came(self, received: Received, charset: str) -> str | None:
         """What is kept of an answer. A worker may repeat what it was sent: our credentials too."""
         if not self.kept_bytes:
             return None
         credentials = (self.authorization or "").rpartition(" ")[2]
         hide = credentials if len(credentials) >= MIN_LENGTH else ""
-        return message(f"HTTP {status}", headers, body, most=self.kept_bytes, hide=hide)
+        body, _ = transcoded(received.body, charset)
+        start = f"HTTP {received.status}"
+        return message(start, received.headers, body, most=self.kept_bytes, hide=hide)
 
     def timed_out(self) -> str:
         return f"no complete answer within {self.timeout:g} s"
-
-    def too_large(self) -> str:
-        return f"answer larger than {self.max_bytes} bytes"
-
-
-def complete(
-    status: int, body: bytes, retry_after: str | None, started: float, transcript: Transcript
-) -> Answer:
-    """The answer to a call that began at `started` on the monotonic clock and ends now."""
-    if retry_after is not None:
-        retry_after = safe_text(retry_after, 200)
-    seconds = time.monotonic() - started
-    return Answer(status, body, retry_after, seconds=seconds, transcript=transcript)
 
 
 def no_answer(error: str, started: float, request: str | None = None) -> Answer:
@@ -211,13 +220,6 @@ def broken(why: BaseException) -> str:
 def tls_context(ca_file: str) -> ssl.SSLContext:
     """Verifies certificates and host names, by `ca_file` alone or by the system's authorities."""
     return ssl.create_default_context(cafile=ca_file or None)
-
-
-def refused_encoding(content_encoding: str | None) -> str | None:
-    """The sentence for an answer that would need decoding; None for a plain one."""
-    if (content_encoding or "identity").strip().lower() in ("identity", ""):
-        return None
-    return "the answer is compressed, which was not asked for"
 
 
 def _signing_keys(secrets: Sequence[str]) -> tuple[bytes, ...]:

@@ -22,14 +22,13 @@ from .deliver import (
     CallRules,
     Delivery,
     OnAnswer,
-    complete,
     no_answer,
     no_connection,
     tls_context,
 )
 from .destinations import DestinationError
-from .exchange import Broken, Connection, Received
-from .transcript import Transcript
+from .exchange import Connection
+from .reading import Received
 
 logger = logging.getLogger("tasks.deliver")
 
@@ -125,21 +124,28 @@ class _Calls:
 
     def begin(self, deliveries: Sequence[Delivery]) -> None:
         now = time.monotonic()
-        for delivery in deliveries:
-            call = _Call(delivery, now)
-            self._running[call] = None
+        calls = [_Call(delivery, now) for delivery in deliveries]
+        self._running.update(dict.fromkeys(calls))
+        # Once what has come is read: on an idle connection it would be taken for an answer.
+        self._loop.call_soon(self._begin_all, calls)
+        if self._alarm is None:
+            self._set_alarm()
+
+    def _begin_all(self, calls: Sequence[_Call]) -> None:
+        for call in calls:
+            if call.is_done:
+                continue
             try:
                 self._begin(call)
             except DestinationError as error:
-                self._give(call, no_answer(no_connection(self._rules.base, str(error)), now))
+                why = no_connection(self._rules.base, str(error))
+                self._give(call, no_answer(why, call.started))
             except ValueError as error:
-                self._give(call, no_answer(str(error), now))
+                self._give(call, no_answer(str(error), call.started))
             except Exception as error:
                 # A bug must not cost the delivery its answer.
-                logger.exception("Delivery of task %s failed", delivery.task_id)
-                self._give(call, no_answer(f"not delivered: {type(error).__name__}", now))
-        if self._alarm is None:
-            self._set_alarm()
+                logger.exception("Delivery of task %s failed", call.delivery.task_id)
+                self._give(call, no_answer(f"not delivered: {type(error).__name__}", call.started))
 
     def cancel(self) -> None:
         for call in list(self._running):
@@ -174,15 +180,8 @@ class _Calls:
         call.connection, call.opening = connection, None
         connection.send(request, functools.partial(self._received, call))
 
-    def _received(self, call: _Call, what: Received | Broken) -> None:
-        if isinstance(what, Broken):
-            self._give(call, no_answer(what.why, call.started, self._sent(call)))
-            return
-        came = self._rules.came(what.status, what.headers, what.body)
-        transcript = Transcript(self._sent(call), came)
-        retry_after = what.header("retry-after")
-        answer = complete(what.status, what.body, retry_after, call.started, transcript)
-        self._give(call, answer)
+    def _received(self, call: _Call, received: Received) -> None:
+        self._give(call, self._rules.answer(received, call.started, self._sent(call)))
 
     def _sent(self, call: _Call) -> str | None:
         if call.connection is None:
@@ -196,6 +195,14 @@ class _Calls:
             call.connection.abort()
         if call.opening is not None:
             call.opening.cancel()
+
+    def _time_out(self, call: _Call) -> None:
+        """A status that has come counts, though its body has not."""
+        why = self._rules.timed_out()
+        if call.connection is not None:
+            self._received(call, call.connection.give_up(why))
+        else:
+            self._end(call, why)
 
     def _give(self, call: _Call, answer: Answer) -> None:
         if call.is_done:
@@ -223,5 +230,5 @@ class _Calls:
                 break
             overdue.append(call)
         for call in overdue:
-            self._end(call, self._rules.timed_out())
+            self._time_out(call)
         self._set_alarm()

@@ -1,6 +1,5 @@
 """The deliverer on threads, by `requests`: for few calls in flight, and to compare with."""
 
-import http.client
 import logging
 import threading
 import time
@@ -10,25 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 import requests
 import urllib3
 
+from .codings import Unreadable, decoded, listed, most_coded, too_large
 from .decide import Answer
-from .deliver import (
-    BROKEN,
-    CANCELLED,
-    CLOSED,
-    NOT_HTTP,
-    CallRules,
-    Delivery,
-    OnAnswer,
-    broken,
-    complete,
-    no_connection,
-    refused_encoding,
-    tls_context,
-)
+from .deliver import CANCELLED, CallRules, Delivery, OnAnswer, broken, no_connection, tls_context
 from .destinations import DestinationError
 from .names import check_base, check_within
-from .requests_calls import Adapter, Call, WatchedTLSSocket, current
-from .transcript import Transcript
+from .reading import TELLING, Received, tell
+from .requests_calls import Adapter, Call, NoAnswerError, WatchedTLSSocket, current
 
 logger = logging.getLogger("tasks.deliver")
 
@@ -98,7 +85,7 @@ class RequestsDeliverer:
     def _watch(self) -> None:
         """The answer of an overdue or cancelled call comes from here, however stuck its thread."""
         while call := self._next_due():
-            self._give(call, call.no_answer(call.reason), shut=True)
+            self._give(call, call.overdue(), shut=True)
 
     def _next_due(self) -> Call | None:
         """Wait for the deadline of the oldest call; None when there will be no more calls."""
@@ -146,20 +133,10 @@ class RequestsDeliverer:
         check_within(prepared.url or "", check_base(self._rules.base))
         response = self._adapter().send(prepared, stream=True, timeout=call.seconds_left())
         with response:
-            raw = response.raw
-            error = refused_encoding(raw.headers.get("Content-Encoding"))
-            body = bytearray()
-            while not error and (part := raw.read(_CHUNK, decode_content=False)):
-                body += part
-                if len(body) > self._rules.max_bytes:
-                    error = self._rules.too_large()
-            if error:
-                return call.no_answer(error)
-        headers = [(name.lower(), value) for name, value in raw.headers.items()]
-        came = self._rules.came(response.status_code, headers, bytes(body))
-        retry_after = raw.headers.get("Retry-After")
-        transcript = Transcript(call.sent(), came)
-        return complete(response.status_code, bytes(body), retry_after, call.started, transcript)
+            if call.received is None:  # a stand-in for the network answered
+                return call.answer(_read(response, self._rules.max_bytes))
+            response.raw.release_conn()
+        return call.answer(call.received)
 
     def _adapter(self) -> Adapter:
         adapter: Adapter | None = getattr(self._local, "adapter", None)
@@ -169,6 +146,27 @@ class RequestsDeliverer:
         return adapter
 
 
+def _read(response: requests.Response, most: int) -> Received:
+    """An answer that `reading` did not read, by the same rules."""
+    raw = response.raw
+    told: dict[str, str] = {}
+    headers = [(name.lower(), value) for name, value in raw.headers.items()]
+    for name, value in headers:
+        if name in TELLING:
+            tell(told, name, value)
+    body = bytearray()
+    try:
+        codings = listed("Content-Encoding", told.get("content-encoding", ""))
+        while part := raw.read(_CHUNK, decode_content=False):
+            body += part
+            if len(body) > (most_coded(most) if codings else most):
+                raise too_large(most)
+        whole = decoded(bytes(body), codings, most)
+    except Unreadable as error:
+        return Received(response.status_code, headers, told, error=str(error))
+    return Received(response.status_code, headers, told, whole)
+
+
 def _reason(error: Exception, call: Call) -> str:
     root = _root(error)
     if isinstance(root, TimeoutError):
@@ -176,12 +174,8 @@ def _reason(error: Exception, call: Call) -> str:
     if not call.is_connected:
         return no_connection(call.url, root)
     match root:
-        case http.client.RemoteDisconnected():
-            return CLOSED
-        case http.client.IncompleteRead() | urllib3.exceptions.IncompleteRead():
-            return BROKEN
-        case http.client.HTTPException():
-            return NOT_HTTP
+        case NoAnswerError():
+            return str(root)
         case OSError():
             return broken(root)
     return f"not delivered: {type(root).__name__}"
@@ -191,7 +185,7 @@ def _root(error: BaseException) -> BaseException:
     """The innermost error of the network or of HTTP; requests and urllib3 wrap it several times."""
     root, inner = error, error.__cause__ or error.__context__
     while inner:
-        if isinstance(inner, (OSError, http.client.HTTPException)):
+        if isinstance(inner, (OSError, NoAnswerError)):
             root = inner
         inner = inner.__cause__ or inner.__context__
     return root

@@ -9,7 +9,7 @@ import re
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, product
 from json.decoder import JSONDecodeError, JSONDecoder
 from json.encoder import JSONEncoder
 from typing import Any, NoReturn
@@ -47,14 +47,16 @@ def read(
     max_depth: int = 64,
     max_nodes: int = 100_000,
 ) -> Document:
+    """With `replace_unsafe` texts may also hold control characters as they are, NUL among them."""
     if len(data) > max_bytes:
         raise JSONError(f"larger than {max_bytes} bytes")
     # Nothing shorter than a limit can pass it, so the ordinary small document skips the scan.
     if len(data) > max_depth:
         _check_shape(data, max_depth, max_nodes)
-    scan = _SCANNERS[duplicates_refused, len(data) > MAX_DIGITS]
+    scan = _SCANNERS[duplicates_refused, len(data) > MAX_DIGITS, replace_unsafe]
     value = _decode(_text(data), scan)
-    if b"\\u" in data and _UNSAFE_ESCAPE.search(data):
+    is_escaped = b"\\u" in data and _UNSAFE_ESCAPE.search(data)
+    if is_escaped or (replace_unsafe and b"\0" in data):
         return _without_unsafe(value, replace_unsafe)
     return Document(value)
 
@@ -189,8 +191,11 @@ def _constant(name: str) -> NoReturn:
     raise JSONError(f"{name} is not JSON")
 
 
-def _scanner(refuse_duplicates: bool, long_numbers: bool) -> Callable[[str, int], tuple[Any, int]]:
+def _scanner(
+    refuse_duplicates: bool, long_numbers: bool, control_characters: bool
+) -> Callable[[str, int], tuple[Any, int]]:
     decoder = JSONDecoder(
+        strict=not control_characters,
         object_pairs_hook=_object if refuse_duplicates else None,
         parse_int=_integer if long_numbers else int,
         parse_float=_float,
@@ -200,8 +205,4 @@ def _scanner(refuse_duplicates: bool, long_numbers: bool) -> Callable[[str, int]
     return scan
 
 
-_SCANNERS = {
-    (duplicates, long): _scanner(duplicates, long)
-    for duplicates in (True, False)
-    for long in (True, False)
-}
+_SCANNERS = {chosen: _scanner(*chosen) for chosen in product((True, False), repeat=3)}

@@ -1,8 +1,12 @@
 """A call of the deliverer on threads, and the connections that let it be ended from outside.
 
 They open to allowed addresses only; each tells its call which socket to shut when its time is up.
+Answers are read by `reading`: http.client takes an interim one for the answer.
 """
 
+import http.client
+import io
+import select
 import socket
 import ssl
 import threading
@@ -14,8 +18,11 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from .decide import Answer
-from .deliver import CANCELLED, CallRules, Delivery, no_answer
+from .deliver import CANCELLED, CallRules, Delivery, broken, no_answer
 from .destinations import connect
+from .reading import Reader, Received
+
+_CHUNK = 65_536
 
 
 class Call:
@@ -30,6 +37,9 @@ class Call:
         self.url = ""
         self.headers: dict[str, str] = {}
         self.is_connected = False
+        self.reader = Reader(rules.max_bytes)
+        self.received: Received | None = None
+        self.early: bytes | None = None  # came before all was sent
         self._lock = threading.Lock()
         self._is_done = False
         self._socket: socket.socket | None = None
@@ -46,6 +56,15 @@ class Call:
 
     def no_answer(self, error: str) -> Answer:
         return no_answer(error, self.started, self.sent())
+
+    def answer(self, received: Received) -> Answer:
+        return self.rules.answer(received, self.started, self.sent())
+
+    def overdue(self) -> Answer:
+        """Of one that is given up. A status that has come counts, though its body has not."""
+        if self.reason == CANCELLED or not self.reader.has_head:
+            return self.no_answer(self.reason)
+        return self.answer(self.reader.end(self.reason))
 
     def use(self, sock: socket.socket) -> None:
         with self._lock:
@@ -75,7 +94,46 @@ class WatchedTLSSocket(ssl.SSLSocket):
         super().do_handshake(block)
 
 
+class _Response(http.client.HTTPResponse):
+    """An answer as `reading` reads it, in the shape that http.client and urllib3 look for."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self._sock = sock
+
+    def begin(self) -> None:
+        call: Call = current.call
+        call.received = received = self._read(call)
+        if received.status is None:
+            raise NoAnswerError(received.error)
+        self.code = self.status = received.status
+        self.reason, self.version, self.headers = "", 11, http.client.HTTPMessage()
+        self.msg = self.headers
+        self.fp = io.BufferedReader(io.BytesIO())
+        self.length = 0  # the call has what was received
+        self.chunked = False
+        self.will_close = call.early is not None or not call.reader.is_reusable
+
+    def _read(self, call: Call) -> Received:
+        received = call.reader.feed(call.early) if call.early else None
+        while received is None:
+            try:
+                data = self._sock.recv(_CHUNK)
+            except TimeoutError:
+                return call.reader.end(call.rules.timed_out())
+            except OSError as error:
+                return call.reader.end(broken(error))
+            received = call.reader.feed(data) if data else call.reader.end()
+        return received
+
+
+class NoAnswerError(http.client.HTTPException):
+    """Why there is none, in a sentence."""
+
+
 class _CheckedConnection(urllib3.connection.HTTPConnection):
+    response_class = _Response
+
     def _new_conn(self) -> socket.socket:
         call: Call = current.call
         return connect(
@@ -91,9 +149,38 @@ class _CheckedConnection(urllib3.connection.HTTPConnection):
             _note_connected(self.sock)
         super().request(*args, **kwargs)
 
+    def send(self, data: Any) -> None:
+        """Until the worker answers: one that does so early may never read the rest."""
+        if self.sock is None:
+            self.connect()
+        call: Call = current.call
+        left = memoryview(data)
+        waiting = select.poll()
+        waiting.register(self.sock, select.POLLIN | select.POLLOUT)
+        while left and call.early is None:
+            events = waiting.poll(call.seconds_left() * 1000)
+            if not events:
+                raise TimeoutError
+            if events[0][1] & ~select.POLLOUT:
+                call.early = _what_came(self.sock)
+            elif events[0][1] & select.POLLOUT:
+                left = left[self.sock.send(left) :]
+
 
 class _CheckedTLSConnection(_CheckedConnection, urllib3.connection.HTTPSConnection):
     pass
+
+
+def _what_came(sock: socket.socket) -> bytes | None:
+    """What can be read at once, b"" at the end; None when that is nothing of HTTP's."""
+    patience = sock.gettimeout()
+    sock.settimeout(0)
+    try:
+        return sock.recv(_CHUNK)
+    except (BlockingIOError, ssl.SSLWantReadError):
+        return None  # TLS told something of its own
+    finally:
+        sock.settimeout(patience)
 
 
 def _note_connected(sock: socket.socket) -> None:

@@ -229,7 +229,13 @@ class Scheduler:
         if self._throttler:
             self._throttler.pop(lease.task_id, lease.worker)
         try:
-            outcome = decide(answer, workgroup=lease.workgroup, limits=limits, now=now)
+            outcome = decide(
+                answer,
+                workgroup=lease.workgroup,
+                limits=limits,
+                now=now,
+                error_delay=lease.error_delay,
+            )
         except Exception as error:
             logger.exception("The answer to task %s could not be read", lease.task_id)
             return Settlement(lease, Failed(f"the answer could not be read: {error!r}"[:4_096]))

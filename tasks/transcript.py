@@ -33,7 +33,8 @@ def message(start: str, headers: Headers, body: bytes, *, most: int, hide: str =
     Header names are spelled as in `SECRET`. `hide` is a secret that is not to be told wherever it
     stands; "" for none.
     """
-    head = "\n".join([start, *(f"{name}: {value}" for name, value in shown(headers))])
+    lines = [f"{name}: {HIDDEN if name in SECRET else value}" for name, value in headers]
+    head = "\n".join([start, *lines])
     if hide:
         head = head.replace(hide, HIDDEN)
         body = body.replace(hide.encode(), HIDDEN.encode())

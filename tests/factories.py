@@ -131,7 +131,9 @@ def answer(
 ) -> Settled:
     """What a scheduler does with an answer: decide, then settle."""
     came = Answer(status, json.dumps(json_).encode() if body is None else body, retry_after)
-    outcome = decide(came, workgroup=lease.workgroup, now=timezone.now())
+    outcome = decide(
+        came, workgroup=lease.workgroup, now=timezone.now(), error_delay=lease.error_delay
+    )
     return settle([Settlement(lease, outcome, status)])
 
 

@@ -15,6 +15,7 @@ CLOCK = "tests/test_clock.py"
 CONTROL, CREATE = "tests/test_control.py", "tests/test_create.py"
 EDIT = "tests/test_edit.py"
 LIMITS = "tests/test_limits.py"
+ANSWERS, DECIDE = "tests/test_answers.py", "tests/test_decide.py"
 SCHEDULER, DELIVER = "tests/test_scheduler.py", "tests/test_deliver.py"
 
 
@@ -532,15 +533,52 @@ MUTANTS = (
     Mutant(
         "deliver: tried again by itself",
         "tasks/deliver_asyncio.py",
-        "        if isinstance(what, Broken):\n",
-        "        if isinstance(what, Broken) and call.connection:\n"
+        "        self._give(call, self._rules.answer(received, call.started, self._sent(call)))",
+        "        if received.status is None and call.connection:\n"
         "            call.connection = None\n"
-        "            self._begin(call)\n"
-        "        elif isinstance(what, Broken):\n",
-        (
-            DELIVER + "::test_a_kept_connection_that_breaks_is_not_tried_again",
-            DELIVER + "::test_a_misbehaving_worker_gives_an_error_and_is_called_once",
-        ),
+        "            return self._begin(call)\n"
+        "        self._give(call, self._rules.answer(received, call.started, self._sent(call)))",
+        (DELIVER + "::test_a_kept_connection_that_breaks_is_not_tried_again",),
+        LITE,
+    ),
+    Mutant(
+        "deliver: an interim answer is the answer",
+        "tasks/reading.py",
+        "if status < 200:",
+        "if status == 100:",
+        (ANSWERS + "::test_twelve_tasks_behind_interim_answers_have_each_its_own_output",),
+        LITE,
+    ),
+    Mutant(
+        "deliver: a connection with more to come is used again",
+        "tasks/reading.py",
+        "return is_over and self._is_kept and not self._is_odd",
+        "return self._is_kept",
+        (ANSWERS + "::test_an_answer_has_one_meaning",),
+        LITE,
+    ),
+    Mutant(
+        "deliver: what came unasked is an answer",
+        "tasks/deliver_asyncio.py",
+        "self._loop.call_soon(self._begin_all, calls)",
+        "self._begin_all(calls)",
+        (ANSWERS + "::test_what_comes_between_two_calls_is_no_answer",),
+        LITE,
+    ),
+    Mutant(
+        "rate limit: only one that can be read",
+        "tasks/decide.py",
+        "or answer.retry_after is None:",
+        "or not (answer.retry_after or '').strip().isdigit():",
+        (DECIDE + "::test_a_retry_after_that_cannot_be_read_holds_for_the_error_delay",),
+        LITE,
+    ),
+    Mutant(
+        "rate limit: an error delay of 0 holds for nothing",
+        "tasks/decide.py",
+        "max(error_delay, 1.0)",
+        "error_delay",
+        (DECIDE + "::test_a_retry_after_that_cannot_be_read_holds_for_the_error_delay",),
         LITE,
     ),
     Mutant(

@@ -108,11 +108,11 @@ def redirect(location: str, status: int = 302) -> Behaviour:
 
 
 def gzip_bomb(exchange: Exchange) -> None:
-    answer(200, _bomb(), {"Content-Encoding": "gzip"})(exchange)
+    answer(200, gzip_bomb_bytes(), {"Content-Encoding": "gzip"})(exchange)
 
 
 @functools.cache
-def _bomb() -> bytes:
+def gzip_bomb_bytes() -> bytes:
     """200 MB, of which less than one goes over the wire."""
     packer = zlib.compressobj(level=1, wbits=31)  # 31: as gzip
     megabyte = bytes(1_000_000)

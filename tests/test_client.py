@@ -80,7 +80,7 @@ import sys
 
 class NoDjango:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("django", "rest_framework", "channels", "httptools"):
+        if name.partition(".")[0] in ("django", "rest_framework", "channels", "uvloop"):
             raise ImportError(name)
 
 sys.meta_path.insert(0, NoDjango())

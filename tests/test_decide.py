@@ -83,8 +83,6 @@ def test_a_200_with_an_error_is_a_failure_that_keeps_its_output(error, text):
         (b'{"output": NaN}', "the answer is not JSON: NaN"),
         (b'{"output": Infinity}', "the answer is not JSON: Infinity"),
         (b'{"output": 1e999}', "the answer is not JSON: number too large"),
-        (b'{"output": "\xff"}', "the answer is not JSON: not UTF-8"),
-        ('{"output": "ü"}'.encode("latin-1"), "the answer is not JSON: not UTF-8"),
         (b'{"output": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested deeper than 64"),
         (
             b"{" + b",".join(b'"%d":0' % n for n in range(110_000)) + b"}",
@@ -92,7 +90,7 @@ def test_a_200_with_an_error_is_a_failure_that_keeps_its_output(error, text):
         ),
         (b'{"output": "' + b"x" * 1024 * 1024 + b'"}', "larger than 1048576 bytes"),
     ],
-    ids=range(15),
+    ids=range(13),
 )
 def test_a_200_that_is_no_answer_is_a_failure(body, error):
     outcome = ruling(200, body)
@@ -109,7 +107,9 @@ def test_a_200_that_is_no_answer_is_a_failure(body, error):
         (202, b"", "HTTP 202: answers that come later are not supported"),
         (204, b"", "HTTP 204"),
         (206, b"part", "HTTP 206: part"),
+        (300, b"choose", "HTTP 300: choose"),
         (302, b"moved", "HTTP 302: redirects are not followed"),
+        (304, b"", "HTTP 304: not modified, which says nothing of the task"),
         (400, b"bad", "HTTP 400: bad"),
         (404, b"", "HTTP 404"),
         (409, b"  spaces  ", "HTTP 409: spaces"),
@@ -232,52 +232,51 @@ def test_a_success_may_hold_its_workgroup():
     assert outcome == Completed("1", (), Delays(60, 0))
 
 
-@pytest.mark.parametrize(
-    ("header", "seconds"),
-    [
-        ("120", 120),
-        (" 120 ", 120),
-        ("86400", 86_400),
-        ("86401", 86_400),
-        ("9" * 400, 86_400),
-        ("Tue, 24 Nov 2026 06:02:00 GMT", 120),
-        ("Tue, 24 Nov 2026 07:02:00 +0100", 120),
-        ("Tue, 24 Nov 2026 06:02:00 -0000", 120),
-        ("Fri, 24 Nov 2056 06:02:00 GMT", 86_400),
-    ],
-)
+@pytest.mark.parametrize("header", ["120", "2 minutes", "Tue, 24 Nov 2026 06:02:00 GMT"])
 @pytest.mark.parametrize("status", [429, 503])
-def test_retry_after_holds_the_task(status, header, seconds):
+def test_retry_after_holds_the_task(status, header):
     alone = ruling(status, b"slow", retry_after=header)
     together = ruling(status, b"slow", retry_after=header, workgroup="w")
 
-    assert alone == Held(seconds, f"HTTP {status}: slow")
-    assert together == Held(seconds, f"HTTP {status}: slow", None, Delays(seconds, 0))
+    assert alone == Held(120, f"HTTP {status}: slow")
+    assert together == Held(120, f"HTTP {status}: slow", None, Delays(120, 0))
+
+
+@pytest.mark.parametrize("header", ["", " ", "soon", "²", "24 Nov", "60%", "nan", "inf"])
+@pytest.mark.parametrize(("delay", "held"), [(30, 30), (0, 1), (1e9, 86_400)])
+def test_a_retry_after_that_cannot_be_read_holds_for_the_error_delay(header, delay, held):
+    came = Answer(429, b"slow", header)
+
+    outcome = decide(came, workgroup="w", now=NOW, error_delay=delay)
+
+    assert (outcome.seconds, outcome.delays) == (held, Delays(held, 0))
+    assert "could not be read" in outcome.note
+
+
+def test_a_wait_that_is_cut_is_told():
+    outcome = ruling(429, b"slow", retry_after="86401")
+
+    assert outcome == Held(86_400, "HTTP 429: slow", note="Retry-After was cut to a day: '86401'")
 
 
 @pytest.mark.parametrize(
-    ("status", "header", "noted"),
-    [
-        (429, None, False),
-        (429, "", False),
-        (429, "0", False),
-        (429, "Tue, 24 Nov 2026 05:00:00 GMT", False),
-        (429, "soon", True),
-        (429, "-5", True),
-        (429, "1.5", True),
-        (429, "²", True),
-        (429, "24 Nov", True),
-        (503, "Tue, 99 Nov 2026 05:00:00 GMT", True),
-        (500, "120", False),
-        (404, "120", False),
-        (301, "120", False),
-    ],
+    ("status", "header"), [(429, None), (503, None), (500, "120"), (404, "120"), (301, "120")]
 )
-def test_other_retry_afters_hold_nothing(status, header, noted):
+def test_other_retry_afters_hold_nothing(status, header):
     outcome = ruling(status, b"slow", retry_after=header, workgroup="w")
 
     assert isinstance(outcome, Failed)
-    assert bool(outcome.note) is noted
+    assert outcome.note == ""
+
+
+@pytest.mark.parametrize(("retry_after", "kind"), [("5", Held), (None, Failed)])
+def test_a_failure_without_a_body_that_can_be_read_says_so(retry_after, kind):
+    came = Answer(429, b"", retry_after, "answer larger than 10 bytes")
+
+    outcome = decide(came, workgroup="", now=NOW)
+
+    assert isinstance(outcome, kind)
+    assert outcome.error == "HTTP 429: answer larger than 10 bytes"
 
 
 def test_retry_after_of_a_success_is_not_looked_at():

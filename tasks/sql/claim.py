@@ -151,11 +151,12 @@ def _claim(which: str = "") -> str:
             SET attempt = t.attempt + 1, leased_by = %(me)s, leased_at = {{now}}
             FROM picked WHERE t.id{PROBED.format("picked.id")} AND picked.key = ''
             RETURNING t.id, t.attempt, t.group_id, t.worker, t.workgroup, t.key,
-                      t.input::text AS input, {_IS_CHILD.format("t.id")} AS is_child
+                      t.input::text AS input, {_IS_CHILD.format("t.id")} AS is_child,
+                      t.error_delay_in_seconds
         )
         SELECT * FROM leased
         UNION ALL
-        SELECT id, NULL, group_id, NULL, NULL, key, NULL, NULL FROM picked WHERE key <> ''
+        SELECT id, NULL, group_id, NULL, NULL, key, NULL, NULL, NULL FROM picked WHERE key <> ''
     """
 
 
@@ -199,13 +200,13 @@ LEASE = statement(
         ) held
         WHERE t.id{PROBED.format("held.id")}
         RETURNING t.id, t.attempt, t.group_id, t.worker, t.workgroup, t.key, t.input::text,
-                  {_IS_CHILD.format("t.id")}
+                  {_IS_CHILD.format("t.id")}, t.error_delay_in_seconds
     """,
     sqlite=f"""
         UPDATE crew_task AS t SET attempt = attempt + 1, leased_by = %(me)s, leased_at = {{now}}
         WHERE t.id IN (SELECT value FROM json_each(%(ids)s)) AND {{ready}}
         RETURNING id, attempt, group_id, worker, workgroup, key, input,
-                  {_IS_CHILD.format("id")}
+                  {_IS_CHILD.format("id")}, error_delay_in_seconds
     """,
 )
 

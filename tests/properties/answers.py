@@ -66,7 +66,12 @@ class Answered:
         if self.kind == "unsent":
             return Returned(self.hold * unit), Said("returned", wait=self.hold)
         sent = self._sent(lease, token, children, unit)
-        real = decide(sent, workgroup=lease.workgroup, now=timezone.now())
+        real = decide(
+            sent,
+            workgroup=lease.workgroup,
+            now=timezone.now(),
+            error_delay=lease.error_delay,
+        )
         return real, self._meant(lease, token, tuple(children))
 
     def _sent(self, lease: Lease, token: int, children: list[Task], unit: int) -> Answer:

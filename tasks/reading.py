@@ -1,0 +1,376 @@
+"""The bytes of one answer are read (RFC 9112), for a client that only POSTs. Pure.
+
+Both deliverers read by this, so that each answer has one meaning; docs/answers.md is the table.
+What is odd and can mean only one thing is read, and its connection is not used again.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from types import MappingProxyType
+
+from .codings import PLAIN, Unreadable, decoded, listed, most_coded, too_large
+
+MOST_HEADERS = 100
+MOST_OVERHEAD = 65_536  # bytes that are none of a body: headers, trailers, chunk extensions
+MOST_INTERIM = 100
+
+CLOSED = "the worker closed the connection without an answer"
+BROKEN = "the connection broke before the answer was complete"
+NOT_HTTP = "the worker did not answer in HTTP/1.1"
+BAD_HEADER = (
+    "the answer has a line among its headers that is none: it has no colon, a name with a space,"
+    " or a control character"
+)
+TOO_MANY_HEADERS = (
+    "the worker did not answer in HTTP, or with headers too large:"
+    f" more than {MOST_HEADERS} of them, or {MOST_OVERHEAD // 1024} kB"
+)
+TOO_MANY_INTERIM = f"the worker sent more than {MOST_INTERIM} interim answers"
+SWITCHED = "the worker switched to another protocol (101), which was not asked for"
+BAD_CHUNK = "the answer is chunked, and not as HTTP says: the size of a chunk cannot be read"
+LONG_CHUNK = "the answer is chunked, and not as HTTP says: a chunk is longer than its size"
+MANY_CHUNKS = "the answer says more about its chunks than is in them"
+BAD_LENGTH = "the answer's Content-Length is no number"
+TWO_LENGTHS = "the answer says twice how long it is, and not the same"
+
+_START = b"HTTP/"
+_STATUS_LINE = re.compile(rb"HTTP/1\.(\d) +([1-9]\d\d)(?: .*)?")
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
+_UNFIT = re.compile(rb"[\r\0]")
+_LONG_LINE = 200  # bytes; from here on no line is remembered
+_TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_LENGTH = re.compile(r"[0-9]{1,18}")
+_CHUNK_SIZE = re.compile(rb"[ \t]*0*([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?")
+_BODILESS = (204, 304)
+# The headers that say how an answer is to be read, or what it asks for.
+TELLING = frozenset(
+    {
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "retry-after",
+        "transfer-encoding",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What came back on a connection.
+
+    `status` is None when no head of an answer came. `told` is what the headers of `TELLING` say,
+    as one list for each. `error` says why there is no body, in a sentence; status and headers
+    count all the same. Names of headers are in small letters.
+    """
+
+    status: int | None
+    headers: Sequence[tuple[str, str]] = ()
+    told: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    error: str = ""
+
+
+class Reader:
+    """Reads one answer; `feed` or `end` gives it, once."""
+
+    # As it begins: a plain answer changes few of these, and each costs time for every call.
+    _came = b""
+    _at = 0  # so far it is read
+    _searched = 0  # from here on there may be an end of the head
+    _overhead = 0
+    _interim = 0
+    _status: int | None = None
+    _headers: Sequence[tuple[str, str]] = ()
+    _told: Mapping[str, str] = MappingProxyType({})
+    _left = 0  # bytes of the body, or of a chunk
+    _is_kept = False  # the worker keeps the connection
+    _is_odd = False  # something was not as it should be
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._most = max_bytes  # bytes of the body, as it comes
+        self._body = bytearray()
+        self._codings: list[str] = []
+        # Reads on; False when it needs more bytes. None behind the end.
+        self._step: Callable[[], bool] | None = self._read_head
+
+    def feed(self, data: bytes) -> Received | None:
+        if self._at < len(self._came):
+            data = self._came[self._at :] + data
+        self._came, self._at = data, 0
+        try:
+            while (step := self._step) and step():
+                pass
+            return None if self._step else self._complete()
+        except Unreadable as error:
+            self._is_odd = True
+            return Received(self._status, self._headers, self._told, error=str(error))
+
+    def end(self, error: str = "") -> Received:
+        """The connection has ended: as it may, or by `error`. Or the call is given up for it."""
+        self._is_odd = True
+        is_whole = self._step == self._read_trailer
+        if is_whole or (self._step == self._read_to_the_end and not error):
+            try:
+                return self._complete()
+            except Unreadable as unreadable:
+                error = str(unreadable)
+        has_begun = self._overhead or self._at < len(self._came)
+        error = error or (BROKEN if has_begun else CLOSED)
+        return Received(self._status, self._headers, self._told, error=error)
+
+    @property
+    def has_head(self) -> bool:
+        return self._status is not None
+
+    @property
+    def is_reusable(self) -> bool:
+        """Whether the connection can be used again: nothing of this answer is still to come."""
+        is_over = self._step is None and self._at == len(self._came)
+        return is_over and self._is_kept and not self._is_odd
+
+    def _complete(self) -> Received:
+        body = bytes(self._body)
+        if self._codings:
+            body = decoded(body, self._codings, self._max_bytes)
+        return Received(self._status, self._headers, self._told, body)
+
+    # The head
+
+    def _read_head(self) -> bool:
+        came, at = self._came, self._at
+        end = came.find(b"\r\n\r\n", at + self._searched)
+        lines = came[at:end].split(b"\r\n") if end >= 0 else []
+        if not lines or came.count(b"\n", at, end) != len(lines) - 1 or not lines[0]:
+            return self._read_odd_head()
+        self._at, self._searched = end + 4, 0
+        self._count_overhead(end + 4 - at)
+        self._take_head(lines)
+        return True
+
+    def _read_odd_head(self) -> bool:
+        """One that has not come whole, begins with empty lines, or has lines that end in LF."""
+        while self._came[self._at : self._at + 1] in (b"\r", b"\n"):
+            self._at += 1
+            self._count_overhead(1)
+            self._is_odd = True
+        came, at = self._came, self._at
+        start = came[at : at + len(_START)]
+        if start != _START[: len(start)]:
+            raise Unreadable(NOT_HTTP)
+        end = _HEAD_END.search(came, at + self._searched)
+        if end is None:
+            self._searched = max(0, len(came) - at - 3)
+            self._count_overhead(0, len(came) - at)
+            return False
+        head = came[at : end.start()]
+        self._at, self._searched = end.end(), 0
+        self._count_overhead(end.end() - at)
+        self._is_odd |= end[0] != b"\r\n\r\n" or head.count(b"\n") != head.count(b"\r\n")
+        self._take_head(head.replace(b"\r\n", b"\n").split(b"\n"))
+        return True
+
+    def _take_head(self, lines: list[bytes]) -> None:
+        status, is_new = _status(lines[0])
+        headers: list[tuple[str, str]] = []
+        told: dict[str, str] = {}
+        for line in lines[1:]:
+            header = _header(line) if len(line) < _LONG_LINE else _read_header(line)
+            if header is None:
+                self._is_odd = True
+                return self._take_head(_unfolded(lines))
+            headers.append(header)
+            if header[0] in TELLING:
+                tell(told, *header)
+        if len(headers) > MOST_HEADERS:
+            raise Unreadable(TOO_MANY_HEADERS)
+        is_kept = _keeps(told["connection"], is_new) if "connection" in told else is_new
+        if status < 200:
+            return self._skip(status, told, is_kept)
+        self._status, self._headers, self._told = status, headers, told
+        self._is_kept = is_kept
+        self._begin_body(told)
+
+    def _skip(self, status: int, told: Mapping[str, str], is_kept: bool) -> None:
+        """An interim answer, whatever its number: the answer is yet to come."""
+        if status == 101:
+            raise Unreadable(SWITCHED)
+        self._interim += 1
+        if self._interim > MOST_INTERIM:
+            raise Unreadable(TOO_MANY_INTERIM)
+        self._is_odd |= not is_kept or _says_a_body(told)
+
+    # The body
+
+    def _begin_body(self, told: Mapping[str, str]) -> None:
+        if self._status in _BODILESS:
+            self._step = None
+            self._is_odd |= _says_a_body(told)
+        elif "content-encoding" in told or "transfer-encoding" in told:
+            self._begin_coded(told)
+        else:
+            self._begin_plain(told.get("content-length"))
+
+    def _begin_coded(self, told: Mapping[str, str]) -> None:
+        self._codings = listed("Content-Encoding", told.get("content-encoding", ""))
+        transfer = [
+            name
+            for part in told.get("transfer-encoding", "").lower().split(",")
+            if (name := part.strip()) not in PLAIN
+        ]
+        is_chunked = transfer[-1:] == ["chunked"]
+        if "transfer-encoding" in told:
+            self._is_odd |= transfer != ["chunked"] or "content-length" in told
+        while transfer[-1:] == ["chunked"]:
+            transfer.pop()  # said twice, as by a proxy and the server behind it: done once
+        self._codings += listed("Transfer-Encoding", ",".join(transfer))
+        if self._codings:
+            self._most = most_coded(self._max_bytes)
+        if is_chunked:
+            self._step = self._read_chunk_size
+        elif transfer:
+            self._step = self._read_to_the_end
+        else:
+            self._begin_plain(told.get("content-length"))
+
+    def _begin_plain(self, length: str | None) -> None:
+        if length is None:
+            self._step = self._read_to_the_end
+        elif _LENGTH.fullmatch(length):
+            self._left, self._step = int(length), self._read_length
+        else:
+            self._begin_repeated(length.split(","))
+
+    def _begin_repeated(self, lengths: Sequence[str]) -> None:
+        """Content-Length, several times: as by a proxy and the server behind it."""
+        if not all(_LENGTH.fullmatch(length.strip()) for length in lengths):
+            raise Unreadable(BAD_LENGTH)
+        if len(set(map(int, lengths))) > 1:
+            raise Unreadable(TWO_LENGTHS)
+        self._left, self._step, self._is_odd = int(lengths[0]), self._read_length, True
+
+    def _read_length(self) -> bool:
+        self._take_body()
+        if self._left:
+            return False
+        self._step = None
+        return True
+
+    def _read_to_the_end(self) -> bool:
+        self._left = len(self._came) - self._at
+        self._take_body()
+        return False
+
+    def _take_body(self) -> None:
+        part = self._came[self._at : self._at + self._left]
+        self._at += len(part)
+        self._left -= len(part)
+        self._body += part
+        if len(self._body) > self._most:
+            raise too_large(self._max_bytes)
+
+    # Chunks
+
+    def _read_chunk_size(self) -> bool:
+        line = self._line()
+        if line is None:
+            return False
+        size = _CHUNK_SIZE.fullmatch(line)
+        if not size:
+            raise Unreadable(BAD_CHUNK)
+        self._left = int(size[1], 16)
+        self._step = self._read_chunk if self._left else self._read_trailer
+        return True
+
+    def _read_chunk(self) -> bool:
+        self._take_body()
+        if self._left:
+            return False
+        self._step = self._read_chunk_end
+        return True
+
+    def _read_chunk_end(self) -> bool:
+        # Looked at here: a chunk that is too long would be read as an endless line.
+        behind = self._came[self._at : self._at + 2]
+        if behind not in (b"", b"\r", b"\r\n") and behind[:1] != b"\n":
+            raise Unreadable(LONG_CHUNK)
+        if self._line() is None:
+            return False
+        self._step = self._read_chunk_size
+        return True
+
+    def _read_trailer(self) -> bool:
+        """Nothing is made of them: what matters stands in the head."""
+        line = self._line()
+        if line == b"":
+            self._step = None
+        return line is not None
+
+    def _line(self) -> bytes | None:
+        end = self._came.find(b"\n", self._at)
+        if end < 0:
+            self._count_overhead(0, len(self._came) - self._at)
+            return None
+        line = self._came[self._at : end]
+        self._count_overhead(end + 1 - self._at)
+        self._at = end + 1
+        self._is_odd |= line[-1:] != b"\r"
+        return line.removesuffix(b"\r")
+
+    def _count_overhead(self, read: int, unread: int = 0) -> None:
+        """More may be said about a long body than about a short one."""
+        self._overhead += read
+        if self._overhead + unread > MOST_OVERHEAD + 16 * len(self._body):
+            raise Unreadable(MANY_CHUNKS if self._status else TOO_MANY_HEADERS)
+
+
+@lru_cache(maxsize=256)
+def _status(line: bytes) -> tuple[int, bool]:
+    """The status, and whether it is one of HTTP/1.1."""
+    started = _STATUS_LINE.fullmatch(line)
+    if not started:
+        raise Unreadable(NOT_HTTP)
+    return int(started[2]), started[1] != b"0"
+
+
+def _read_header(line: bytes) -> tuple[str, str] | None:
+    name, colon, value = line.partition(b":")
+    if not colon or not name or name.translate(None, _TOKEN) or _UNFIT.search(value):
+        return None
+    return name.decode("ascii").lower(), value.strip(b" \t").decode("latin-1")
+
+
+# Workers say the same in each answer.
+_header = lru_cache(maxsize=1024)(_read_header)
+
+
+def _unfolded(lines: Sequence[bytes]) -> list[bytes]:
+    """Without lines that go on with the one before, as in mails."""
+    whole: list[bytes] = []
+    for line in lines:
+        if line[:1] in (b" ", b"\t") and len(whole) > 1:
+            whole[-1] += b" " + line.strip()
+        else:
+            whole.append(line)
+    if len(whole) == len(lines):
+        raise Unreadable(BAD_HEADER)
+    return whole
+
+
+def _says_a_body(told: Mapping[str, str]) -> bool:
+    """Of an answer that has none: who knows whether its worker sends one."""
+    return "transfer-encoding" in told or told.get("content-length", "0") != "0"
+
+
+def tell(told: dict[str, str], name: str, value: str) -> None:
+    """Add a header of `TELLING`, which may stand there already."""
+    told[name] = f"{told[name]}, {value}" if name in told else value
+
+
+def _keeps(connection: str, is_new: bool) -> bool:
+    """Whether the connection stays open behind the answer."""
+    options = {part.strip() for part in connection.lower().split(",")}
+    return "close" not in options and (is_new or "keep-alive" in options)
