@@ -1,5 +1,6 @@
 """Answers that are meant to hurt, all at once, against a real scheduler process: F14 and F15."""
 
+import json
 import re
 from pathlib import Path
 
@@ -78,6 +79,30 @@ def test_no_answer_hurts_more_than_its_own_task(deliverer):
     for name, (_, words) in HOSTILE.items():
         for task in Task.objects.filter(worker=name):
             assert words in task.errors[0], (name, task.errors)
+
+
+@pytest.mark.parametrize("deliverer", ["asyncio", "requests"])
+def test_answers_behind_interim_ones_are_their_own_tasks(deliverer):
+    """On connections that are kept: of two slots, and for twelve tasks."""
+
+    def behave(exchange):
+        task_id = json.loads(exchange.request.body)["taskId"]
+        exchange.send(b"HTTP/1.1 102 Processing\r\n\r\n")
+        exchange.stopping.wait(0.1)
+        exchange.send(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+        answer(body=json.dumps({"output": task_id}).encode())(exchange)
+
+    create.create_group(tasks=[{"id": f"t{n}", "worker": "w"} for n in range(12)])
+
+    settings = {"CREW_DELIVERER": deliverer, "CREW_SLOTS": "2"}
+    with StubWorker(behave) as worker, scheduler(worker.url, **settings):
+        wait_until(lambda: not Task.objects.filter(is_complete=False), 60)
+
+    assert {task.pk: task.output for task in Task.objects.all()} == {
+        f"t{n}": f"t{n}" for n in range(12)
+    }
+    assert len(worker.requests) == 12
+    assert worker.connections <= 2
 
 
 def test_parents_that_are_too_much_for_memory_are_refused_in_words(tmp_path):

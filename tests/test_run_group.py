@@ -1,5 +1,6 @@
 """`run_group`: a group runs to its end inside a test, with `responses` for its workers."""
 
+import gzip
 import json
 import threading
 import time
@@ -311,3 +312,19 @@ def test_it_works_outside_a_transaction_too(http):
 
 def _task_id(request):
     return json.loads(request.body)["taskId"]
+
+
+def test_an_answer_is_read_as_a_scheduler_reads_it(http):
+    """Compressed, and in another charset; and a rate limit whose body is neither."""
+    body = gzip.compress('{"output": "ü"}'.encode("latin-1"))
+    told = {"Content-Encoding": "gzip"}
+    limited = told | {"Retry-After": "1m0s"}
+    http.post(BASE + "worker-a", b"no gzip", status=429, headers=limited)
+    http.post(BASE + "worker-a", body, headers=told, content_type="text/json; charset=latin-1")
+    group = make_group(tasks=[wire(id="a")])
+
+    report = run_group(group)
+
+    task = Task.objects.get()
+    assert (task.output, task.remaining_attempts) == ("ü", 4)
+    assert report.seconds == pytest.approx(60, abs=1)

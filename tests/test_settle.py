@@ -664,6 +664,42 @@ def test_retry_after_holds_the_workgroup_and_uses_no_attempt():
     assert from_now(Workgroup.objects.get().held_until) == pytest.approx(120, abs=10)
 
 
+@pytest.mark.parametrize(
+    ("value", "held"),
+    [
+        ("600.0", 600),
+        ("10m0s", 600),
+        ("600, 600", 600),
+        ("0", 1),
+        ("Tue, 24 Nov 2020 05:00:00 GMT", 1),
+        ("9999999999", 86_400),
+        ("soon", 700),
+        ("", 700),
+    ],
+)
+def test_any_retry_after_uses_no_attempt(value, held):
+    alone = make_task(error_delay_in_seconds=700)
+    together = make_task(workgroup="w", error_delay_in_seconds=700)
+
+    for lease in claim_all():
+        answer(lease, 503, body=b"slow down", retry_after=value)
+
+    for task in (alone, together):
+        assert (row(task)["remaining_attempts"], row(task)["errors"]) == (5, [])
+        assert from_now(row(task)["run_after"]) == pytest.approx(held, abs=10)
+    assert from_now(Workgroup.objects.get().held_until) == pytest.approx(held, abs=10)
+    assert {attempt.outcome for attempt in Attempt.objects.all()} == {"held"}
+
+
+def test_the_first_of_a_key_waits_for_its_own_error_delay():
+    """A lease of a task with a key comes from another statement."""
+    task = make_task(key="k", error_delay_in_seconds=700)
+
+    answer(claim_one(), 429, retry_after="soon")
+
+    assert from_now(row(task)["run_after"]) == pytest.approx(700, abs=10)
+
+
 def test_a_delay_without_a_workgroup_holds_nobody():
     task = make_task()
     other = make_task(is_paused=True)
