@@ -11,3 +11,6 @@ class CrewConfig(AppConfig):
 
     def ready(self) -> None:
         from . import checks  # noqa: F401  registers the system checks
+        from .sql import patience
+
+        patience.greet_sessions()

@@ -17,12 +17,13 @@ from django.db.models.functions import Now
 from . import audit, edges, publish, wire
 from .errors import ConflictError, NotFoundError
 from .jsonio import dump
-from .models import ParentEdge, Task, TaskGroup
+from .models import Task, TaskGroup
 from .names import camel
 from .spec import DEFAULT_ATTEMPTS, read_text
-from .sql import among, run
 from .sql import control as sql
 from .sql import create as create_sql
+from .sql import run, run_bounded
+from .sql.probes import among, probed, sliced
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -44,9 +45,11 @@ UNRUN: dict[str, Any] = {
 
 @contextmanager
 def alone(group_id: str) -> Iterator[None]:
-    """A transaction that holds the group against everything; for a look and a verb in one."""
+    """A transaction that holds the group against everything; for a look and a verb in one.
+
+    Its statements probe by indexes, and none lasts for long."""
     with transaction.atomic():
-        if not run(create_sql.GROUP_ALONE, {"group": group_id}):
+        if not run_bounded((create_sql.GROUP_ALONE, {"group": group_id}))[-1]:
             raise NotFoundError("task group not found")
         yield
 
@@ -89,18 +92,18 @@ def reset_group(group_id: str, *, remaining_attempts: int = DEFAULT_ATTEMPTS) ->
     If it has seeds, only they are kept. Attempts in flight lose their lease: what their workers
     still answer is recorded and dropped (decision 10).
     """
+    ids = edges.ids_in(group_id)
+    _stop_attempts(group_id, ids, "the group was reset")
     tasks = Task.objects.filter(group_id=group_id)
-    run(sql.LOCK_TASKS, {"group": group_id, "ids": None})
-    run(sql.CANCEL_ATTEMPTS, {"group": group_id, "ids": None, "why": "the group was reset"})
-    gone = []
-    if tasks.filter(is_seed=True).exists():
-        gone = list(tasks.filter(is_seed=False).values_list("id", flat=True))
-        edges.remove(group_id, gone)
-    kept = tasks.update(**UNRUN, remaining_attempts=remaining_attempts)
-    run(sql.RECOUNT, {"group": group_id, "ids": None})
-    publish.tasks_changed((group_id, id_) for id_ in tasks.values_list("id", flat=True))
+    seeds = set(tasks.filter(is_seed=True).values_list("id", flat=True))
+    gone = [id_ for id_ in ids if id_ not in seeds] if seeds else []
+    edges.remove(group_id, gone)
+    kept = list(seeds) or ids
+    _update(kept, **UNRUN, remaining_attempts=remaining_attempts)
+    edges.recount(group_id, kept)
+    publish.tasks_changed((group_id, id_) for id_ in kept)
     asked: dict[str, Any] = {"remaining_attempts": remaining_attempts, "deleted": len(gone)}
-    recorded("reset", group_id, kept, **asked)
+    recorded("reset", group_id, len(kept), **asked)
     return len(gone)
 
 
@@ -112,12 +115,9 @@ def cancel_group(group_id: str) -> int:
     Stopped tasks have no attempts left, so a retry or a reset brings them back.
     """
     left = Task.objects.filter(group_id=group_id).incomplete()
-    ids = list(left.order_by("id").values_list("id", flat=True))
-    params = {"group": group_id, "ids": dump(ids)}
-    run(sql.LOCK_TASKS, params)
-    run(sql.CANCEL_ATTEMPTS, params | {"why": "the group was cancelled"})
-    stopped = {"remaining_attempts": 0, "leased_by": None, "leased_at": None, "merged_into": None}
-    Task.objects.filter(id__in=among(ids)).update(**stopped)
+    ids = list(left.values_list("id", flat=True))
+    _stop_attempts(group_id, ids, "the group was cancelled")
+    _update(ids, remaining_attempts=0, leased_by=None, leased_at=None, merged_into=None)
     publish.tasks_changed((group_id, id_) for id_ in ids)
     return recorded("cancel", group_id, len(ids))
 
@@ -139,12 +139,10 @@ def rename_group(group_id: str, *, name: str) -> None:
 @group_verb
 def delete_group(group_id: str) -> int:
     """Delete the group with all it holds; return how many tasks. Late answers are dropped."""
-    tasks = Task.objects.filter(group_id=group_id)
-    run(sql.LOCK_TASKS, {"group": group_id, "ids": None})
-    run(sql.DROP_EDGES, {"group": group_id})
-    run(sql.DROP_ATTEMPTS, {"group": group_id})
+    ids = edges.ids_in(group_id)
+    edges.lock(group_id, ids)
     last = wire.group(TaskGroup.objects.get(pk=group_id))
-    count = edges.raw_delete(tasks)
+    count = edges.wipe(ids)
     edges.raw_delete(TaskGroup.objects.filter(pk=group_id))
     publish.group_changed(group_id, "delete", last)
     return recorded("delete", group_id, count)
@@ -156,13 +154,13 @@ def delete_group(group_id: str) -> int:
 @group_verb
 def pause_tasks(group_id: str, ids: Sequence[str]) -> int:
     """Start no attempt of these tasks any more; running ones finish. Return how many changed."""
-    tasks = Task.objects.filter(group_id=group_id, id__in=among(ids))
+    tasks = Task.objects.filter(among("id", ids), group_id=group_id)
     return recorded("pause", group_id, _pause(group_id, tasks, True), ids)
 
 
 @group_verb
 def resume_tasks(group_id: str, ids: Sequence[str]) -> int:
-    tasks = Task.objects.filter(group_id=group_id, id__in=among(ids))
+    tasks = Task.objects.filter(among("id", ids), group_id=group_id)
     return recorded("resume", group_id, _pause(group_id, tasks, False), ids)
 
 
@@ -171,7 +169,7 @@ def retry_tasks(
     group_id: str, ids: Sequence[str], *, remaining_attempts: int = DEFAULT_ATTEMPTS
 ) -> int:
     """Give those that are incomplete their attempts back, failed ones at once."""
-    tasks = Task.objects.filter(group_id=group_id, id__in=among(ids))
+    tasks = Task.objects.filter(among("id", ids), group_id=group_id)
     count = _retry(group_id, tasks, remaining_attempts)
     return recorded("retry", group_id, count, ids, remaining_attempts=remaining_attempts)
 
@@ -196,23 +194,19 @@ def delete_tasks(group_id: str, ids: Sequence[str], *, children: str = "cascade"
     """
     locked(group_id, ids)
     going = would_delete(ids, children=children)
-    freed = list(
-        ParentEdge.objects.filter(parent__in=among(going))
-        .values_list("child_id", flat=True)
-        .distinct()
-    )
-    edges.remove(group_id, going)
-    run(sql.RECOUNT, {"group": group_id, "ids": dump(freed)})
+    edges.lock(group_id, going)
     gone = set(going)
-    publish.tasks_changed((group_id, id_) for id_ in freed if id_ not in gone)
+    freed = [id_ for id_ in edges.children(going) if id_ not in gone]
+    edges.remove(group_id, going)
+    edges.recount(group_id, freed)
+    publish.tasks_changed((group_id, id_) for id_ in freed)
     recorded("delete", group_id, len(going), ids, children=children)
     return going
 
 
 def would_delete(ids: Sequence[str], *, children: str = "cascade") -> list[str]:
     """The ids of all that `delete_tasks` would delete, for a question before it."""
-    staying = ~Q(child__in=among(ids))
-    if children == "refuse" and ParentEdge.objects.filter(staying, parent__in=among(ids)).exists():
+    if children == "refuse" and set(edges.children(ids)) - set(ids):
         raise ConflictError("cannot delete tasks with children")
     return edges.with_orphans(ids) if children == "cascade" else list(ids)
 
@@ -244,39 +238,53 @@ def _set_paused(group_id: str, is_paused: bool) -> int:
 
 
 def _pause(group_id: str, tasks: models.QuerySet[Task], is_paused: bool) -> int:
-    ids = list(tasks.filter(is_paused=not is_paused).order_by("id").values_list("id", flat=True))
-    run(sql.LOCK_TASKS, {"group": group_id, "ids": dump(ids)})
-    Task.objects.filter(id__in=among(ids)).update(is_paused=is_paused)
+    ids = list(tasks.filter(is_paused=not is_paused).values_list("id", flat=True))
+    edges.lock(group_id, ids)
+    _update(ids, is_paused=is_paused)
     publish.tasks_changed((group_id, id_) for id_ in ids)
     return len(ids)
 
 
 def _retry(group_id: str, tasks: models.QuerySet[Task], remaining_attempts: int) -> int:
-    ids = list(tasks.incomplete().order_by("id").values_list("id", flat=True))  # type: ignore[attr-defined]
-    run(sql.LOCK_TASKS, {"group": group_id, "ids": dump(ids)})
-    waiting = Task.objects.filter(id__in=among(ids)).incomplete()
-    waiting.update(remaining_attempts=remaining_attempts, held_count=0, rescues=0)
+    ids = list(tasks.filter(is_complete=False).values_list("id", flat=True))
+    edges.lock(group_id, ids)
+    _update(ids, remaining_attempts=remaining_attempts, held_count=0, rescues=0)
     # A failed task need not sit out its error delay; a scheduled one keeps its time.
-    failed = waiting.exclude(errors=[]) | waiting.filter(attempt__gt=0)
-    failed.filter(run_after__gt=Now(), leased_by=None).update(run_after=Now())
+    for some in sliced(ids):
+        later = Task.objects.filter(probed("id", some), run_after__gt=Now(), leased_by=None)
+        later.filter(~Q(errors=[]) | Q(attempt__gt=0)).update(run_after=Now())
     publish.tasks_changed((group_id, id_) for id_ in ids)
     return len(ids)
+
+
+def _stop_attempts(group_id: str, ids: Sequence[str], why: str) -> None:
+    """Lock these tasks, and end their open attempts without an outcome."""
+    edges.lock(group_id, ids)
+    for some in sliced(ids):
+        run(sql.CANCEL_ATTEMPTS, {"group": group_id, "ids": dump(some), "why": why})
+
+
+def _update(ids: Sequence[str], **fields: Any) -> None:
+    """Write these fields of these tasks, which are locked."""
+    for some in sliced(ids):
+        Task.objects.filter(probed("id", some)).update(**fields)
 
 
 def reset_held(group_id: str, ids: Sequence[str], remaining_attempts: int) -> int:
     tasks = locked(group_id, ids)
     refuse_executing(tasks)
     was_complete = [task.id for task in tasks if task.is_complete]
-    Task.objects.filter(id__in=among(ids)).update(**UNRUN, remaining_attempts=remaining_attempts)
+    _update(ids, **UNRUN, remaining_attempts=remaining_attempts)
     edges.recount_children(group_id, was_complete)
     publish.tasks_changed((group_id, task.id) for task in tasks)
     return recorded("reset", group_id, len(tasks), ids, remaining_attempts=remaining_attempts)
 
 
 def locked(group_id: str, ids: Sequence[str]) -> list[Task]:
-    """These tasks, locked; raises NotFoundError if one is not in the group."""
-    run(sql.LOCK_TASKS, {"group": group_id, "ids": dump(list(ids))})
-    tasks = list(Task.objects.filter(group_id=group_id, id__in=among(ids)))
+    """These tasks without what may be long, locked; NotFoundError if one is not in the group."""
+    edges.lock(group_id, ids)
+    found = Task.objects.filter(probed("id", ids)).defer("input", "output", "errors")
+    tasks = [task for task in found if task.group_id == group_id]
     if len(tasks) < len(set(ids)):
         raise NotFoundError("task not found")
     return tasks

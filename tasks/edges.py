@@ -16,8 +16,9 @@ from .conf import conf
 from .errors import ConflictError, InvalidInputError
 from .jsonio import dump
 from .models import Attempt, ParentEdge, Task, TaskGroup
-from .sql import among, run
 from .sql import control as sql
+from .sql import run
+from .sql.probes import probed, sliced
 
 SHOWN_PAYLOAD = 4096  # characters of a deleted task's input, output and errors
 
@@ -46,7 +47,7 @@ def set_parents(group_id: str, task: Task, parent_ids: Sequence[str]) -> None:
         ParentEdge(child=task, parent_id=parent, position=place)
         for place, parent in enumerate(parent_ids)
     )
-    run(sql.RECOUNT, {"group": group_id, "ids": dump([task.id])})
+    recount(group_id, [task.id])
 
 
 def _refuse_cycle(id_: str, parent_ids: Sequence[str]) -> None:
@@ -54,9 +55,9 @@ def _refuse_cycle(id_: str, parent_ids: Sequence[str]) -> None:
     above = [row[0] for row in run(sql.ANCESTORS, {"ids": dump(list(parent_ids))})]
     if id_ not in above:
         return
-    edges = ParentEdge.objects.filter(child__in=among(above)).values_list("child_id", "parent_id")
+    edges = ParentEdge.objects.filter(probed("child_id", above))
     parents: dict[str, tuple[str, ...]] = {id_: tuple(parent_ids)}
-    for child, parent in edges:
+    for child, parent in edges.values_list("child_id", "parent_id"):
         if child != id_:
             parents[child] = (*parents.get(child, ()), parent)
     try:
@@ -65,42 +66,65 @@ def _refuse_cycle(id_: str, parent_ids: Sequence[str]) -> None:
         raise ConflictError(str(error)) from error
 
 
+def ids_in(group_id: str) -> list[str]:
+    """All tasks of the group, in no order: by ids in their order, another index may be read."""
+    return list(Task.objects.filter(group_id=group_id).values_list("id", flat=True))
+
+
+def lock(group_id: str, ids: Sequence[str]) -> None:
+    if ids:
+        run(sql.LOCK_TASKS, {"group": group_id, "ids": dump(list(ids))})
+
+
+def recount(group_id: str, ids: Sequence[str]) -> None:
+    """Count the pending parents of these tasks."""
+    lock(group_id, ids)
+    for some in sliced(ids):
+        run(sql.RECOUNT, {"ids": dump(some)})
+
+
 def recount_children(group_id: str, ids: Sequence[str]) -> None:
     """Count the pending parents of all children of these tasks."""
-    children = ParentEdge.objects.filter(parent__in=among(ids)).values_list("child_id", flat=True)
-    run(sql.RECOUNT, {"group": group_id, "ids": dump(sorted(set(children)))})
+    recount(group_id, children(ids))
+
+
+def children(ids: Sequence[str]) -> list[str]:
+    """The children of these tasks, each once."""
+    found = (run(sql.CHILDREN, {"ids": dump(some)}) for some in sliced(ids))
+    return list(dict.fromkeys(id_ for rows in found for (id_,) in rows))
 
 
 def with_orphans(ids: Sequence[str]) -> list[str]:
     """These tasks and the descendants that are left without any parent when they go."""
+    parents: dict[str, set[str]] = {}
+    below: dict[str, list[str]] = {}
+    for child, parent in run(sql.BELOW, {"ids": dump(list(ids))}):
+        parents.setdefault(child, set()).add(parent)
+        below.setdefault(parent, []).append(child)
     going = dict.fromkeys(ids)
-    round_ = list(going)
-    while round_:
-        rows = run(sql.ORPHANS, {"ids": dump(round_), "going": dump(list(going))})
-        round_ = [id_ for (id_,) in rows if id_ not in going]
-        going |= dict.fromkeys(round_)
+    waiting = list(going)
+    while waiting:
+        gone = waiting.pop()
+        for child in below.get(gone, ()):
+            parents[child].discard(gone)
+            if not parents[child] and child not in going:
+                going[child] = None
+                waiting.append(child)
     return list(going)
 
 
 def remove(group_id: str, ids: Sequence[str], *, is_told: bool = True) -> None:
-    """Delete these tasks with edges and attempts, let go who followed them, and count.
+    """Delete these tasks, which are locked, with edges and attempts, let go who followed them.
 
     Unless `is_told`, whoever watches the group is not told task by task, but to load it anew.
     """
     if not ids:
         return
-    run(sql.LOCK_TASKS, {"group": group_id, "ids": dump(list(ids))})
-    last = last_states(group_id, ids) if is_told else []
-    # One by one: for either of two, PostgreSQL reads every edge there is.
-    raw_delete(ParentEdge.objects.filter(child__in=among(ids)))
-    raw_delete(ParentEdge.objects.filter(parent__in=among(ids)))
-    raw_delete(Attempt.objects.filter(task__in=among(ids)))
-    followers = Task.objects.filter(
-        group_id=group_id, merged_into__in=among(ids), is_complete=False
-    )
-    released = list(followers.order_by("id").values_list("id", flat=True))
-    followers.update(merged_into=None)
-    count = raw_delete(Task.objects.filter(id__in=among(ids)))
+    last = last_states(ids) if is_told else []
+    released = _release_followers(group_id, ids)
+    for some in sliced(ids):
+        raw_delete(ParentEdge.objects.filter(probed("parent_id", some)))
+    count = wipe(ids)
     TaskGroup.objects.filter(pk=group_id).update(task_count=Greatest(F("task_count") - count, 0))
     if is_told:
         publish.tasks_deleted(group_id, last)
@@ -110,14 +134,34 @@ def remove(group_id: str, ids: Sequence[str], *, is_told: bool = True) -> None:
         publish.group_changed(group_id, "reload")
 
 
-def last_states(group_id: str, ids: Sequence[str]) -> list[wire.Json]:
+def wipe(ids: Sequence[str]) -> int:
+    """Delete these tasks, which are locked, with attempts and edges to parents; how many went."""
+    count = 0
+    for some in sliced(ids):
+        raw_delete(ParentEdge.objects.filter(probed("child_id", some)))
+        raw_delete(Attempt.objects.filter(probed("task_id", some)))
+        count += raw_delete(Task.objects.filter(probed("id", some)))
+    return count
+
+
+def _release_followers(group_id: str, ids: Sequence[str]) -> list[str]:
+    """Let go the tasks for which one of these runs; return their ids."""
+    found = (run(sql.FOLLOWERS, {"ids": dump(some)}) for some in sliced(ids))
+    released = sorted(id_ for rows in found for (id_,) in rows)
+    lock(group_id, released)
+    for some in sliced(released):
+        Task.objects.filter(probed("id", some)).update(merged_into=None)
+    return released
+
+
+def last_states(ids: Sequence[str]) -> list[wire.Json]:
     """What browsers are shown of tasks that go; the payloads only where they are short.
 
     With more than browsers are told one by one, only the ids.
     """
     if len(ids) > publish.TOLD_ONE_BY_ONE:
         return [{"id": id_} for id_ in ids]
-    shown = wire.tasks(list(Task.objects.filter(group_id=group_id, id__in=among(ids))))
+    shown = wire.tasks(list(Task.objects.filter(probed("id", ids))))
     for task in shown:
         if len(dump([task["input"], task["output"], task["errors"]])) > SHOWN_PAYLOAD:
             task |= {"input": None, "output": None, "errors": []}

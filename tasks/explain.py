@@ -17,8 +17,9 @@ from .jsonio import dump
 from .models import ParentEdge, Task, Worker, Workgroup
 from .progress import STATE, State
 from .slots import leases, slots
-from .sql import among, run
 from .sql import control as sql
+from .sql import run
+from .sql.probes import among
 
 SHOWN = 10  # tasks named in one gate
 
@@ -114,7 +115,7 @@ def _stuck_above(ids: tuple[str, ...]) -> list[str]:
     """Of these tasks and all above them, some that nothing but a person gets going."""
     above = [row[0] for row in run(sql.ANCESTORS, {"ids": dump(list(ids))})]
     stuck = Q(remaining_attempts=0) | Q(is_paused=True) | Q(worker="")
-    rows = Task.objects.filter(stuck, pk__in=among(above), is_complete=False, leased_by=None)
+    rows = Task.objects.filter(among("id", above), stuck, is_complete=False, leased_by=None)
     return list(rows.values_list("id", flat=True)[:SHOWN])
 
 

@@ -19,8 +19,9 @@ from django.db.models.functions import Coalesce, Left
 from .find import Page
 from .jsonio import dump
 from .models import Task
-from .sql import among, run
 from .sql import overview as sql
+from .sql import run
+from .sql.probes import probed
 
 LOOKED_AT = 10_000  # failed tasks that are read and grouped: the newest
 COUNTED = 100_000  # failed tasks are counted so far and no further
@@ -234,7 +235,7 @@ def _rows(ids: list[str]) -> Iterator[_Row]:
         "error_delay_in_seconds",
     )
     for start in range(0, len(ids), AT_ONCE):
-        some = tasks.filter(pk__in=among(ids[start : start + AT_ONCE]))
+        some = tasks.filter(probed("id", ids[start : start + AT_ONCE]))
         for id_, group, worker, text, status, ended, due, delay in some:
             failed_at = ended or (due - timedelta(seconds=delay) if text else due)
             yield _Row(id_, group, worker, text or "", status, failed_at)

@@ -17,7 +17,8 @@ from .errors import InvalidInputError
 from .models import Task, TaskGroup
 from .names import MAX_LENGTH
 from .progress import HELD, State
-from .sql import among, on_postgres, steer
+from .sql import on_postgres, steer
+from .sql.probes import among
 
 Row = TypeVar("Row", bound=Model)
 
@@ -149,7 +150,7 @@ def matching(group_id: str, which: TaskFilter) -> QuerySet[Task]:
         value = getattr(which, field)
         if value is not None:
             rows = rows.filter(**{field: value})
-    return rows if which.ids is None else rows.filter(pk__in=among(which.ids))
+    return rows if which.ids is None else rows.filter(among("id", which.ids))
 
 
 def ids(group_id: str, which: TaskFilter) -> list[str]:

@@ -13,8 +13,9 @@ from .claim import Lease
 from .jsonio import dump
 from .models import Attempt, AuditEntry
 from .redact import one_line
-from .sql import among, run
+from .sql import run
 from .sql import settle as sql
+from .sql.probes import among, probed
 from .transcript import Transcript
 
 logger = logging.getLogger(__name__)
@@ -62,8 +63,8 @@ def record(answers: Sequence[LateAnswer]) -> None:
 
 def _ended(answers: Sequence[LateAnswer]) -> set[tuple[str, int, str]]:
     """The fences of those whose attempt is on record."""
-    ids = among(each.lease.task_id for each in answers)
-    ended = Attempt.objects.filter(task__in=ids)
+    ids = [each.lease.task_id for each in answers]
+    ended = Attempt.objects.filter(probed("task_id", ids))
     return set(ended.values_list("task_id", "number", "scheduler"))
 
 
@@ -71,8 +72,8 @@ def _record_gone(answers: Sequence[LateAnswer]) -> None:
     """The task was deleted, and perhaps made anew: its history outlives it."""
     if not answers:
         return
-    ids = among(each.lease.task_id for each in answers)
-    told = AuditEntry.objects.filter(verb="late", target__in=ids)
+    ids = [each.lease.task_id for each in answers]
+    told = AuditEntry.objects.filter(among("target", ids), verb="late")
     before = {(id_, detail["attempt"]) for id_, detail in told.values_list("target", "detail")}
     for each in answers:
         lease = each.lease

@@ -14,8 +14,9 @@ from .fleet_now import Fleet, clock, fleet_at
 from .jsonio import dump
 from .models import TaskGroup
 from .progress import Progress
-from .sql import among, run
 from .sql import overview as sql
+from .sql import run
+from .sql.probes import probed
 
 GROUPS = 20
 GROUPS_ASKED = 200  # by their ids, at most
@@ -85,7 +86,7 @@ def _groups(ids: list[str] | None) -> tuple[tuple[Group, ...], bool]:
 
 
 def _by_age(ids: list[str] | None) -> QuerySet[TaskGroup]:
-    rows = TaskGroup.objects.all() if ids is None else TaskGroup.objects.filter(pk__in=among(ids))
+    rows = TaskGroup.objects.all() if ids is None else TaskGroup.objects.filter(probed("id", ids))
     return rows.order_by("-created_at", "-id")
 
 

@@ -10,13 +10,11 @@ from typing import TypeVar
 from django.db import transaction
 from django.db.models import Exists, OuterRef
 
-from . import heart, publish
+from . import edges, heart, publish
 from .invariants import INVARIANTS, stuck
-from .jsonio import dump
 from .models import Attempt, ParentEdge, Task, TaskGroup
-from .sql import control as sql
 from .sql import create as create_sql
-from .sql import run
+from .sql import run, run_bounded
 
 T = TypeVar("T")
 
@@ -40,10 +38,8 @@ def _recount_parents() -> int:
 
 @transaction.atomic
 def _recount_parents_in(group_id: str, ids: list[str]) -> int:
-    params = {"group": group_id, "ids": dump(ids)}
-    run(create_sql.GROUP_ALONE, {"group": group_id})
-    run(sql.LOCK_TASKS, params)
-    run(sql.RECOUNT, params)
+    run_bounded((create_sql.GROUP_ALONE, {"group": group_id}))
+    edges.recount(group_id, ids)
     publish.tasks_changed((group_id, id_) for id_ in ids)
     publish.wake_schedulers()
     return len(ids)

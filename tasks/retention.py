@@ -13,7 +13,7 @@ from . import audit, control, edges
 from .errors import NotFoundError
 from .models import Task, TaskGroup
 from .sql import control as sql
-from .sql import run, steer
+from .sql import run
 
 AT_ONCE = 2_000  # tasks in one transaction
 GROUPS = 100  # looked up at once: to find all that are old would cost more than to delete a few
@@ -109,7 +109,6 @@ def _delete_some(group_id: str, days: float) -> tuple[int, bool]:
 
     To look at all of its tasks for each part would make a large group cost the square of itself.
     """
-    steer()  # by the indexes: most of what is there stays
     tasks = Task.objects.filter(group_id=group_id)
     is_old = Q(is_complete=True, completed_at__lt=Now() - timedelta(days=days))
     some = tasks.order_by("created_at", "id").annotate(is_old=is_old)
@@ -119,5 +118,7 @@ def _delete_some(group_id: str, days: float) -> tuple[int, bool]:
     if len(found) <= AT_ONCE:
         with audit.by(WHO):
             return control.delete_group(group_id), True
-    edges.remove(group_id, [id_ for id_, _ in found[:AT_ONCE]], is_told=False)
+    ids = [id_ for id_, _ in found[:AT_ONCE]]
+    edges.lock(group_id, ids)
+    edges.remove(group_id, ids, is_told=False)
     return AT_ONCE, False

@@ -9,8 +9,9 @@ from django.db.models import QuerySet
 
 from . import waiting
 from .models import Task, TaskGroup
-from .sql import among, run
 from .sql import closeup as sql
+from .sql import run
+from .sql.probes import probed
 from .waiting import Lane
 
 RUNNING = 50  # tasks in flight that are shown: those that run longest
@@ -67,7 +68,7 @@ def next_in(lanes: Sequence[Lane], held: Collection[str]) -> tuple[Next, ...]:
     if not first:
         return ()
     found = run(sql.NEXT, {"lanes": waiting.sent(first), "most": NEXT})
-    rows = Task.objects.filter(pk__in=among(id_ for (id_,) in found))
+    rows = Task.objects.filter(probed("id", [id_ for (id_,) in found]))
     fields = ("id", "name", "group_id", "worker", "workgroup", "run_after")
     ordered = rows.order_by("-priority", "run_after", "id").values_list(*fields)
     following = sorted((Next(*row) for row in ordered), key=lambda task: task.workgroup in held)

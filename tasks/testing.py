@@ -20,7 +20,7 @@ from .deliver_requests import RequestsDeliverer
 from .models import Task, TaskGroup, Workgroup
 from .progress import STATE, Progress, State, progress
 from .scheduler import Scheduler
-from .sql import among
+from .sql.probes import among
 from .worker import Call, read_call
 
 TOLD = 10  # tasks named in one error
@@ -192,11 +192,11 @@ def _alone(group_id: str) -> Iterator[None]:
     """Claims are made for all groups: what lies in others is paused meanwhile."""
     others = Task.objects.filter(is_paused=False, is_complete=False).exclude(group_id=group_id)
     ids = list(others.values_list("id", flat=True))
-    Task.objects.filter(pk__in=among(ids)).update(is_paused=True)
+    Task.objects.filter(among("id", ids)).update(is_paused=True)
     try:
         yield
     finally:
-        Task.objects.filter(pk__in=among(ids)).update(is_paused=False)
+        Task.objects.filter(among("id", ids)).update(is_paused=False)
 
 
 def _may_go_on(task_id: str) -> bool:

@@ -17,7 +17,7 @@ from django.utils import timezone
 from .models import Attempt, AuditEntry, ParentEdge, Task, TaskGroup, Workgroup
 from .names import camel
 from .progress import COUNTED, Progress, state_of
-from .sql import among
+from .sql.probes import among, probed
 
 ZERO_TIME = "0001-01-01T00:00:00Z"
 
@@ -48,7 +48,7 @@ def tasks(rows: Sequence[Task]) -> list[Json]:
     It still does when it has passed: who was told of it is not told of that.
     """
     parents: defaultdict[str, list[str]] = defaultdict(list)
-    edges = ParentEdge.objects.filter(child_id__in=among(row.pk for row in rows))
+    edges = ParentEdge.objects.filter(probed("child_id", [row.pk for row in rows]))
     pairs = edges.order_by("child_id", "position").values_list("child_id", "parent_id")
     for child, parent in pairs:
         parents[child].append(parent)
@@ -149,7 +149,7 @@ class _Holds:
 def _holds(names: Collection[str]) -> _Holds:
     if not names:
         return _Holds({}, set())
-    rows = Workgroup.objects.filter(name__in=among(names), held_until__isnull=False)
+    rows = Workgroup.objects.filter(among("name", names), held_until__isnull=False)
     on = ExpressionWrapper(Q(held_until__gt=Now()), BooleanField())
     told = list(rows.values_list("name", "held_until", on))
     return _Holds({name: until for name, until, _ in told}, {name for name, _, on in told if on})

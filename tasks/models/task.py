@@ -134,6 +134,12 @@ class Task(models.Model):
                 name="crew_task_incomplete",
                 condition=Q(is_complete=False),
             ),
+            # The tasks for which another of their key runs: when that one is deleted.
+            models.Index(
+                fields=["merged_into"],
+                name="crew_task_followers",
+                condition=Q(is_complete=False, merged_into__isnull=False),
+            ),
             # The tasks without attempts left, those that failed last first; of one group.
             models.Index(fields=["run_after", "id"], name="crew_task_failed", condition=FAILED),
             models.Index(

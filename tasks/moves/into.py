@@ -13,13 +13,12 @@ from typing import Any
 
 from django.db import IntegrityError, reset_queries, transaction
 
-from .. import audit, control, create, publish
+from .. import audit, control, create, edges, publish
 from ..conf import conf
 from ..errors import ConflictError, InvalidInputError
 from ..invariants import on_cycles
 from ..jsonio import dump
 from ..models import TaskGroup
-from ..sql import control as control_sql
 from ..sql import create as create_sql
 from ..sql import moves as sql
 from ..sql import run, statistics
@@ -63,7 +62,7 @@ class Incoming:
             raise InvalidInputError(f"a group holds at most {conf.CREW_MAX_GROUP_TASKS} tasks")
         for row in rows:
             _check_alone(row)
-        edges = [
+        pairs = [
             (row.spec.id, parent, place)
             for row in rows
             for place, parent in enumerate(row.spec.parent_ids)
@@ -72,7 +71,7 @@ class Incoming:
         try:
             with transaction.atomic():
                 run(sql.TASKS_IN, {"tasks": f"[{texts}]"})
-                run(create_sql.EDGES, {"edges": dump(edges)})
+                run(create_sql.EDGES, {"edges": dump(pairs)})
         except IntegrityError as error:
             self._refuse_known([row.spec.id for row in rows])
             why = str(error).partition("\n")[0]
@@ -115,7 +114,7 @@ class Incoming:
         if self._is_replacing:
             run(sql.RAISE_REACHED, params)
             run(sql.DROP_REACHED, {})
-        run(control_sql.RECOUNT, params | {"ids": None})
+        edges.recount(self.group.id, edges.ids_in(self.group.id))
         TaskGroup.objects.filter(pk=self.group.id).update(task_count=self.tasks)
         # Last: who creates a task for a worker that is new here waits for this transaction.
         named = sorted((name, most) for name, most in self._workers.items() if name)

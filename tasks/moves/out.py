@@ -20,8 +20,9 @@ from ..errors import NotFoundError
 from ..fleet_now import clock
 from ..jsonio import dump
 from ..models import AuditEntry, Worker, Workgroup
-from ..sql import Statement, among, moment, on_postgres, run
+from ..sql import Statement, moment, on_postgres, run
 from ..sql import moves as sql
+from ..sql.probes import among
 from .lines import FORMAT, Writer, payload
 
 AT_ONCE = 100  # tasks in memory: each may have a megabyte of input and one of output
@@ -184,7 +185,7 @@ def _named(model: Any, names: set[str]) -> Iterator[Any]:
     """Their rows, as far as there are any; however the database would order them, by bytes."""
     left = iter(sorted(names - {""}))
     while some := list(islice(left, SMALL)):
-        rows = model.objects.filter(name__in=among(some))
+        rows = model.objects.filter(among("name", some))
         yield from sorted(rows, key=lambda row: row.name)
 
 

@@ -1,9 +1,14 @@
 """Django's ASGI application, with each request in one thread from end to end."""
 
+import asyncio
+import threading
+
 import django
 from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIHandler
 from django.http import HttpRequest, HttpResponseBase
+
+from ..sql import patience
 
 
 class Handler(ASGIHandler):
@@ -17,7 +22,17 @@ class Handler(ASGIHandler):
         super().load_middleware(is_async=False)
 
     async def get_response_async(self, request: HttpRequest) -> HttpResponseBase:
-        return await sync_to_async(self.get_response, thread_sensitive=True)(request)
+        """Ends what the thread asks the database when the client is gone, or the server ends."""
+        given_up = threading.Event()
+        try:
+            return await sync_to_async(self._respond, thread_sensitive=True)(request, given_up)
+        except asyncio.CancelledError:
+            given_up.set()
+            raise
+
+    def _respond(self, request: HttpRequest, given_up: threading.Event) -> HttpResponseBase:
+        with patience.until(given_up):
+            return self.get_response(request)
 
 
 def application() -> Handler:

@@ -11,11 +11,9 @@ from itertools import islice
 from typing import Any
 
 from django.db import connection
-from django.db.models.expressions import RawSQL
 
 from ..conf import conf
-from ..jsonio import dump
-from . import prepared
+from . import patience, prepared
 from .patience import IDLE
 
 AT_ONCE = 10_000  # rows that are held in memory on their way into SQLite
@@ -62,7 +60,20 @@ _STEER = Statement(
                set_config('enable_hashjoin', 'off', true),
                set_config('enable_mergejoin', 'off', true),
                set_config('enable_material', 'off', true), set_config('jit', 'off', true),
-               set_config('idle_in_transaction_session_timeout', %(idle)s, true)
+               set_config('idle_in_transaction_session_timeout', coalesce(%(idle)s::text,
+                   current_setting('idle_in_transaction_session_timeout')), true)
+    """,
+    sqlite="SELECT 1",
+)
+
+# What a verb adds to it, as people's transactions hold a group alone. Who set a shorter limit keeps
+# that.
+_BOUND = Statement(
+    postgresql=f"""
+        SELECT set_config('statement_timeout', least(%(most)s::int, nullif(1000 * extract(
+                   epoch FROM current_setting('statement_timeout')::interval), 0)::int)::text,
+                   true),
+               {patience.WATCH}
     """,
     sqlite="SELECT 1",
 )
@@ -113,6 +124,23 @@ def run_steered(*calls: Call) -> list[list[tuple[Any, ...]]]:
     return run_together((_STEER, _steering()), *calls)[1:]
 
 
+def run_bounded(*calls: Call) -> list[list[tuple[Any, ...]]]:
+    """`run_steered`, in a transaction of a person's that must not last for long.
+
+    Its statements have a limit each, and end when the process that asked is gone. One that stands
+    still loses its locks, unless somebody else's transaction is around it.
+    """
+    if not on_postgres():
+        return run_together(*calls)
+    idle = None if connection.savepoint_ids else str(int(1_000 * IDLE))
+    bounds = {
+        "most": int(1_000 * patience.most()),
+        "gone": str(int(1_000 * patience.GONE)),
+        "is_local": True,
+    }
+    return run_together((_STEER, {"idle": idle}), (_BOUND, bounds), *calls)[2:]
+
+
 def steer() -> None:
     """Have PostgreSQL probe an index for each row of a batch, in the running transaction.
 
@@ -132,13 +160,6 @@ def _steering() -> dict[str, str]:
 def moment(value: datetime) -> datetime:
     """A time as a statement returns it: SQLite's carry no zone."""
     return value if value.tzinfo else value.replace(tzinfo=UTC)
-
-
-def among(ids: Iterable[str]) -> RawSQL:
-    """For `id__in`: any number of ids as one parameter; SQLite takes 32,766 at most."""
-    elements = "jsonb_array_elements_text(%s::jsonb)" if on_postgres() else "json_each(%s)"
-    column = "*" if on_postgres() else "value"
-    return RawSQL(f"SELECT {column} FROM {elements}", [dump(list(ids))])  # noqa: S611
 
 
 def on_postgres() -> bool:

@@ -1,14 +1,18 @@
-"""Statements of what people do."""
+"""Statements of what people do. Each takes ids, some thousands at a time (`probes.sliced`)."""
 
-from . import Statement, statement
+from . import statement
+from .probes import IDS, TASK, TO_CHILDREN, TO_PARENTS
 
-# Every task of the group, locked in id order: the order in which settles lock theirs.
+# These tasks of the group, locked in id order: the order in which settles lock theirs. All at
+# once, for that order. The group is asked for in words that no index knows.
 LOCK_TASKS = statement(
-    postgresql="""
-        SELECT count(*) FROM (SELECT t.id FROM crew_task t
-            WHERE t.group_id = %(group)s AND (%(ids)s::jsonb IS NULL
-               OR t.id IN (SELECT jsonb_array_elements_text(%(ids)s::jsonb)))
-            ORDER BY t.id FOR NO KEY UPDATE) locked
+    postgresql=f"""
+        SELECT count(*) FROM (
+            SELECT t.id FROM (SELECT DISTINCT k.id FROM {IDS} ORDER BY k.id) k
+            CROSS JOIN LATERAL (
+                SELECT id FROM crew_task WHERE id >= k.id AND id <= k.id
+                 AND group_id || '' = %(group)s ORDER BY id FOR NO KEY UPDATE) t
+        ) locked
     """,
     sqlite="SELECT 0",
 )
@@ -21,16 +25,15 @@ GROUP_FREE = statement(
     sqlite="SELECT %(group)s",
 )
 
-# End the open attempts of these tasks (all of the group when ids is null) without an outcome.
+# End the open attempts of these tasks without an outcome.
 CANCEL_ATTEMPTS = statement(
-    postgresql="""
+    postgresql=f"""
         INSERT INTO crew_attempt (task_id, number, worker, scheduler, outcome, error, note,
                                   started_at, finished_at, late_outcome, late_error)
         SELECT t.id, t.attempt, t.worker, t.leased_by, 'cancelled', %(why)s, '', t.leased_at,
-               {now}, '', ''
-        FROM crew_task t WHERE t.group_id = %(group)s AND t.leased_by IS NOT NULL
-         AND (%(ids)s::jsonb IS NULL
-              OR t.id IN (SELECT jsonb_array_elements_text(%(ids)s::jsonb)))
+               {{now}}, '', ''
+        FROM {IDS} CROSS JOIN LATERAL {TASK.format("k.id")} t
+        WHERE t.group_id = %(group)s AND t.leased_by IS NOT NULL
     """,
     sqlite="""
         INSERT INTO crew_attempt (task_id, number, worker, scheduler, outcome, error, note,
@@ -38,76 +41,81 @@ CANCEL_ATTEMPTS = statement(
         SELECT t.id, t.attempt, t.worker, t.leased_by, 'cancelled', %(why)s, '', t.leased_at,
                {now}, '', ''
         FROM crew_task t WHERE t.group_id = %(group)s AND t.leased_by IS NOT NULL
-         AND (%(ids)s IS NULL OR t.id IN (SELECT value FROM json_each(%(ids)s)))
+         AND t.id IN (SELECT value FROM json_each(%(ids)s))
     """,
 )
 
-_PENDING = """(
-            SELECT count(*) FROM crew_parentedge e
-            CROSS JOIN LATERAL (SELECT is_complete FROM crew_task WHERE id = e.parent_id LIMIT 1) p
-            WHERE e.child_id = t.id AND NOT p.is_complete)"""
+_PENDING = f"""(
+            SELECT count(*) FROM {TO_PARENTS.format("t.id")} e
+            CROSS JOIN LATERAL {TASK.format("e.parent_id")} p WHERE NOT p.is_complete)"""
 
-# Count the pending parents of these tasks (all of the group when ids is null) from the edges. On
-# PostgreSQL without a join: with statistics of a time when the tables were empty, it would read
-# them whole for each task.
+# Count the pending parents of these tasks, which are locked, from the edges.
 RECOUNT = statement(
     postgresql=f"""
         UPDATE crew_task t SET pending_parents = {_PENDING}
-        WHERE t.group_id = %(group)s AND t.pending_parents <> {_PENDING}
-         AND (%(ids)s::jsonb IS NULL
-              OR t.id = ANY (ARRAY(SELECT jsonb_array_elements_text(%(ids)s::jsonb))))
+        WHERE t.ctid = ANY (ARRAY(
+            SELECT f.ctid FROM {IDS} CROSS JOIN LATERAL {TASK.format("k.id")} f))
+          AND t.pending_parents <> {_PENDING}
     """,
     sqlite="""
         UPDATE crew_task AS t SET pending_parents = counted.n
         FROM (SELECT c.id, count(p.id) FILTER (WHERE NOT p.is_complete) AS n
               FROM crew_task c LEFT JOIN crew_parentedge e ON e.child_id = c.id
               LEFT JOIN crew_task p ON p.id = e.parent_id
-              WHERE c.group_id = %(group)s AND (%(ids)s IS NULL
-                 OR c.id IN (SELECT value FROM json_each(%(ids)s)))
+              WHERE c.id IN (SELECT value FROM json_each(%(ids)s))
               GROUP BY c.id) counted
         WHERE t.id = counted.id AND t.pending_parents <> counted.n
     """,
 )
 
-# What refers to the tasks of a group. The ids as an array, so that PostgreSQL probes for each; as a
-# join, with statistics of empty tables, it compares all with all.
-_DROP = "DELETE FROM {} WHERE {} (SELECT id FROM crew_task WHERE group_id = %(group)s){}"
-
-
-def _drop(table: str, column: str) -> Statement:
-    return statement(
-        postgresql=_DROP.format(table, f"{column} = ANY (ARRAY", ")"),
-        sqlite=_DROP.format(table, f"{column} IN", ""),
-    )
-
-
-DROP_EDGES = _drop("crew_parentedge", "child_id")
-DROP_ATTEMPTS = _drop("crew_attempt", "task_id")
-
-# Tasks that lose their last parent when these go: the next round of a deletion.
-ORPHANS = statement(
-    postgresql="""
-        SELECT DISTINCT e.child_id FROM crew_parentedge e
-        WHERE e.parent_id IN (SELECT jsonb_array_elements_text(%(ids)s::jsonb))
-          AND NOT EXISTS (
-            SELECT FROM crew_parentedge other WHERE other.child_id = e.child_id
-             AND other.parent_id NOT IN (SELECT jsonb_array_elements_text(%(going)s::jsonb)))
+# The children of these tasks, each once.
+CHILDREN = statement(
+    postgresql=f"""
+        SELECT DISTINCT e.child_id FROM {IDS} CROSS JOIN LATERAL {TO_CHILDREN.format("k.id")} e
     """,
     sqlite="""
-        SELECT DISTINCT e.child_id FROM crew_parentedge e
-        WHERE e.parent_id IN (SELECT value FROM json_each(%(ids)s))
-          AND NOT EXISTS (
-            SELECT 1 FROM crew_parentedge other WHERE other.child_id = e.child_id
-             AND other.parent_id NOT IN (SELECT value FROM json_each(%(going)s)))
+        SELECT DISTINCT child_id FROM crew_parentedge
+        WHERE parent_id IN (SELECT value FROM json_each(%(ids)s))
+    """,
+)
+
+# The tasks that wait for one of these, as it runs for them.
+FOLLOWERS = statement(
+    postgresql=f"""
+        SELECT f.id FROM {IDS} CROSS JOIN LATERAL (
+            SELECT id FROM crew_task WHERE merged_into >= k.id AND merged_into <= k.id
+             AND NOT is_complete ORDER BY merged_into OFFSET 0) f
+    """,
+    sqlite="""
+        SELECT id FROM crew_task WHERE NOT is_complete
+         AND merged_into IN (SELECT value FROM json_each(%(ids)s))
+    """,
+)
+
+# All edges above the tasks that descend from these, and above these.
+BELOW = statement(
+    postgresql=f"""
+        WITH RECURSIVE down(id) AS (
+            SELECT k.id FROM {IDS}
+            UNION SELECT e.child_id FROM down
+                CROSS JOIN LATERAL {TO_CHILDREN.format("down.id")} e
+        ) SELECT e.child_id, e.parent_id FROM down
+            CROSS JOIN LATERAL {TO_PARENTS.format("down.id")} e
+    """,
+    sqlite="""
+        WITH RECURSIVE down(id) AS (
+            SELECT value FROM json_each(%(ids)s)
+            UNION SELECT e.child_id FROM down JOIN crew_parentedge e ON e.parent_id = down.id
+        ) SELECT e.child_id, e.parent_id FROM down JOIN crew_parentedge e ON e.child_id = down.id
     """,
 )
 
 # All ancestors of these tasks, each once.
 ANCESTORS = statement(
-    postgresql="""
-        WITH RECURSIVE up AS (
-            SELECT jsonb_array_elements_text(%(ids)s::jsonb) AS id
-            UNION SELECT e.parent_id FROM up JOIN crew_parentedge e ON e.child_id = up.id
+    postgresql=f"""
+        WITH RECURSIVE up(id) AS (
+            SELECT k.id FROM {IDS}
+            UNION SELECT e.parent_id FROM up CROSS JOIN LATERAL {TO_PARENTS.format("up.id")} e
         ) SELECT id FROM up
     """,
     sqlite="""

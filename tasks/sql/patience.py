@@ -4,13 +4,17 @@ Three things can keep a statement for ever. The server works on it or waits for 
 session's `statement_timeout` ends it. The network lost the connection: keepalives tell. The other
 end takes what is sent and never answers, as a frozen host or a proxy with nothing behind it does:
 only a limit on our own waiting ends that.
+
+And a process must not keep the server: who is killed, or gives up what it asked for, leaves no
+statement behind.
 """
 
+import contextlib
 import functools
 import inspect
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,11 +31,20 @@ NETWORK = {
     "tcp_user_timeout": 15_000,
 }
 IDLE = 10.0  # seconds in a transaction without a statement: who is frozen lets its rows go
+GONE = 1.0  # seconds within which a server that works notices that its client is gone
+STATEMENT = 60.0  # seconds of a statement, where a process has no limit of its own
+CANCELLED_WITHIN = 1.0  # seconds that we try to tell the server to stop
+# Linux tells a server that works whether its client is gone; others may refuse the very setting.
+WATCH = """CASE WHEN version() LIKE '%%linux%%'
+    THEN set_config('client_connection_check_interval', %(gone)s, %(is_local)s) END"""
+LIMITS = """, set_config('statement_timeout', %(most)s, false),
+    set_config('idle_in_transaction_session_timeout', %(idle)s, false)"""
 SERVER_SHARE = 0.75  # of our own waiting: the server's word comes first, as it says more
 
 
 class _Here(threading.local):
     seconds: float | None = None
+    given_up: threading.Event | None = None
 
 
 _here = _Here()
@@ -52,7 +65,7 @@ def limit(seconds: float, *, sessions: bool) -> None:
     _limits.update(
         seconds=seconds, sessions=sessions and not database.get("DISABLE_SERVER_SIDE_CURSORS")
     )
-    connection_created.connect(_limit_session, dispatch_uid="crew-patience")
+    connection_created.connect(_greet, dispatch_uid="crew-patience")
     connections.close_all()
 
 
@@ -65,6 +78,22 @@ def within(seconds: float) -> Iterator[None]:
         yield
     finally:
         _here.seconds = before
+
+
+@contextmanager
+def until(given_up: threading.Event) -> Iterator[None]:
+    """What this thread asks ends when the event is set, by another one: nobody waits for it."""
+    _here.given_up = given_up
+    try:
+        yield
+    finally:
+        _here.given_up = None
+
+
+def most() -> float:
+    """Seconds that the server may work on a statement of this thread."""
+    seconds = _seconds()
+    return SERVER_SHARE * (STATEMENT if seconds is None else seconds)
 
 
 def is_outage(error: BaseException) -> bool:
@@ -96,21 +125,30 @@ def _state(error: BaseException) -> str:
     return getattr(error.__cause__, "sqlstate", None) or ""
 
 
-def _limit_session(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
+def greet_sessions() -> None:
+    """Bound what this process waits for, as `limit` says, and let PostgreSQL look after us.
+
+    While it works for us it sees whether we are still there. Not behind a pooler of transactions,
+    whose sessions belong to everybody: verbs say it in their transactions.
+    """
+    connection_created.connect(_greet, dispatch_uid="crew-sessions")
+
+
+def _greet(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
     session = connection.connection
     if connection.vendor != "postgresql" or "wait" in vars(session):
         return
     if "timeout" in inspect.signature(type(session).wait).parameters:  # psycopg 3.3
         session.wait = functools.partial(_wait, session)
-    seconds = _seconds()
-    if seconds is None or not _limits["sessions"]:
+    if connection.settings_dict["DISABLE_SERVER_SIDE_CURSORS"]:
         return
+    params: dict[str, str | bool] = {"gone": str(int(1_000 * GONE)), "is_local": False}
+    asked = f"SELECT {WATCH}"
+    if _limits["sessions"]:
+        asked += LIMITS
+        params |= {"most": str(int(1_000 * most())), "idle": str(int(1_000 * IDLE))}
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT set_config('statement_timeout', %s, false),"
-            " set_config('idle_in_transaction_session_timeout', %s, false)",
-            [str(int(1_000 * seconds * SERVER_SHARE)), str(int(1_000 * IDLE))],
-        )
+        cursor.execute(asked, params)
 
 
 def _wait(session: Any, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
@@ -118,14 +156,40 @@ def _wait(session: Any, gen: Any, interval: float = 0.1, timeout: float | None =
     wait = type(session).wait
     if timeout is not None:  # somebody who looks at the clock anyway
         return wait(session, gen, interval, timeout)
+    given_up = _here.given_up
+    if given_up is not None:
+        gen = _unless_given_up(gen, given_up)
     seconds = _seconds()
     started = time.monotonic()
     try:
         return wait(session, gen, interval, seconds)
     except Exception:
-        if seconds is not None and time.monotonic() - started >= seconds:
-            session.pgconn.finish()
+        is_over = seconds is not None and time.monotonic() - started >= seconds
+        if is_over or (given_up is not None and given_up.is_set()):
+            _leave(session)
         raise
+
+
+def _unless_given_up(gen: Any, given_up: threading.Event) -> Generator[Any, Any, Any]:
+    """What psycopg waits for, as long as somebody does: it asks after each `interval`."""
+    from psycopg import OperationalError  # not there where only SQLite is used
+
+    ready = None
+    with contextlib.closing(gen):
+        while not given_up.is_set():
+            try:
+                wanted = gen.send(ready)
+            except StopIteration as done:
+                return done.value
+            ready = yield wanted
+    raise OperationalError("nobody waits for it any more")
+
+
+def _leave(session: Any) -> None:
+    """Give the connection up, and tell the server to stop: a pooler in between may not."""
+    with contextlib.suppress(Exception):
+        session.cancel_safe(timeout=CANCELLED_WITHIN)
+    session.pgconn.finish()
 
 
 def _seconds() -> float | None:
