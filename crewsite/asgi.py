@@ -20,7 +20,10 @@ if settings.DEBUG:
 from crewsite.headers import Headers  # noqa: E402
 from tasks import consumers  # noqa: E402
 from tasks.routing import websocket_urlpatterns  # noqa: E402
+from tasks.serving import database  # noqa: E402
 from tasks.serving.middleware import BodyLimit  # noqa: E402
+
+database.prepare()
 
 sockets = URLRouter([*websocket_urlpatterns(), re_path("", consumers.unknown)])
 

@@ -108,7 +108,6 @@ if _database["ENGINE"] == "django.db.backends.sqlite3":
         "NAME": env.str("TEST_SQLITE_FILE", str(BASE_DIR / "var" / "test.sqlite3"))
     }
 else:
-    _database["CONN_MAX_AGE"] = env.int("CONN_MAX_AGE", 60)
     _database["CONN_HEALTH_CHECKS"] = True
     # Behind PgBouncer in transaction mode, where a session belongs to everybody.
     _database["DISABLE_SERVER_SIDE_CURSORS"] = env.bool("DATABASE_POOLED", False)
@@ -248,6 +247,7 @@ if CREW_TRUSTED_PROXIES > 0:
 CREW_STREAM_ORIGINS: list[str] = env.list("CREW_STREAM_ORIGINS", ["*"])
 CREW_KEEP_DAYS = env.float("CREW_KEEP_DAYS", None)
 CREW_AUDIT_DAYS = env.float("CREW_AUDIT_DAYS", 400.0)
+CREW_WEB_CONNECTIONS = env.int("CREW_WEB_CONNECTIONS", 20)
 CREW_MAX_STREAMS = env.int("CREW_MAX_STREAMS", 10)
 CREW_DELIVERER = env.str("CREW_DELIVERER", "asyncio")
 CREW_THROTTLER = env.str("CREW_THROTTLER", "")

@@ -26,13 +26,14 @@ POSITIVE = (
     "CREW_SWEEP_SECONDS",
     "CREW_DELIVERY_TIMEOUT_SECONDS",
     "CREW_AUDIT_DAYS",
+    "CREW_WEB_CONNECTIONS",
     *(name for name in DEFAULTS if name.startswith("CREW_MAX_")),
 )
 
 
 @register(Tags.security)
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """All checks of CREW_* settings: crew.E001 to crew.E017, and crew.W002."""
+    """All checks of CREW_* settings: crew.E001 to crew.E017, crew.W002 and crew.W004."""
     return [
         *doors.default_credentials(getattr(settings, "HOST", "127.0.0.1")),
         *doors.fixed_token(),
@@ -49,6 +50,7 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
         *_networks(),
         *_secrets(),
         *_ca_file(),
+        *_kept_connections(),
     ]
 
 
@@ -191,4 +193,19 @@ def _ca_file() -> Iterator[CheckMessage]:
             "CREW_WORKER_CA_FILE",
             lambda: tls_context(conf.CREW_WORKER_CA_FILE),
             "a PEM file with the authority of the workers' certificates",
+        )
+
+
+def _kept_connections() -> Iterator[CheckMessage]:
+    database = settings.DATABASES["default"]
+    is_asgi = getattr(settings, "ASGI_APPLICATION", None)
+    if not is_asgi or "postgresql" not in database.get("ENGINE", ""):
+        return
+    if database.get("CONN_MAX_AGE", 0) != 0 and "pool" not in database.get("OPTIONS", {}):
+        yield Warning(
+            "CONN_MAX_AGE keeps connections: under ASGI each request has a thread of its own, and "
+            "PostgreSQL runs out of connections.",
+            hint="Take CONN_MAX_AGE out of DATABASES; tasks.serving.database.prepare(), called in "
+            "asgi.py, lets requests share CREW_WEB_CONNECTIONS.",
+            id="crew.W004",
         )

@@ -76,6 +76,8 @@ DEFAULTS: dict[str, Any] = {
     "CREW_STREAM_ORIGINS": ["*"],
     # int: live streams at once of one caller in one process.
     "CREW_MAX_STREAMS": 10,
+    # int: connections to PostgreSQL that the requests of one web process share.
+    "CREW_WEB_CONNECTIONS": 20,
     # bool: wake schedulers by NOTIFY on PostgreSQL; they poll every second in any case.
     "CREW_NOTIFY": True,
     # int, bytes: the longest answer read from a worker, decoded.

@@ -14,6 +14,8 @@ RACES, WINDOWS = "tests/test_races.py", "tests/test_windows.py"
 CLOCK = "tests/test_clock.py"
 CONTROL, CREATE = "tests/test_control.py", "tests/test_create.py"
 EDIT = "tests/test_edit.py"
+VERB_PLANS, GIVEN_UP = "tests/test_verb_plans.py", "tests/test_given_up.py"
+ANY_SERVER = "tests/test_any_server.py"
 LIMITS = "tests/test_limits.py"
 ANSWERS, DECIDE = "tests/test_answers.py", "tests/test_decide.py"
 SCHEDULER, DELIVER = "tests/test_scheduler.py", "tests/test_deliver.py"
@@ -407,8 +409,8 @@ MUTANTS = (
     Mutant(
         "reset: attempts not ended",
         "tasks/control.py",
-        'run(sql.CANCEL_ATTEMPTS, {"group": group_id, "ids": None, "why": "the group was reset"})',
-        "pass",
+        '_stop_attempts(group_id, ids, "the group was reset")',
+        "edges.lock(group_id, ids)",
         (CONTROL + "::test_a_reset_group_takes_running_attempts_their_lease",),
         LITE,
     ),
@@ -423,7 +425,7 @@ MUTANTS = (
     Mutant(
         "reset: parents not counted anew",
         "tasks/control.py",
-        'run(sql.RECOUNT, {"group": group_id, "ids": None})',
+        "edges.recount(group_id, kept)",
         "pass",
         (CONTROL + "::test_a_reset_group_is_as_if_it_had_never_run",),
         LITE,
@@ -431,7 +433,7 @@ MUTANTS = (
     Mutant(
         "delete: children not counted anew",
         "tasks/control.py",
-        'run(sql.RECOUNT, {"group": group_id, "ids": dump(freed)})',
+        "edges.recount(group_id, freed)",
         "pass",
         (
             CONTROL + "::test_delete_can_detach_the_children",
@@ -468,10 +470,46 @@ MUTANTS = (
     Mutant(
         "cancel: attempts not ended",
         "tasks/control.py",
-        'run(sql.CANCEL_ATTEMPTS, params | {"why": "the group was cancelled"})',
-        "pass",
+        '_stop_attempts(group_id, ids, "the group was cancelled")',
+        "edges.lock(group_id, ids)",
         (CONTROL + "::test_a_cancelled_group_is_tried_no_more_and_its_running_attempts_end",),
         LITE,
+    ),
+    Mutant(
+        "verbs: followers found by reading all",
+        _SQL + "control.py",
+        "WHERE merged_into >= k.id AND merged_into <= k.id\n             AND",
+        "WHERE merged_into || '' = k.id\n             AND",
+        (VERB_PLANS + "::test_a_verb_on_four_times_the_tasks_takes_four_times_the_work",),
+    ),
+    Mutant(
+        "verbs: the planner chooses",
+        _SQL + "probes.py",
+        "{name(self.lhs.alias)}.ctid = ANY (ARRAY({found}))",
+        "{name(self.lhs.alias)}.ctid IN ({found})",
+        (VERB_PLANS + "::test_a_verb_on_four_times_the_tasks_takes_four_times_the_work",),
+    ),
+    Mutant(
+        "verbs: go on for whom is gone",
+        "tasks/serving/handler.py",
+        "            given_up.set()\n",
+        "",
+        (GIVEN_UP + "::test_a_verb_ends_when_who_asked_for_it_is_gone",),
+    ),
+    Mutant(
+        "verbs: the server does not look whether we are there",
+        _SQL + "patience.py",
+        "THEN set_config('client_connection_check_interval', %(gone)s, %(is_local)s)",
+        "THEN left(%(gone)s || %(is_local)s, 1)",
+        (GIVEN_UP + "::test_a_verb_ends_when_who_asked_for_it_is_gone",),
+    ),
+    # --- The web processes' connections ---
+    Mutant(
+        "web: a connection for each thread",
+        "tasks/serving/database.py",
+        '        database["CONN_MAX_AGE"] = 0\n',
+        '        database["CONN_MAX_AGE"] = 60\n        return\n',
+        (ANY_SERVER + "::test_clients_that_create_tasks_leave_connections_to_others",),
     ),
     # --- Create and edges ---
     Mutant(
@@ -516,7 +554,7 @@ MUTANTS = (
     Mutant(
         "edges: parents not counted anew",
         "tasks/edges.py",
-        'run(sql.RECOUNT, {"group": group_id, "ids": dump([task.id])})',
+        "recount(group_id, [task.id])",
         "pass",
         (EDIT + "::test_parents_that_are_complete_are_not_pending",),
         LITE,

@@ -291,3 +291,29 @@ def test_the_env_file_is_read_but_by_tests(under_pytest, read):
     said = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, env=env, text=True)
 
     assert said == f"{read}\n"
+
+
+@pytest.mark.parametrize(
+    ("kept", "options", "warned"),
+    [
+        (0, {}, []),
+        (60, {}, ["crew.W004"]),
+        (None, {}, ["crew.W004"]),
+        (60, {"pool": {"max_size": 5}}, []),
+    ],
+)
+def test_connections_that_are_kept_under_asgi_are_named(
+    monkeypatch, settings, kept, options, warned
+):
+    database = {"ENGINE": "django.db.backends.postgresql", "OPTIONS": options}
+    monkeypatch.setitem(settings.DATABASES, "default", database | {"CONN_MAX_AGE": kept})
+
+    assert ids() == warned
+
+
+def test_connections_that_are_kept_by_threads_of_wsgi_are_no_fault(monkeypatch, settings):
+    database = {"ENGINE": "django.db.backends.postgresql", "CONN_MAX_AGE": 60}
+    monkeypatch.setitem(settings.DATABASES, "default", database)
+    settings.ASGI_APPLICATION = None
+
+    assert ids() == []
