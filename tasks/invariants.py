@@ -238,6 +238,33 @@ INVARIANTS = (
         """),
     ),
     Invariant(
+        "shared_output",
+        "The shared output that a task refers to exists.",
+        _rows("""
+            SELECT t.id FROM crew_task t LEFT JOIN crew_sharedoutput o ON o.id = t.shared_output_id
+            WHERE t.shared_output_id IS NOT NULL AND o.id IS NULL ORDER BY t.id
+        """),
+    ),
+    Invariant(
+        "one_output",
+        "A task with an output of its own refers to no shared one.",
+        _rows("""
+            SELECT t.id FROM crew_task t
+            WHERE t.shared_output_id IS NOT NULL AND t.output IS NOT NULL ORDER BY t.id
+        """),
+    ),
+    Invariant(
+        # For a minute or so after the last of its tasks has gone, none does.
+        "output_used",
+        "Some task refers to each shared output.",
+        _rows("""
+            SELECT CAST(o.id AS text) FROM crew_sharedoutput o
+            WHERE NOT EXISTS (SELECT 1 FROM crew_task t WHERE t.shared_output_id = o.id)
+            ORDER BY o.id
+        """),
+        is_warning=True,
+    ),
+    Invariant(
         "errors",
         "A task keeps at most 50 errors.",
         _statement_rows(

@@ -13,8 +13,8 @@ from django.db.models import Exists, OuterRef
 from . import edges, heart, publish
 from .invariants import INVARIANTS, stuck
 from .models import Attempt, ParentEdge, Task, TaskGroup
+from .sql import among, run, run_bounded
 from .sql import create as create_sql
-from .sql import run, run_bounded
 
 T = TypeVar("T")
 
@@ -82,6 +82,12 @@ def _release_followers() -> int:
     return released
 
 
+def _keep_own_outputs() -> int:
+    """What everybody reads is its own: only the reference goes."""
+    mixed = Task.objects.filter(id__in=among(_broken("one_output")))
+    return mixed.filter(shared_output__isnull=False).update(shared_output=None)
+
+
 def _give_back_leases() -> int:
     """As any scheduler would."""
     return heart.sweep_once()
@@ -105,5 +111,6 @@ _REPAIRS: dict[str, Callable[[], int]] = {
     "follower": _release_followers,
     "pending_parents": _recount_parents,
     "task_count": _recount_tasks,
+    "one_output": _keep_own_outputs,
 }
 REPAIRABLE = tuple(_REPAIRS)

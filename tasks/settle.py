@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 from django.db import transaction
 
@@ -24,12 +25,15 @@ from .jsonio import dump
 from .late import LateAnswer, record
 from .lesser import lesser
 from .rows import Family
-from .sql import Call, on_postgres, run, run_steered
+from .sql import Call, on_postgres, run, run_steered, run_together
 from .sql import settle as sql
 from .sql.patience import is_locked, is_outage, is_overload
 from .transcript import NOTHING, Transcript
 
 logger = logging.getLogger(__name__)
+
+COPIED = 1_000  # characters of an output that each duplicate gets for itself; longer, they share
+AT_ONCE = 10_000  # tasks written by one statement of those that an answer touches beside its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,16 +338,36 @@ def _failed(settlement: Settlement, error: str) -> Settlement:
 
 
 def _share_with_duplicates(live: Sequence[Settlement]) -> list[tuple[Any, ...]]:
-    rows = [
-        {
-            "id": s.lease.task_id,
-            "outcome": _kind(s.outcome),
-            "error": _error(s.outcome),
-            "wait": getattr(s.outcome, "seconds", 0.0),
-        }
-        for s in live
-    ]
-    return run(sql.DUPLICATES, {"rows": dump(rows)}) if rows else []
+    """Those who shared the outcome: (id, group id, whether it is complete)."""
+    if not live:
+        return []
+    asked = {"rows": dump([_duplicated(s) for s in live]), "most": AT_ONCE}
+    if not on_postgres():
+        return run_together((sql.IN_COMMON, asked), (sql.DUPLICATES, asked))[1]
+    shared: list[tuple[Any, ...]] = []
+    after: str | None = ""
+    while after is not None:
+        some, after = _part(run(sql.DUPLICATES, asked | {"after": after}))
+        shared += some
+    return shared
+
+
+def _part(rows: list[tuple[Any, ...]]) -> tuple[list[tuple[Any, ...]], str | None]:
+    """The rows, and the id behind which more may be left: the row without a group."""
+    after = next((id_ for id_, group_id, *_ in rows if group_id is None), None)
+    return [row for row in rows if row[1] is not None], after
+
+
+def _duplicated(settlement: Settlement) -> dict[str, Any]:
+    outcome = settlement.outcome
+    is_long = isinstance(outcome, Completed) and len(outcome.output or "") > COPIED
+    return {
+        "id": settlement.lease.task_id,
+        "outcome": _kind(outcome),
+        "error": _error(outcome),
+        "wait": getattr(outcome, "seconds", 0.0),
+        "shared": uuid4().hex if is_long else None,
+    }
 
 
 def _parent(settlement: Settlement) -> dict[str, Any]:
@@ -364,8 +388,19 @@ def _tell_children(parents: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
     rows = [row for row in parents if row["done"] or row["wait"]]
     if not rows:
         return []
-    touched = run(sql.CHILDREN, {"rows": dump(rows)})
-    return [(group_id, id_) for group_id, id_ in touched] if any(r["wait"] for r in rows) else []
+    asked = {"rows": dump(rows), "after": "", "most": AT_ONCE}
+    touched, after = _part(run(sql.CHILDREN, asked))
+    if after is not None:
+        touched += _tell_children_left(asked | {"after": after})
+    return [(group_id, id_) for id_, group_id in touched] if any(r["wait"] for r in rows) else []
+
+
+def _tell_children_left(asked: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
+    rest = [
+        {"id": id_, "done": done, "wait": wait} for id_, done, wait in run(sql.CHILDREN_LEFT, asked)
+    ]
+    for at in range(0, len(rest), AT_ONCE):
+        yield from run(sql.CHILDREN_SOME, {"rows": dump(rest[at : at + AT_ONCE])})
 
 
 def _create_children(

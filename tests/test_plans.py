@@ -48,6 +48,10 @@ def seemingly_empty(fresh_tables):
         cursor.execute("ANALYZE crew_task, crew_parentedge, crew_taskgroup")
 
 
+DONE = {"rows": '[{"id": "t1", "done": 1, "wait": 5}]'}
+FAILED = {"rows": '[{"id": "t1", "outcome": "failed", "error": "e", "wait": 0}]'}
+SOME = {"after": "", "most": 10_000}
+
 BATCHES = {
     "claim": (
         claim_sql.CLAIM,
@@ -60,11 +64,10 @@ BATCHES = {
     "parents": (claim_sql.PARENTS, {"ids": '["c1"]', "most": 1_000}),
     "groups": (settle_sql.GROUPS, {"groups": '["g"]'}),
     "outcomes": (settle_sql.OUTCOMES, {"rows": "[]"}),
-    "children": (settle_sql.CHILDREN, {"rows": '[{"id": "t1", "done": 1, "wait": 5}]'}),
-    "duplicates": (
-        settle_sql.DUPLICATES,
-        {"rows": '[{"id": "t1", "outcome": "failed", "error": "e", "wait": 0}]'},
-    ),
+    "children": (settle_sql.CHILDREN, DONE | SOME),
+    "children left": (settle_sql.CHILDREN_LEFT, DONE | SOME),
+    "some children": (settle_sql.CHILDREN_SOME, DONE),
+    "duplicates": (settle_sql.DUPLICATES, FAILED | SOME),
     "late": (settle_sql.LATE, {"rows": "[]"}),
     "known": (create_sql.KNOWN, {"ids": '["t1"]'}),
     "count in": (create_sql.COUNT_IN, {"counts": '[{"id": "g", "n": 1}]', "most": 10}),

@@ -961,8 +961,18 @@ def later(days: int = 1):
                 ' "output": null, "error": "", "note": "", "status": 200, "wait": 0}]'
             },
         ),
-        (sql.CHILDREN, {"rows": '[{"id": "t1", "done": 1, "wait": 5}]'}),
-        (sql.DUPLICATES, {"rows": '[{"id": "t1", "outcome": "failed", "error": "e", "wait": 0}]'}),
+        (
+            sql.CHILDREN,
+            {"rows": '[{"id": "t1", "done": 1, "wait": 5}]', "after": "", "most": 10_000},
+        ),
+        (
+            sql.DUPLICATES,
+            {
+                "rows": '[{"id": "t1", "outcome": "failed", "error": "e", "wait": 0}]',
+                "after": "",
+                "most": 10_000,
+            },
+        ),
     ],
 )
 def test_a_settle_never_reads_a_whole_table(fresh_tables, statement, params):

@@ -1,5 +1,5 @@
-"""What a group, task, parent edge, attempt, worker, workgroup, scheduler, change, token and
-audit entry are.
+"""What a group, task, parent edge, attempt, shared output, worker, workgroup, scheduler, change,
+token and audit entry are.
 
 Facts only: fields, constraints, indexes and reads. States are derived (`queries.py`).
 """
@@ -8,6 +8,7 @@ from .access import RepeatableCall, Token
 from .audit import AuditEntry
 from .fleet import Change, SchedulerProcess, Worker, Workgroup
 from .group import TaskGroup
+from .output import SharedOutput
 from .task import Attempt, Outcome, ParentEdge, Task
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "ParentEdge",
     "RepeatableCall",
     "SchedulerProcess",
+    "SharedOutput",
     "Task",
     "TaskGroup",
     "Token",

@@ -22,6 +22,12 @@ READY = Q(
 
 
 class TaskQuerySet(models.QuerySet[Any]):
+    def update(self, **kwargs: Any) -> int:
+        """Whoever writes an output lets go of the shared one."""
+        if "output" in kwargs:
+            kwargs.setdefault("shared_output", None)
+        return super().update(**kwargs)
+
     def ready(self) -> Self:
         """May be claimed now, as far as the task itself is concerned.
 

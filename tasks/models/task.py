@@ -8,6 +8,7 @@ from django.db.models.functions import Now
 
 from ..names import new_id
 from .group import TaskGroup
+from .output import OutputField, SharedOutput
 from .queries import READY, TaskQuerySet
 
 # `progress.State.FAILED`: the condition of two indexes. Few tasks are in them, so they cost the
@@ -33,7 +34,8 @@ class Task(models.Model):
     workgroup = models.CharField(max_length=200, blank=True, default="")
     key = models.CharField(max_length=200, blank=True, default="")
     input = models.JSONField(null=True, blank=True)
-    output = models.JSONField(null=True, blank=True)
+    # Reads the shared output where the task has one. Whoever writes it lets go of that.
+    output = OutputField(null=True, blank=True)
     errors = models.JSONField(default=list, blank=True)
     remaining_attempts = models.IntegerField(default=5)
     is_paused = models.BooleanField(default=False)
@@ -55,6 +57,17 @@ class Task(models.Model):
     pending_parents = models.IntegerField(default=0, editable=False)
     # The task of the same key that runs, or ran, for this one.
     merged_into = models.CharField(max_length=200, null=True, editable=False)  # noqa: DJ001
+    # Where the output stands that the leader of its key gave this duplicate, if it is a long one.
+    # It is the duplicate's own by then: what becomes of the leader changes nothing.
+    shared_output = models.ForeignKey(
+        SharedOutput,
+        models.DO_NOTHING,
+        null=True,
+        editable=False,
+        related_name="+",
+        db_constraint=False,
+        db_index=False,
+    )
     # The task whose answer made this one.
     created_by = models.CharField(max_length=200, blank=True, default="", editable=False)
     # Answers in a row that only asked to wait (decision 8), and leases in a row that were lost.
@@ -147,6 +160,12 @@ class Task(models.Model):
                 name="crew_task_failed_of_group",
                 condition=FAILED,
             ),
+            # Whether anybody refers to a shared output still.
+            models.Index(
+                fields=["shared_output"],
+                name="crew_task_shared_output",
+                condition=Q(shared_output__isnull=False),
+            ),
         ]
 
     def __str__(self) -> str:
@@ -157,6 +176,9 @@ class Task(models.Model):
             raise TypeError(
                 "Task.save() needs update_fields: a whole row would erase a lease taken meanwhile"
             )
+        if "output" in (kwargs.get("update_fields") or ()):
+            self.shared_output = None
+            kwargs["update_fields"] = {*kwargs["update_fields"], "shared_output"}
         super().save(*args, **kwargs)
 
     @property

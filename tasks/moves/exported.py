@@ -106,6 +106,7 @@ class _Parts:
         self._store: dict[str, Callable[[list[Any]], None]] = {}
         if incoming:
             self._store = {
+                "output": incoming.add_outputs,
                 "task": incoming.add_tasks,
                 "attempt": incoming.add_attempts,
                 "worker": incoming.add_workers,
@@ -145,6 +146,8 @@ class _Parts:
 
     def _row(self, kind: str, value: Json) -> Any:
         match kind:
+            case "output":
+                return records.output(value, max_input=self._max_input)
             case "task":
                 return records.task(value, self._how.suffix, max_input=self._max_input)
             case "attempt":

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
+from uuid import uuid4
 
 from django.db import IntegrityError, reset_queries, transaction
 
@@ -23,7 +24,7 @@ from ..sql import create as create_sql
 from ..sql import moves as sql
 from ..sql import run, statistics
 from .out import IMPORTED
-from .records import GroupRow, Json, TaskRow
+from .records import GroupRow, Json, OutputRow, TaskRow
 
 SHOWN = 10  # tasks of a cycle that are named
 
@@ -54,6 +55,17 @@ class Incoming:
         self.tasks = 0
         self._is_replacing = is_replacing
         self._workers: dict[str, int | None] = {}
+        self._outputs: dict[int, str] = {}
+
+    def add_outputs(self, rows: Sequence[OutputRow]) -> None:
+        """Before the tasks that share them."""
+        new = {row.number: uuid4().hex for row in rows}
+        if len(new) < len(rows) or new.keys() & self._outputs:
+            raise InvalidInputError("an output comes twice")
+        texts = (f'{{"id":"{new[row.number]}","value":{row.value_json}}}' for row in rows)
+        run(sql.OUTPUTS_IN, {"rows": f"[{','.join(texts)}]"})
+        self._outputs |= new
+        reset_queries()
 
     def add_tasks(self, rows: Sequence[TaskRow]) -> None:
         """Their parents may come before or after them."""
@@ -62,12 +74,16 @@ class Incoming:
             raise InvalidInputError(f"a group holds at most {conf.CREW_MAX_GROUP_TASKS} tasks")
         for row in rows:
             _check_alone(row)
+            if row.shared_output and row.shared_output not in self._outputs:
+                raise InvalidInputError(
+                    f"task {row.spec.id}: there is no output {row.shared_output} before it"
+                )
         pairs = [
             (row.spec.id, parent, place)
             for row in rows
             for place, parent in enumerate(row.spec.parent_ids)
         ]
-        texts = ",".join(row.as_json(self.group.id) for row in rows)
+        texts = ",".join(row.as_json(self.group.id, self._outputs) for row in rows)
         try:
             with transaction.atomic():
                 run(sql.TASKS_IN, {"tasks": f"[{texts}]"})

@@ -28,7 +28,18 @@ MAX_VALUES = 5_000_000
 GZIP = b"\x1f\x8b"
 WRITTEN_OUT = 1e16  # from here on Python writes floats as 1e+16, PostgreSQL all digits
 
-KINDS = ("crew", "group", "task", "attempt", "worker", "workgroup", "entry", "groupEnd", "crewEnd")
+KINDS = (
+    "crew",
+    "group",
+    "output",
+    "task",
+    "attempt",
+    "worker",
+    "workgroup",
+    "entry",
+    "groupEnd",
+    "crewEnd",
+)
 
 
 class Writer:

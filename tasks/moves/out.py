@@ -46,6 +46,7 @@ class _Seen:
     entries: int = 0
     workers: set[str] = field(default_factory=set)
     workgroups: set[str] = field(default_factory=set)
+    outputs: dict[Any, int] = field(default_factory=dict)
 
 
 @contextmanager
@@ -98,7 +99,7 @@ def _group(to: Writer, row: tuple[Any, ...], now: datetime) -> int:
     to.put("group", head | {"createdAt": _time(created_at)})
     seen = _Seen()
     for task in sql.stream(sql.TASKS_OUT, {"group": group_id}, AT_ONCE):
-        to.put("task", _task(task))
+        to.put("task", _task(task) | _shared(to, task, seen))
         seen.tasks += 1
         seen.workers.add(task[2])
         seen.workgroups.add(task[3])
@@ -141,6 +142,20 @@ def _task(row: tuple[Any, ...]) -> dict[str, Any]:
         "rescues": row[22],
         "parentIds": payload(row[23]) or [],
     }
+
+
+def _shared(to: Writer, row: tuple[Any, ...], seen: _Seen) -> dict[str, int]:
+    """Which output the task shares with others: it stands once in the file, before the first."""
+    own, id_ = row[6], row[24]
+    if id_ is None or own is not None:
+        return {}
+    if id_ not in seen.outputs:
+        found = run(sql.OUTPUT_OUT, {"id": id_})
+        if not found:  # `crewcheck` tells of it
+            return {}
+        seen.outputs[id_] = len(seen.outputs) + 1
+        to.put("output", {"number": seen.outputs[id_], "value": payload(found[0][0])})
+    return {"sharedOutput": seen.outputs[id_]}
 
 
 def _attempts(group_id: str) -> Iterator[tuple[Any, ...]]:

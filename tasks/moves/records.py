@@ -3,6 +3,7 @@
 Ids are those of the file with a suffix, "" for none: so a group comes in beside its original.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,6 +17,7 @@ from ..spec import (
     read_bool,
     read_id,
     read_int,
+    read_json,
     read_task,
     read_text,
     read_time,
@@ -54,9 +56,10 @@ class TaskRow:
     created_by: str = ""
     held_count: int = 0
     rescues: int = 0
+    shared_output: int | None = None  # its number in the file
 
-    def as_json(self, group_id: str) -> str:
-        """The row as the statement takes it."""
+    def as_json(self, group_id: str, outputs: Mapping[int, str]) -> str:
+        """The row as the statement takes it; `outputs` are the ids of shared ones by number."""
         family = rows.Family(group_id, (), paused=False, created_by=self.created_by)
         row = rows.as_object(family, self.spec, pending=self.pending)
         machine = {
@@ -65,8 +68,17 @@ class TaskRow:
             "merged_into": self.merged_into,
             "held_count": self.held_count,
             "rescues": self.rescues,
+            "shared_output": self.shared_output and outputs[self.shared_output],
         }
         return f"{row[:-1]},{dump(machine)[1:]}"
+
+
+@dataclass(frozen=True, slots=True)
+class OutputRow:
+    """An output that several tasks of the group have in common."""
+
+    number: int
+    value_json: str
 
 
 def group(told: Json, suffix: str) -> GroupRow:
@@ -76,6 +88,13 @@ def group(told: Json, suffix: str) -> GroupRow:
         is_paused=read_bool(told.get("isPaused"), "isPaused"),
         created_at=_time(told, "createdAt"),
     )
+
+
+def output(told: Json, *, max_input: int) -> OutputRow:
+    value_json = read_json(told.get("value"), "value", limit=max_input)
+    if value_json is None:
+        raise InvalidInputError("value is missing")
+    return OutputRow(_count(told, "number", low=1), value_json)
 
 
 def task(told: Json, suffix: str, *, max_input: int) -> TaskRow:
@@ -88,6 +107,9 @@ def task(told: Json, suffix: str, *, max_input: int) -> TaskRow:
     merged_into = _id(told, "mergedInto", suffix) if told.get("mergedInto") else None
     if merged_into and not spec.is_complete:
         raise InvalidInputError("mergedInto is for complete tasks only")
+    shared = None if told.get("sharedOutput") is None else _count(told, "sharedOutput", low=1)
+    if shared and spec.output_json is not None:
+        raise InvalidInputError("sharedOutput is for tasks without an output of their own")
     return TaskRow(
         spec,
         pending=_count(told, "pendingParents"),
@@ -97,6 +119,7 @@ def task(told: Json, suffix: str, *, max_input: int) -> TaskRow:
         created_by=_id(told, "createdBy", suffix) if told.get("createdBy") else "",
         held_count=_count(told, "heldCount"),
         rescues=_count(told, "rescues"),
+        shared_output=shared,
     )
 
 

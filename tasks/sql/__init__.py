@@ -35,6 +35,12 @@ AFTER = {
 # ids: that cost as much as probes where a table had no rows when it was analyzed last.
 PROBED = " = ANY (ARRAY[{}])"
 
+# The output of a task, its own or the one it shares, for the table of that name or alias.
+OUTPUT = (
+    "coalesce({0}.output,"
+    " (SELECT value FROM crew_sharedoutput WHERE crew_sharedoutput.id = {0}.shared_output_id))"
+)
+
 # `queries.READY` in SQL, for a table named or aliased `t`. PostgreSQL's planner must see the
 # index condition's own words to use it.
 _READY = (

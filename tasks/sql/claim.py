@@ -1,6 +1,6 @@
 """Statements of the claim."""
 
-from . import PROBED, statement
+from . import OUTPUT, PROBED, statement
 
 # The lanes that have due tasks, by a loose walk over the index crew_task_ready: one probe for a
 # lane, whatever waits in it. `due` counts to `most` and no further; a held workgroup has none
@@ -244,7 +244,8 @@ LEADERS = statement(
 )
 
 # All other tasks of these keys follow the one that runs. Rows that somebody else holds are
-# skipped: they are met again when they come to be claimed.
+# skipped, and so are those beyond what one statement should write: they are met again when they
+# come to be claimed.
 FOLLOW = statement(
     postgresql=f"""
         WITH duplicate AS MATERIALIZED (
@@ -261,6 +262,7 @@ FOLLOW = statement(
                   AND NOT s.is_complete AND s.leased_by IS NULL AND s.merged_into IS NULL
                 FOR NO KEY UPDATE SKIP LOCKED
             ) t
+            LIMIT 10000
         )
         UPDATE crew_task t SET merged_into = duplicate.leader
         FROM duplicate WHERE t.id{PROBED.format("duplicate.id")}
@@ -283,7 +285,8 @@ FOLLOW = statement(
 # the edges there are.
 def _parents(*, ids: str, json: str, size: str, one: str) -> str:
     """`json` gives a column's text, `size` its bytes; `one` compares with an id."""
-    bytes_ = " + ".join(f"coalesce({size.format(f'p.{it}')}, 4)" for it in ("input", "output"))
+    input_, output = "p.input", OUTPUT.format("p")
+    bytes_ = " + ".join(f"coalesce({size.format(it)}, 4)" for it in (input_, output))
     return f"""
         WITH child AS MATERIALIZED (
             SELECT c.id, (
@@ -292,8 +295,7 @@ def _parents(*, ids: str, json: str, size: str, one: str) -> str:
                 WHERE e.child_id = c.id) AS size
             FROM {ids}
         )
-        SELECT child.id, child.size, p.id, p.worker, {json.format("p.input")},
-               {json.format("p.output")}
+        SELECT child.id, child.size, p.id, p.worker, {json.format(input_)}, {json.format(output)}
         FROM child
         LEFT JOIN crew_parentedge e ON e.child_id = child.id AND child.size <= %(most)s
         LEFT JOIN crew_task p ON p.id{one.format("e.parent_id")}

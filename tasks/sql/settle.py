@@ -77,6 +77,8 @@ def _outcome(vendor: str) -> str:
         is_complete = a.outcome = 'completed',
         completed_at = CASE WHEN a.outcome = 'completed' THEN {{now}} END,
         output = CASE WHEN a.outcome IN ('completed', 'failed') THEN a.output ELSE t.output END,
+        shared_output_id = CASE WHEN a.outcome IN ('completed', 'failed') THEN NULL
+                                ELSE t.shared_output_id END,
         errors = CASE WHEN a.outcome IN ('failed', 'abandoned') THEN {_ERRORS[vendor]}
                       ELSE t.errors END,
         remaining_attempts = {greatest}(0, t.remaining_attempts - CASE a.outcome
@@ -204,6 +206,8 @@ def _shared(vendor: str) -> str:
         completed_at = CASE WHEN a.outcome = 'completed' THEN {{now}} END,
         merged_into = CASE WHEN a.outcome = 'completed' THEN a.leader END,
         output = CASE WHEN a.outcome = 'completed' THEN a.output ELSE t.output END,
+        shared_output_id = CASE WHEN a.outcome = 'completed' THEN a.shared
+                                ELSE t.shared_output_id END,
         errors = CASE WHEN a.outcome = 'failed' THEN {_ERRORS[vendor]} ELSE t.errors END,
         remaining_attempts = CASE WHEN a.outcome = 'failed'
                                   THEN {greatest}(0, t.remaining_attempts - 1)
@@ -218,35 +222,50 @@ def _shared(vendor: str) -> str:
 _WAITS = "NOT t.is_complete AND t.leased_by IS NULL"
 
 # The other tasks of a key share its outcome (contract part 3). A completed one leaves with the
-# output; a failed one costs each an attempt; otherwise they are only let go.
+# output, one row of which stands for all of them where `shared` names it; a failed one costs each
+# an attempt; otherwise they are only let go.
+# PostgreSQL takes `most` of them, by id, behind `after`: however many there are, no statement runs
+# into its timeout. A last row without a group says that more may be left, and behind whom.
 DUPLICATES = statement(
     postgresql=f"""
         WITH found AS MATERIALIZED (
-            SELECT s.*, l.id AS leader, l.output, d.outcome, d.error, d.wait
+            SELECT s.*, l.id AS leader, CASE WHEN d.shared IS NULL THEN l.output END AS output,
+                   d.outcome, d.error, d.wait, d.shared
             FROM jsonb_to_recordset(%(rows)s::jsonb)
-                AS d(id text, outcome text, error text, wait float)
+                AS d(id text, outcome text, error text, wait float, shared uuid)
             CROSS JOIN LATERAL (SELECT * FROM crew_task WHERE crew_task.id = d.id LIMIT 1) l
             CROSS JOIN LATERAL (
                 SELECT t.id, t.group_id, t.key FROM crew_task t
                 WHERE t.group_id = l.group_id AND t.key = l.key AND t.key <> ''
                   AND t.id <> l.id AND {_WAITS} OFFSET 0
             ) s
-            ORDER BY s.id
+            WHERE s.id || '' > %(after)s ORDER BY s.id LIMIT %(most)s
         ), duplicate AS MATERIALIZED (
             SELECT found.* FROM found CROSS JOIN LATERAL (
                 SELECT FROM crew_task t
                 WHERE t.id = found.id AND t.group_id = found.group_id AND t.key = found.key
                   AND {_WAITS} FOR NO KEY UPDATE
             ) held
+        ), in_common AS (
+            INSERT INTO crew_sharedoutput (id, value)
+            SELECT u.shared, l.output
+            FROM (SELECT DISTINCT leader, shared FROM duplicate WHERE shared IS NOT NULL) u
+            CROSS JOIN LATERAL (SELECT * FROM crew_task WHERE crew_task.id = u.leader LIMIT 1) l
+            ON CONFLICT DO NOTHING
+        ), done AS (
+            UPDATE crew_task t SET {_shared("postgresql")}
+            FROM duplicate a WHERE t.id{PROBED.format("a.id")}
+            RETURNING t.id, t.group_id, t.is_complete
         )
-        UPDATE crew_task t SET {_shared("postgresql")}
-        FROM duplicate a WHERE t.id{PROBED.format("a.id")}
-        RETURNING t.id, t.group_id, t.is_complete
+        SELECT id, group_id, is_complete FROM done
+        UNION ALL SELECT max(id), NULL, NULL FROM found HAVING count(*) >= %(most)s
     """,
     sqlite=f"""
         WITH leader AS (
-            SELECT l.id AS leader, l.group_id, l.key, l.output, d.value ->> 'outcome' AS outcome,
-                   d.value ->> 'error' AS error, d.value ->> 'wait' AS wait
+            SELECT l.id AS leader, l.group_id, l.key, d.value ->> 'outcome' AS outcome,
+                   CASE WHEN d.value ->> 'shared' IS NULL THEN l.output END AS output,
+                   d.value ->> 'error' AS error, d.value ->> 'wait' AS wait,
+                   d.value ->> 'shared' AS shared
             FROM json_each(%(rows)s) d JOIN crew_task l ON l.id = d.value ->> 'id'
         )
         UPDATE crew_task AS t SET {_shared("sqlite")}
@@ -254,6 +273,19 @@ DUPLICATES = statement(
         WHERE t.group_id = a.group_id AND t.key = a.key AND t.key <> ''
           AND t.id <> a.leader AND {_WAITS}
         RETURNING id, group_id, is_complete
+    """,
+)
+
+# Before the duplicates, as SQLite writes nothing inside WITH.
+IN_COMMON = statement(
+    postgresql="",
+    sqlite=f"""
+        INSERT INTO crew_sharedoutput (id, value)
+        SELECT d.value ->> 'shared', l.output
+        FROM json_each(%(rows)s) d JOIN crew_task l ON l.id = d.value ->> 'id'
+        WHERE d.value ->> 'shared' IS NOT NULL AND l.key <> '' AND EXISTS (
+            SELECT 1 FROM crew_task t WHERE t.group_id = l.group_id AND t.key = l.key
+              AND t.key <> '' AND t.id <> l.id AND {_WAITS})
     """,
 )
 
@@ -267,19 +299,8 @@ def _freed(vendor: str) -> str:
     """
 
 
-# What each task's answer does to the children it has: one parent less when it is `done`, and no
-# start before now + `wait` (`childrenDelayInSeconds`). Locked in id order, because settles of
-# other schedulers touch the same children. Returns those that were put off.
-CHILDREN = statement(
-    postgresql=f"""
-        WITH child AS MATERIALIZED (
-            SELECT e.child_id AS id, sum(p.done)::int AS done, max(p.wait) AS wait
-            FROM jsonb_to_recordset(%(rows)s::jsonb) AS p(id text, done int, wait float)
-            CROSS JOIN LATERAL (
-                SELECT child_id FROM crew_parentedge WHERE parent_id = p.id OFFSET 0
-            ) e
-            GROUP BY e.child_id
-        ), locked AS MATERIALIZED (
+_FREE = f"""
+        locked AS MATERIALIZED (
             SELECT child.* FROM (SELECT * FROM child ORDER BY id) child
             CROSS JOIN LATERAL (
                 SELECT t.id FROM crew_task t WHERE t.id = child.id FOR NO KEY UPDATE
@@ -289,7 +310,26 @@ CHILDREN = statement(
             WHERE t.id{PROBED.format("a.id")}
             RETURNING t.group_id, t.id, a.wait > 0 AND NOT t.is_complete AS is_put_off
         )
-        SELECT group_id, id FROM freed WHERE is_put_off
+        SELECT id, group_id FROM freed WHERE is_put_off
+"""
+_CHILD = """
+            SELECT e.child_id AS id, sum(p.done)::int AS done, max(p.wait) AS wait
+            FROM jsonb_to_recordset(%(rows)s::jsonb) AS p(id text, done int, wait float)
+            CROSS JOIN LATERAL (
+                SELECT child_id FROM crew_parentedge WHERE parent_id = p.id OFFSET 0
+            ) e
+            WHERE e.child_id || '' > %(after)s
+            GROUP BY e.child_id ORDER BY e.child_id
+"""
+
+# What each task's answer does to the children it has: one parent less when it is `done`, and no
+# start before now + `wait` (`childrenDelayInSeconds`). Locked in id order, because settles of
+# other schedulers touch the same children. Returns those that were put off.
+# PostgreSQL takes `most` of them, by id; a last row without a group says that more may be left.
+CHILDREN = statement(
+    postgresql=f"""
+        WITH child AS MATERIALIZED ({_CHILD} LIMIT %(most)s), {_FREE}
+        UNION ALL SELECT max(id), NULL FROM child HAVING count(*) >= %(most)s
     """,
     sqlite=f"""
         UPDATE crew_task AS t SET {_freed("sqlite")}
@@ -298,8 +338,20 @@ CHILDREN = statement(
               FROM json_each(%(rows)s) p JOIN crew_parentedge e ON e.parent_id = p.value ->> 'id'
               GROUP BY 1) a
         WHERE t.id = a.id
-        RETURNING group_id, id
+        RETURNING id, group_id
     """,
+)
+
+# The children that are left, found once, and some of them: to look for them anew for each part
+# would cost the square of their number.
+CHILDREN_LEFT = statement(postgresql=_CHILD, sqlite="")
+CHILDREN_SOME = statement(
+    postgresql=f"""
+        WITH child AS MATERIALIZED (
+            SELECT * FROM jsonb_to_recordset(%(rows)s::jsonb) AS c(id text, done int, wait float)
+        ), {_FREE}
+    """,
+    sqlite="",
 )
 
 # `workgroupDelayInSeconds`: one row holds every task of the workgroup, in all groups, those that
