@@ -10,6 +10,7 @@ from dataclasses import dataclass
 PG, LITE = "postgresql", "sqlite"
 MACHINE = "tests/properties/test_machine.py"
 CLAIM, SETTLE, RESCUE = "tests/test_claim.py", "tests/test_settle.py", "tests/test_rescue.py"
+SHARED = "tests/test_shared_outputs.py"
 RACES, WINDOWS = "tests/test_races.py", "tests/test_windows.py"
 CLOCK = "tests/test_clock.py"
 CONTROL, CREATE = "tests/test_control.py", "tests/test_create.py"
@@ -315,6 +316,61 @@ MUTANTS = (
         "if _fence(s) in held",
         "if _fence(s) not in held",
         ("tests/test_locked_rows.py::test_what_somebody_holds_stops_nothing_else",),
+    ),
+    # --- Shared outputs ---
+    Mutant(
+        "share: each has a copy",
+        "tasks/settle.py",
+        'len(outcome.output or "") > COPIED',
+        "False",
+        (SHARED + "::test_a_long_output_is_stored_once_for_all_duplicates",),
+        LITE,
+    ),
+    Mutant(
+        "share: Django's queries do not see it",
+        "tasks/models/output.py",
+        "return _OutputCol(alias, self, output_field)",
+        "return super().get_col(alias, output_field)",
+        (SHARED + "::test_every_query_of_an_embedder_reads_it",),
+        LITE,
+    ),
+    Mutant(
+        "share: who writes an output keeps the other",
+        "tasks/models/queries.py",
+        'kwargs.setdefault("shared_output", None)',
+        "pass",
+        (SHARED + "::test_what_becomes_of_one_duplicate_changes_nothing_for_the_others",),
+        LITE,
+    ),
+    Mutant(
+        "share: pruned while somebody refers to it",
+        "tasks/prune.py",
+        "filter(~used, pk__in=ids)",
+        "filter(pk__in=ids)",
+        (SHARED + "::test_what_becomes_of_the_leader_changes_nothing_for_the_others",),
+        LITE,
+    ),
+    Mutant(
+        "share: lost in an export",
+        "tasks/moves/out.py",
+        'return {"sharedOutput": seen.outputs[id_]}',
+        "return {}",
+        (SHARED + "::test_it_stands_once_in_an_export_and_once_in_the_store_that_reads_it",),
+        LITE,
+    ),
+    Mutant(
+        "parts: only the first duplicates",
+        _SQL + "settle.py",
+        "FROM found HAVING count(*) >= %(most)s",
+        "FROM found HAVING false",
+        (SHARED + "::test_many_duplicates_and_children_are_written_some_at_a_time",),
+    ),
+    Mutant(
+        "parts: only the first children",
+        _SQL + "settle.py",
+        "FROM child HAVING count(*) >= %(most)s",
+        "FROM child HAVING false",
+        (SHARED + "::test_many_duplicates_and_children_are_written_some_at_a_time",),
     ),
     # --- Rescue and sweep ---
     Mutant(

@@ -149,6 +149,7 @@ HARM = {
     "an output is of another attempt": ("wrong_output", lambda s: task(s, "p", made_by=("p", 1))),
     "an output is lost": ("wrong_output", lambda s: task(s, "c", made_by=None)),
     "a duplicate has another's output": ("wrong_output", lambda s: task(s, "k2", made_by=("p", 2))),
+    "a duplicate has half of an output": ("wrong_output", lambda s: task(s, "k2", size=5)),
     "a task is complete and nobody did it": ("wrong_output", lambda s: s.attempts["c"].clear()),
     "a child of an answer is missing": ("wrong_children", lambda s: without(s, "p.2-0")),
     "a child does not wait for its maker": (

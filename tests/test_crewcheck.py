@@ -3,14 +3,16 @@
 from collections.abc import Callable
 from datetime import timedelta
 from io import StringIO
+from uuid import uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.db.models.functions import Now
 
 from tasks import control, create, edit
 from tasks.invariants import INVARIANTS, on_cycles
-from tasks.models import Attempt, ParentEdge, SchedulerProcess, Task, TaskGroup
+from tasks.models import Attempt, ParentEdge, SchedulerProcess, SharedOutput, Task, TaskGroup
 from tasks.repair import REPAIRABLE
 
 
@@ -107,6 +109,13 @@ def led_by_another_group() -> None:
     complete("k2", merged_into="z")
 
 
+def shared_and_own() -> None:
+    output = SharedOutput.objects.create(value=1)
+    complete("k2", shared_output_id=output.pk)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE crew_task SET output = '2' WHERE id = 'k2'")
+
+
 BREAKS: dict[str, tuple[Callable[[], None], str]] = {
     "pending_parents": (broken_counter, "b"),
     "edge_ends": (lambda: edge("gone", "b"), "gone -> b"),
@@ -121,6 +130,8 @@ BREAKS: dict[str, tuple[Callable[[], None], str]] = {
     "task_count": (broken_count, "g"),
     "attempt_number": (lambda: attempt("a", 7), "a"),
     "attempt_task": (lambda: attempt("gone", 1), "gone"),
+    "shared_output": (lambda: complete("k2", shared_output_id=uuid4()), "k2"),
+    "one_output": (shared_and_own, "k2"),
     "errors": (lambda: update("a", errors=["x"] * 51), "a"),
 }
 

@@ -9,7 +9,7 @@ from django.core.management import call_command
 from django.db.models.functions import Now
 
 from tasks import create, heart
-from tasks.models import Attempt, ParentEdge, SchedulerProcess, Task
+from tasks.models import Attempt, ParentEdge, SchedulerProcess, SharedOutput, Task
 from tasks.scheduler import Scheduler
 
 from .factories import claim_one, make_due, make_task, row
@@ -85,6 +85,32 @@ def test_f1_f28_a_scheduler_dies_at_a_point_and_nothing_is_lost_or_done_twice(
     assert ParentEdge.objects.filter(parent="t").count() == children + 2
     assert {id_ for id_, _ in calls} == set(Task.objects.values_list("id", flat=True)) - {"twin"}
     assert all_complete()
+    call_command("crewcheck")
+
+
+@pytest.mark.parametrize("point", ["mid_settle", "before_commit", "after_commit"])
+def test_a_long_output_is_shared_by_all_or_by_none(tmp_path, settings, point):
+    twin = {"worker": "echo", "key": "k", "runAfter": "2090-01-01T00:00:00Z"}
+    create.create_group(
+        tasks=[
+            {"id": "t", "worker": "echo", "key": "k", "input": "x" * 200_000},
+            *(twin | {"id": f"d{n}"} for n in range(30)),
+            *({"id": f"a{n}", "worker": "noop", "parentIds": [f"d{n}"]} for n in range(30)),
+        ]
+    )
+    twins = Task.objects.filter(id__startswith="d")
+
+    with sink(tmp_path) as worker:
+        with scheduler(worker.url, CREW_FAILPOINTS=f"{point}=kill") as process:
+            assert process.wait(30) == -signal.SIGKILL
+        done = twins.filter(is_complete=True).count()
+        settings.CREW_WORKER_BASE_URL = worker.url
+        go_on()
+
+    assert done == (30 if point == "after_commit" else 0)
+    assert all_complete()
+    assert SharedOutput.objects.count() == 1
+    assert {row.output["input"] for row in twins} == {"x" * 200_000}
     call_command("crewcheck")
 
 

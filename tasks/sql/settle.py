@@ -284,7 +284,7 @@ IN_COMMON = statement(
         SELECT d.value ->> 'shared', l.output
         FROM json_each(%(rows)s) d JOIN crew_task l ON l.id = d.value ->> 'id'
         WHERE d.value ->> 'shared' IS NOT NULL AND l.key <> '' AND EXISTS (
-            SELECT 1 FROM crew_task t WHERE t.group_id = l.group_id AND t.key = l.key
+            SELECT 1 FROM crew_task t WHERE t.key = l.key AND t.group_id = l.group_id
               AND t.key <> '' AND t.id <> l.id AND {_WAITS})
     """,
 )

@@ -166,6 +166,8 @@ def wrong_output(story: Story) -> Iterator[str]:
             yield f"task {task.id} is complete, and no attempt of {leader} completed"
         elif done and task.made_by != (leader, done[-1].number):
             yield f"task {task.id} has the output of {task.made_by}, not {leader} {done[-1].number}"
+        elif done and leader in story.tasks and task.size != story.tasks[leader].size:
+            yield f"task {task.id} has {task.size} characters of the output of {leader}"
 
 
 def wrong_children(story: Story) -> Iterator[str]:

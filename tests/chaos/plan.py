@@ -100,9 +100,10 @@ def continuations(group: GroupPlan, dice: Random) -> None:
 
 
 def duplicates(group: GroupPlan, dice: Random) -> None:
-    """Of each key one task runs for all; each of them has a child."""
+    """Of each key one task runs for all; each of them has a child. Half of the outputs are big."""
     for i in range(18):
-        same = group.add(dice, f"d{i}", key=f"key {i % 6}", fails=dice.choice([0, 0, 1]))
+        fails, pad = dice.choice([0, 0, 1]), dice.randint(BIG // 2, BIG) * (i % 2)
+        same = group.add(dice, f"d{i}", key=f"key {i % 6}", fails=fails, pad=pad)
         if i % 3 == 0:
             group.add(dice, f"after{i}", parents=[same])
 

@@ -48,6 +48,7 @@ class TaskRow:
     merged_into: str | None = None
     created_by: str = ""
     state: str = ""  # what to show of a task that is stuck
+    size: int = 0  # characters of its output
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,9 @@ def _post(line: dict[str, Any]) -> Post:
 
 def load(story: Story) -> Story:
     """Read the rows, and what breaks an invariant, by the Django of this process."""
+    from django.db.models import TextField
+    from django.db.models.functions import Cast, Length
+
     from tasks.invariants import INVARIANTS
     from tasks.models import Attempt, ParentEdge, Task, TaskGroup
 
@@ -144,10 +148,11 @@ def load(story: Story) -> Story:
         "merged_into", "created_by", "remaining_attempts", "pending_parents", "is_paused",
         "leased_by", "run_after", "rescues",
     )  # fmt: skip
-    for row in Task.objects.values_list(*fields).iterator(chunk_size=10_000):
+    sized = Task.objects.annotate(size=Length(Cast("output", TextField())))
+    for row in sized.values_list(*fields, "size").iterator(chunk_size=10_000):
         made_by = (row[5], row[6]) if row[5] is not None else None
-        state = ", ".join(f"{n}={v}" for n, v in zip(fields[9:], row[9:], strict=True))
-        story.tasks[row[0]] = TaskRow(*row[:5], made_by, row[7], row[8], state)
+        state = ", ".join(f"{n}={v}" for n, v in zip(fields[9:], row[9:-1], strict=True))
+        story.tasks[row[0]] = TaskRow(*row[:5], made_by, row[7], row[8], state, row[-1] or 0)
     attempts = Attempt.objects.order_by("task_id", "number").values_list(
         "task_id", "number", "outcome", "started_at", "finished_at"
     )

@@ -29,14 +29,14 @@ from hypothesis.stateful import (
 )
 
 from tasks import claim as claiming
-from tasks import control, create, edit, fleet, heart, rescue
+from tasks import control, create, edit, fleet, heart, prune, rescue
 from tasks.api.changes import read_changes
 from tasks.api.tasks import EDITABLE
 from tasks.claim import Lease
 from tasks.errors import ConflictError, InvalidInputError, NotFoundError
 from tasks.explain import explain
 from tasks.invariants import INVARIANTS
-from tasks.models import Attempt, ParentEdge, SchedulerProcess, Workgroup
+from tasks.models import Attempt, ParentEdge, SchedulerProcess, SharedOutput, Workgroup
 from tasks.models import Task as Row
 from tasks.moves import exported, out
 from tasks.moves.into import Existing, How
@@ -279,6 +279,14 @@ class Machine(RuleBasedStateMachine):
         told = {(id_, number): outcome for id_, number, outcome, _ in ended}
         assert told == self.model.history
         assert {(id_, n) for id_, n, _, late_at in ended if late_at} == self.model.late
+
+    @invariant()
+    def an_output_is_shared_for_as_long_as_somebody_refers_to_it(self) -> None:
+        prune.prune_outputs()
+        referring = Row.objects.filter(shared_output__isnull=False)
+        assert set(SharedOutput.objects.values_list("pk", flat=True)) == set(
+            referring.values_list("shared_output", flat=True)
+        )
 
     @invariant()
     def nothing_breaks_an_invariant(self) -> None:
