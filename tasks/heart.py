@@ -51,6 +51,8 @@ class Heart:
     def start(self) -> None:
         """Register the process, by the caller's connection, and start the loops."""
         self._beat()
+        if SchedulerProcess.objects.alive().exclude(pk=self.me).exists():
+            settle.shares_from = time.monotonic() + 2 * conf.CREW_SWEEP_SECONDS
         loops = [self._beat_loop, self._sweep_loop, self._prune_loop]
         if connection.vendor == "postgresql" and conf.CREW_NOTIFY:
             loops.append(self._listen_loop)

@@ -13,7 +13,7 @@ from django.db.models import Exists, OuterRef
 from . import edges, heart, publish
 from .invariants import INVARIANTS, stuck
 from .models import Attempt, ParentEdge, Task, TaskGroup
-from .sql import among, run, run_bounded
+from .sql import run, run_bounded
 from .sql import create as create_sql
 
 T = TypeVar("T")
@@ -84,8 +84,11 @@ def _release_followers() -> int:
 
 def _keep_own_outputs() -> int:
     """What everybody reads is its own: only the reference goes."""
-    mixed = Task.objects.filter(id__in=among(_broken("one_output")))
-    return mixed.filter(shared_output__isnull=False).update(shared_output=None)
+    mixed = Task.objects.filter(shared_output__isnull=False)
+    return sum(
+        mixed.filter(id__in=some).update(shared_output=None)
+        for some in _batches(_broken("one_output"))
+    )
 
 
 def _give_back_leases() -> int:

@@ -8,7 +8,7 @@ import pytest
 from django.core.management import call_command
 from django.db.models.functions import Now
 
-from tasks import create, heart
+from tasks import create, heart, settle
 from tasks.models import Attempt, ParentEdge, SchedulerProcess, SharedOutput, Task
 from tasks.scheduler import Scheduler
 
@@ -89,7 +89,8 @@ def test_f1_f28_a_scheduler_dies_at_a_point_and_nothing_is_lost_or_done_twice(
 
 
 @pytest.mark.parametrize("point", ["mid_settle", "before_commit", "after_commit"])
-def test_a_long_output_is_shared_by_all_or_by_none(tmp_path, settings, point):
+def test_a_long_output_is_shared_by_all_or_by_none(tmp_path, settings, monkeypatch, point):
+    monkeypatch.setattr(settle, "shares_from", 0.0)
     twin = {"worker": "echo", "key": "k", "runAfter": "2090-01-01T00:00:00Z"}
     create.create_group(
         tasks=[

@@ -5,6 +5,8 @@ Its leader, its duplicates and their children; every face that shows an output.
 
 import io
 import json
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from tasks import control, edit, prune, repair, settle, tell, wire
+from tasks.conf import conf
+from tasks.heart import Heart
 from tasks.invariants import INVARIANTS
-from tasks.models import Change, ParentEdge, SharedOutput, Task, TaskGroup
+from tasks.models import Change, ParentEdge, SchedulerProcess, SharedOutput, Task, TaskGroup
 from tasks.models.output import READ
 from tasks.settle import COPIED
 from tasks.sql import OUTPUT
@@ -23,10 +27,27 @@ from tasks.tail import Tail
 from tasks.testing import run_group
 
 from .api_client import Api
-from .factories import claim_all, claim_one, complete, fail, hold, make_due, make_group, make_task
+from .factories import (
+    claim_all,
+    claim_one,
+    complete,
+    fail,
+    hold,
+    make_due,
+    make_group,
+    make_scheduler,
+    make_task,
+)
 from .factories import wire as sent
 
 pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_older(monkeypatch: Any) -> None:
+    """Whatever scheduler an earlier test started beside another one."""
+    monkeypatch.setattr(settle, "shares_from", 0.0)
+
 
 LONG = {"text": "x" * COPIED, "n": 7}
 
@@ -72,6 +93,27 @@ def test_a_long_output_is_stored_once_for_all_duplicates() -> None:
     assert stored("leader")[1] is False
     assert outputs("leader", *(f"d{n}" for n in range(5))) == [LONG] * 6
     assert_sound()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_scheduler_that_starts_beside_others_shares_when_they_had_time_to_stop() -> None:
+    """One of the version before looks once a sweep whether the tables are too new for it."""
+    make_scheduler("of before")
+    heart = Heart("new", slots=1, wake=threading.Event())
+    now = time.monotonic()
+
+    heart.start()
+    heart.stop(gone=True)
+    shared()
+    assert settle.shares_from == pytest.approx(now + 2 * conf.CREW_SWEEP_SECONDS, abs=5)
+    assert (outputs("d0"), SharedOutput.objects.count()) == ([LONG], 0)
+
+    SchedulerProcess.objects.all().delete()
+    settle.shares_from = 0.0
+    heart = Heart("alone", slots=1, wake=threading.Event())
+    heart.start()
+    heart.stop(gone=True)
+    assert settle.shares_from == 0.0
 
 
 def test_a_short_output_is_copied_and_read_without_a_second_look() -> None:

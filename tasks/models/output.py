@@ -25,6 +25,7 @@ class SharedOutput(models.Model):
 
     class Meta:
         verbose_name = "shared output"
+        default_permissions = ()
 
     def __str__(self) -> str:
         return str(self.pk)

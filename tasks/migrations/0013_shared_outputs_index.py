@@ -21,7 +21,7 @@ def _beside(schema_editor):
 
 class Migration(migrations.Migration):
     atomic = False
-    dependencies = [("crew", "0011_shared_outputs")]
+    dependencies = [("crew", "0012_shared_outputs")]
 
     operations = [
         AddIndexBeside(

@@ -8,8 +8,18 @@ import django.db.models.deletion
 from django.db import migrations, models
 
 
+def give_back(apps, schema_editor):
+    """On the way back each task gets what it shares for its own."""
+    schema_editor.execute("""
+        UPDATE crew_task SET output = (
+            SELECT value FROM crew_sharedoutput
+            WHERE crew_sharedoutput.id = crew_task.shared_output_id)
+        WHERE shared_output_id IS NOT NULL AND output IS NULL
+    """)
+
+
 class Migration(migrations.Migration):
-    dependencies = [("crew", "0010_transcripts")]
+    dependencies = [("crew", "0011_followers")]
 
     operations = [
         migrations.CreateModel(
@@ -18,7 +28,7 @@ class Migration(migrations.Migration):
                 ("id", models.UUIDField(default=uuid.uuid4, primary_key=True, serialize=False)),
                 ("value", models.JSONField()),
             ],
-            options={"verbose_name": "shared output"},
+            options={"verbose_name": "shared output", "default_permissions": ()},
         ),
         migrations.AddField(
             model_name="task",
@@ -33,4 +43,5 @@ class Migration(migrations.Migration):
                 to="crew.sharedoutput",
             ),
         ),
+        migrations.RunPython(migrations.RunPython.noop, give_back),
     ]
