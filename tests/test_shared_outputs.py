@@ -416,7 +416,7 @@ def test_streams_show_it() -> None:
     tail.start(["g"])
     shared()
 
-    texts = tell.messages(tail.read(["g"]), {"g"}, 7)["g"]
+    texts = tell.messages(tail.read(["g"]), {"g"}, 7, before={"g": 6})["g"]
 
     told = {m["task"]["id"]: m["task"]["output"] for m in map(json.loads, texts) if "task" in m}
     assert told["d0"] == told["d2"] == told["leader"] == LONG
