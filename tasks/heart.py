@@ -15,7 +15,7 @@ from collections.abc import Callable, Container
 from django.db import Error, connection, connections, transaction
 from django.db.models.functions import Now
 
-from . import prune, publish, retention, schema
+from . import prune, publish, retention, schema, settle
 from .claim import Lease
 from .conf import conf
 from .models import SchedulerProcess, Task

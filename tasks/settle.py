@@ -14,6 +14,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 from uuid import uuid4
 
@@ -26,7 +28,7 @@ from .jsonio import dump
 from .late import LateAnswer, record
 from .lesser import lesser
 from .rows import Family
-from .sql import Call, on_postgres, run, run_steered, run_together
+from .sql import Call, Statement, on_postgres, run, run_steered, run_together
 from .sql import settle as sql
 from .sql.patience import is_locked, is_outage, is_overload
 from .transcript import NOTHING, Transcript
@@ -37,7 +39,8 @@ COPIED = 1_000  # characters of an output that each duplicate gets for itself; l
 # When this process begins to share, by `time.monotonic()`. A scheduler that starts beside others
 # lets them look first whether the tables are too new for them: their claims would not see it.
 shares_from = 0.0
-AT_ONCE = 10_000  # tasks written by one statement of those that an answer touches beside its own
+AT_ONCE = 2_000  # tasks written by one statement of those that an answer touches beside its own
+FOUND = 100_000  # of their ids looked up by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,15 +348,27 @@ def _share_with_duplicates(live: Sequence[Settlement]) -> list[tuple[Any, ...]]:
     """Those who shared the outcome: (id, group id, whether it is complete)."""
     if not live:
         return []
-    asked = {"rows": dump([_duplicated(s) for s in live]), "most": AT_ONCE}
+    given = {s.lease.task_id: _duplicated(s) for s in live}
+    asked = {"rows": dump(list(given.values())), "most": AT_ONCE}
     if not on_postgres():
         return run_together((sql.IN_COMMON, asked), (sql.DUPLICATES, asked))[1]
-    shared: list[tuple[Any, ...]] = []
-    after: str | None = ""
-    while after is not None:
-        some, after = _part(run(sql.DUPLICATES, asked | {"after": after}))
-        shared += some
+    shared, after = _part(run(sql.DUPLICATES, asked | {"after": ""}))
+    for part in _parts(sql.DUPLICATES_LEFT, asked, after):
+        for leader, pairs in groupby(sorted(part, key=itemgetter(1)), key=itemgetter(1)):
+            ids = [id_ for id_, _ in pairs]
+            some = {"rows": dump([given[leader]]), "ids": dump(ids)}
+            shared += run(sql.DUPLICATES_SOME, some)
     return shared
+
+
+def _parts(
+    what: Statement, asked: Mapping[str, Any], after: str | None
+) -> Iterator[list[tuple[Any, ...]]]:
+    """What is left behind `after`, in parts that one statement may write; None is nothing."""
+    while after is not None:
+        found = run(what, {**asked, "after": after, "most": FOUND})
+        yield from (found[at : at + AT_ONCE] for at in range(0, len(found), AT_ONCE))
+        after = found[-1][0] if len(found) == FOUND else None
 
 
 def _part(rows: list[tuple[Any, ...]]) -> tuple[list[tuple[Any, ...]], str | None]:
@@ -395,17 +410,10 @@ def _tell_children(parents: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
         return []
     asked = {"rows": dump(rows), "after": "", "most": AT_ONCE}
     touched, after = _part(run(sql.CHILDREN, asked))
-    if after is not None:
-        touched += _tell_children_left(asked | {"after": after})
+    for part in _parts(sql.CHILDREN_LEFT, asked, after):
+        some = [{"id": id_, "done": done, "wait": wait} for id_, done, wait in part]
+        touched += run(sql.CHILDREN_SOME, {"rows": dump(some)})
     return [(group_id, id_) for id_, group_id in touched] if any(r["wait"] for r in rows) else []
-
-
-def _tell_children_left(asked: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
-    rest = [
-        {"id": id_, "done": done, "wait": wait} for id_, done, wait in run(sql.CHILDREN_LEFT, asked)
-    ]
-    for at in range(0, len(rest), AT_ONCE):
-        yield from run(sql.CHILDREN_SOME, {"rows": dump(rest[at : at + AT_ONCE])})
 
 
 def _create_children(

@@ -68,6 +68,8 @@ BATCHES = {
     "children left": (settle_sql.CHILDREN_LEFT, DONE | SOME),
     "some children": (settle_sql.CHILDREN_SOME, DONE),
     "duplicates": (settle_sql.DUPLICATES, FAILED | SOME),
+    "duplicates left": (settle_sql.DUPLICATES_LEFT, FAILED | SOME),
+    "some duplicates": (settle_sql.DUPLICATES_SOME, FAILED | {"ids": '["t2"]'}),
     "late": (settle_sql.LATE, {"rows": "[]"}),
     "known": (create_sql.KNOWN, {"ids": '["t1"]'}),
     "count in": (create_sql.COUNT_IN, {"counts": '[{"id": "g", "n": 1}]', "most": 10}),

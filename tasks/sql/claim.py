@@ -262,7 +262,7 @@ FOLLOW = statement(
                   AND NOT s.is_complete AND s.leased_by IS NULL AND s.merged_into IS NULL
                 FOR NO KEY UPDATE SKIP LOCKED
             ) t
-            LIMIT 10000
+            LIMIT 2000
         )
         UPDATE crew_task t SET merged_into = duplicate.leader
         FROM duplicate WHERE t.id{PROBED.format("duplicate.id")}

@@ -221,27 +221,29 @@ def _shared(vendor: str) -> str:
 
 _WAITS = "NOT t.is_complete AND t.leased_by IS NULL"
 
-# The other tasks of a key share its outcome (contract part 3). A completed one leaves with the
-# output, one row of which stands for all of them where `shared` names it; a failed one costs each
-# an attempt; otherwise they are only let go.
-# PostgreSQL takes `most` of them, by id, behind `after`: however many there are, no statement runs
-# into its timeout. A last row without a group says that more may be left, and behind whom.
-DUPLICATES = statement(
-    postgresql=f"""
-        WITH found AS MATERIALIZED (
-            SELECT s.*, l.id AS leader, CASE WHEN d.shared IS NULL THEN l.output END AS output,
-                   d.outcome, d.error, d.wait, d.shared
+_SHARING = """
             FROM jsonb_to_recordset(%(rows)s::jsonb)
                 AS d(id text, outcome text, error text, wait float, shared uuid)
             CROSS JOIN LATERAL (SELECT * FROM crew_task WHERE crew_task.id = d.id LIMIT 1) l
+"""
+_DUPLICATE = f"""
             CROSS JOIN LATERAL (
-                SELECT t.id, t.group_id, t.key FROM crew_task t
+                SELECT t.id FROM crew_task t
                 WHERE t.group_id = l.group_id AND t.key = l.key AND t.key <> ''
                   AND t.id <> l.id AND {_WAITS} OFFSET 0
             ) s
             WHERE s.id || '' > %(after)s ORDER BY s.id LIMIT %(most)s
+"""
+
+
+def _merge(duplicates: str) -> str:
+    return f"""
+        WITH found AS MATERIALIZED (
+            SELECT s.id, l.group_id, l.key, l.id AS leader, d.outcome, d.error, d.wait, d.shared,
+                   CASE WHEN d.shared IS NULL THEN l.output END AS output
+            {_SHARING} {duplicates}
         ), duplicate AS MATERIALIZED (
-            SELECT found.* FROM found CROSS JOIN LATERAL (
+            SELECT found.* FROM (SELECT * FROM found ORDER BY id) found CROSS JOIN LATERAL (
                 SELECT FROM crew_task t
                 WHERE t.id = found.id AND t.group_id = found.group_id AND t.key = found.key
                   AND {_WAITS} FOR NO KEY UPDATE
@@ -258,6 +260,17 @@ DUPLICATES = statement(
             RETURNING t.id, t.group_id, t.is_complete
         )
         SELECT id, group_id, is_complete FROM done
+    """
+
+
+# The other tasks of a key share its outcome (contract part 3). A completed one leaves with the
+# output, one row of which stands for all of them where `shared` names it; a failed one costs each
+# an attempt; otherwise they are only let go.
+# PostgreSQL takes `most` of them, by id, behind `after`: however many there are, no statement runs
+# into its timeout. A last row without a group says that more may be left, and behind whom.
+DUPLICATES = statement(
+    postgresql=f"""
+        {_merge(_DUPLICATE)}
         UNION ALL SELECT max(id), NULL, NULL FROM found HAVING count(*) >= %(most)s
     """,
     sqlite=f"""
@@ -274,6 +287,13 @@ DUPLICATES = statement(
           AND t.id <> a.leader AND {_WAITS}
         RETURNING id, group_id, is_complete
     """,
+)
+
+# Those that are left, found at once, and some of one leader's: to look for them anew for each part
+# would cost the square of their number.
+DUPLICATES_LEFT = statement(postgresql=f"SELECT s.id, d.id {_SHARING} {_DUPLICATE}", sqlite="")
+DUPLICATES_SOME = statement(
+    postgresql=_merge("CROSS JOIN jsonb_array_elements_text(%(ids)s::jsonb) AS s(id)"), sqlite=""
 )
 
 # Before the duplicates, as SQLite writes nothing inside WITH.
@@ -319,7 +339,7 @@ _CHILD = """
                 SELECT child_id FROM crew_parentedge WHERE parent_id = p.id OFFSET 0
             ) e
             WHERE e.child_id || '' > %(after)s
-            GROUP BY e.child_id ORDER BY e.child_id
+            GROUP BY e.child_id ORDER BY e.child_id LIMIT %(most)s
 """
 
 # What each task's answer does to the children it has: one parent less when it is `done`, and no
@@ -328,7 +348,7 @@ _CHILD = """
 # PostgreSQL takes `most` of them, by id; a last row without a group says that more may be left.
 CHILDREN = statement(
     postgresql=f"""
-        WITH child AS MATERIALIZED ({_CHILD} LIMIT %(most)s), {_FREE}
+        WITH child AS MATERIALIZED ({_CHILD}), {_FREE}
         UNION ALL SELECT max(id), NULL FROM child HAVING count(*) >= %(most)s
     """,
     sqlite=f"""
@@ -342,8 +362,7 @@ CHILDREN = statement(
     """,
 )
 
-# The children that are left, found once, and some of them: to look for them anew for each part
-# would cost the square of their number.
+# Those that are left, and some of them, as with duplicates.
 CHILDREN_LEFT = statement(postgresql=_CHILD, sqlite="")
 CHILDREN_SOME = statement(
     postgresql=f"""
