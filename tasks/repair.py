@@ -13,8 +13,8 @@ from django.db.models import Exists, OuterRef
 from . import edges, heart, publish
 from .invariants import INVARIANTS, stuck
 from .models import Attempt, ParentEdge, Task, TaskGroup
-from .sql import run, run_bounded
 from .sql import create as create_sql
+from .sql import run, run_bounded
 
 T = TypeVar("T")
 
