@@ -84,8 +84,10 @@ def recount(group_id: str, ids: Sequence[str]) -> None:
 
 
 def recount_children(group_id: str, ids: Sequence[str]) -> None:
-    """Count the pending parents of all children of these tasks."""
-    recount(group_id, children(ids))
+    """Count the pending parents of all children of these tasks, whose state may move by it."""
+    ids = children(ids)
+    recount(group_id, ids)
+    publish.tasks_changed((group_id, id_) for id_ in ids)
 
 
 def children(ids: Sequence[str]) -> list[str]:

@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import Error, connection, transaction
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from .conf import conf
@@ -219,7 +220,12 @@ def _row(group_id: str, **told: Any) -> dict[str, Any]:
 
 
 def prune() -> int:
-    """Delete the changes every browser has seen; return how many."""
+    """Delete the changes every browser has seen, from the first on; return how many.
 
-    old = Change.objects.filter(at__lt=Now() - timedelta(minutes=KEPT_MINUTES))
-    return old.delete()[0]
+    Nothing goes from among those that stay, and the newest always stays: so a reader knows by the
+    first of them whether it missed one (`sql.stream.REACH`).
+    """
+    in_order = Change.objects.order_by("id").values_list("id", flat=True)
+    young = Q(at__gte=Now() - timedelta(minutes=KEPT_MINUTES))
+    bound = in_order.filter(young).first() or in_order.last()
+    return Change.objects.filter(~young, id__lt=bound or 0).delete()[0]

@@ -27,6 +27,7 @@ CALM = 0.02  # seconds in which what happens goes together, after something was 
 LINGER = 2.0  # seconds until the hub closes its connection when nobody watches any more
 TOLD_WITHIN = 1.0  # seconds a commit waits at most until its browsers are told
 MOST_FLUSHED = 1_000  # tasks told by the thread that committed; with more it would take too long
+FORGOTTEN = publish.KEPT_MINUTES * 30  # seconds without a look, after which changes may be gone
 MOST_MISSED = 1_000  # changes told at once; who missed more loads its group anew
 
 Batch = list[tuple[Watcher, Sequence[str]]]
@@ -43,6 +44,7 @@ class Hub:
         self._owed: list[Seen] = []  # read, and not told yet because the database went away
         self._places: dict[str, int] = {}  # up to where the watchers of each group know all
         self._pace = Pace()
+        self._looked_at = 0.0
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self._last_watched = 0.0
@@ -60,7 +62,7 @@ class Hub:
             if tail is None:
                 tail = Tail()
                 tail.start([watcher.group_id])
-                self._tail = tail
+                self._tail, self._looked_at = tail, time.monotonic()
             else:
                 # What came before is told to the others, and not taken for news afterwards.
                 self._tell([watcher.group_id], at_once=[watcher.group_id])
@@ -141,15 +143,15 @@ class Hub:
             return False
         with self._members:
             watchers = {name: len(found) for name, found in self._watchers.items()}
-        new = self._tail.read({*watchers, *more})
+        new, has_gap = self._read(self._tail, {*watchers, *more})
         self._owed = self._pace.due(self._owed + new, now=time.monotonic(), at_once=at_once)
-        if not self._owed:
+        if not self._owed and not has_gap:
             self._stand(watchers, self._tail.safe)
             return bool(new)
         count = sum(len(change.created) + len(change.updated) for change in self._owed)
-        if most is not None and count > most:
+        if most is not None and count > most and not has_gap:
             return False
-        if len(self._owed) > MOST_MISSED:
+        if len(self._owed) > MOST_MISSED or has_gap:
             told = tell.reloads(self._owed, watchers, self._tail.safe)
         else:
             each = {name: most_at_once(count) for name, count in watchers.items()}
@@ -165,6 +167,13 @@ class Hub:
             ]
         self._send(batch)
         return True
+
+    def _read(self, tail: Tail, groups: Collection[str]) -> tuple[list[Seen], bool]:
+        """What is new; and whether there may be more that is forgotten already."""
+        newest, was = tail.newest, self._looked_at
+        new = tail.read(groups)
+        self._looked_at = time.monotonic()
+        return new, self._looked_at > was + FORGOTTEN and tail.has_gap(newest)
 
     def _stand(self, groups: Iterable[str], place: int) -> None:
         """All is told up to here, but what is kept back of a group that rests."""

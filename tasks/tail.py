@@ -42,15 +42,15 @@ class Tail:
 
     def __init__(self) -> None:
         self.safe = 0  # no change up to this id is still to come
+        self.newest = 0  # that could be seen at the last look
         self._seen: set[int] = set()
         self._marks: deque[tuple[int, int]] = deque()
-        self._most = 0
 
     def start(self, groups: Collection[str]) -> None:
         """From here: what was committed before is not read."""
         most, _ = run(sql.REACH, {"since": 0})[0]
         self.safe = max(0, most - MARGIN) if on_postgres() else most
-        self._most = self.safe
+        self.newest = self.safe
         self.read(groups)
 
     def read(self, groups: Collection[str]) -> list[Seen]:
@@ -61,16 +61,20 @@ class Tail:
         self._advance(low, high, most, [one.id for one in seen])
         return seen
 
+    def has_gap(self, since: int) -> bool:
+        """Whether changes behind the newest of a look were pruned by now: some may be unread."""
+        newest, reaches_back = run(sql.REACH, {"since": since})[0]
+        return newest > since and not reaches_back
+
     def missed(self, group_id: str, since: int, *, most: int) -> list[Seen] | None:
         """What a reader of the group did not get who had all up to `since`, as far as we read.
 
         None if that is not known any more, or more than `most`.
         """
-        newest, reaches_back = run(sql.REACH, {"since": since})[0]
-        if since > newest or not reaches_back:
-            return None
         rows = run(sql.MISSED, {"group": group_id, "since": since, "most": most + 1})
-        if len(rows) > most:
+        # Afterwards: what is pruned in between is missed too.
+        newest, reaches_back = run(sql.REACH, {"since": since})[0]
+        if since > newest or not reaches_back or len(rows) > most:
             return None
         return [_seen(row) for row in rows if row[0] <= self.safe or row[0] in self._seen]
 
@@ -81,12 +85,12 @@ class Tail:
 
     def _advance(self, low: int, high: int, most: int, ids: list[int]) -> None:
         if not on_postgres():  # one writer: ids come in order
-            self.safe = max(self.safe, most)
+            self.safe = self.newest = max(self.safe, most)
             return
         self._seen.update(ids)
         # What was seen one look earlier: an id is drawn a moment before its transaction has one.
-        self._marks.append((high, self._most))
-        self._most = max(self._most, most)
+        self._marks.append((high, self.newest))
+        self.newest = max(self.newest, most)
         while self._marks and self._marks[0][0] <= low:
             self.safe = max(self.safe, self._marks.popleft()[1])
         if len(self._marks) > MARKS:

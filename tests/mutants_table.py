@@ -784,4 +784,28 @@ MUTANTS = (
         ("tests/test_client.py::test_each_method_makes_its_call",),
         LITE,
     ),
+    Mutant(
+        "stream: what came and went is not told",
+        "tasks/tell.py",
+        '            self.gone[last["id"]] = last',
+        "            pass",
+        ("tests/test_tell.py",),
+        LITE,
+    ),
+    Mutant(
+        "stream: pruned to the last",
+        "tasks/publish.py",
+        "bound = in_order.filter(young).first() or in_order.last()",
+        "bound = in_order.last()",
+        ("tests/test_tail.py",),
+        LITE,
+    ),
+    Mutant(
+        "stream: a gap is no gap",
+        "tasks/tail.py",
+        "return newest > since and not reaches_back",
+        "return False",
+        ("tests/test_tail.py",),
+        LITE,
+    ),
 )

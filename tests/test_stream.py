@@ -4,7 +4,9 @@ B11 to B15 are mistakes of the old Crew that this must not make (contract, part 
 """
 
 import json
+import os
 import re
+import signal
 import threading
 import time
 
@@ -300,6 +302,39 @@ def test_who_comes_back_too_late_is_told_to_reload(served, clients):
 
     client.wait(lambda client: len(client.messages) == 2)
     assert [each["type"] for each in client.messages] == ["reload", "ready"]
+
+
+FORGETFUL = """
+import sys
+import django
+from django.core.management import execute_from_command_line
+django.setup()
+from tasks import stream
+stream.FORGOTTEN = 0.0
+execute_from_command_line(["manage.py", *sys.argv[1:]])
+"""
+
+
+def test_a_server_that_stood_still_for_long_has_its_watchers_reload(clients):
+    group = make_group()
+    web = Web(code=FORGETFUL)
+    try:
+        client = clients.open(web, group.pk)
+        make_task(group, id="heard")
+        wait_for(client, "create", ["heard"])
+
+        os.kill(web.process.pid, signal.SIGSTOP)
+        for number in range(3):
+            make_task(group, id=f"t{number}")
+        Change.objects.exclude(pk=Change.objects.latest("id").pk).delete()  # minutes went by
+        os.kill(web.process.pid, signal.SIGCONT)
+
+        client.wait(lambda client: client.messages[-1]["type"] == "reload")
+        make_task(group, id="after")
+        wait_for(client, "create", ["after"])
+        assert client.told().count(("reload", "")) == 1
+    finally:
+        web.stop()
 
 
 def test_two_groups_do_not_hear_of_one_another(served, clients):

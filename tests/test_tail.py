@@ -1,9 +1,11 @@
 """Changes are read in the order of their commits, each once: also when ids come out of order."""
 
 import random
+from datetime import timedelta
 
 import psycopg
 import pytest
+from django.db.models.functions import Now
 
 from tasks import publish
 from tasks.models import Change
@@ -94,6 +96,35 @@ def test_who_comes_back_gets_what_it_missed():
     assert tail.missed("g", 10**15, most=10) is None  # never given by us
     Change.objects.filter(pk__lte=since).delete()
     assert tail.missed("g", since, most=10) is None  # nobody knows any more
+
+
+def test_what_is_pruned_is_pruned_in_order_and_the_newest_stays():
+    for id_ in "abcd":
+        publish.tasks_changed([("g", id_)])
+    ids = list(Change.objects.order_by("id").values_list("id", flat=True))
+    old = Now() - timedelta(minutes=publish.KEPT_MINUTES + 1)
+
+    Change.objects.filter(pk__in=[ids[0], ids[2]]).update(at=old)  # a slow one is in between
+    assert publish.prune() == 1
+    Change.objects.update(at=old)
+    assert publish.prune() == 2
+    assert list(Change.objects.values_list("id", flat=True)) == ids[-1:]
+    assert publish.prune() == 0
+    tail = start()
+    assert tail.missed("g", ids[-1], most=10) == []  # nothing happened since
+    assert tail.missed("g", ids[-2] - 1, most=10) is None
+
+
+def test_who_read_nothing_while_changes_were_pruned_knows_that_some_may_be_missing():
+    publish.tasks_changed([("g", "a")])
+    tail = start()
+    here = tail.newest
+    assert not tail.has_gap(here)
+    publish.tasks_changed([("other", "b")])
+    Change.objects.filter(pk=here).delete()
+    assert tail.has_gap(here)
+    tail.read(GROUPS)
+    assert not tail.has_gap(tail.newest)
 
 
 @pytest.mark.postgres

@@ -185,6 +185,26 @@ def test_an_edited_input_runs_again(visit, boss):
     assert (task.input, task.is_complete) == ({"page": 12345678901234567890}, False)
 
 
+def test_null_typed_as_a_value_empties(visit, boss):
+    task = make_task(name="Fetch", input={"page": 1}, output="left by a failure")
+    page = at_task(visit(boss), task)
+    dialog = page.get_by_role("dialog")
+
+    button(page, "Complete by hand…").click()
+    dialog.get_by_label("Output").fill("null")
+    dialog.get_by_role("button", name="Complete").click()
+    expect(page.locator("#crew-state")).to_contain_text("complete")
+    task.refresh_from_db()
+    assert (task.is_complete, task.output, task.input) == (True, None, {"page": 1})
+
+    button(page, "Edit input and run again…").click()
+    dialog.get_by_label("Input").fill(" null ")
+    dialog.get_by_role("button", name="Run").click()
+    expect(page.locator("#crew-state")).to_contain_text("ready")
+    task.refresh_from_db()
+    assert task.input is None
+
+
 def test_a_task_is_completed_by_hand_and_its_child_may_start(visit, boss):
     task = make_task(name="Fetch")
     child = make_task(task.group, parents=[task])
