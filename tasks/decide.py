@@ -22,6 +22,7 @@ ERROR_DELAY = 60.0  # seconds; what a task has of which nothing is known
 RATE_LIMITED = (429, 503)
 _BLANK = b" \t\r\n\v\f\0"  # some end their texts with NUL
 REDIRECTS = (301, 302, 303, 307, 308)
+CANCELLED = "cancelled by the scheduler"  # the error of a call that we ended ourselves
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,8 @@ class Answer:
     `error` says why not. `body` is decoded bytes, never longer than the limit; `charset` is what
     its text is said to be written in, "" for UTF-8. `retry_after` is the header as sent.
     `seconds` is the time from the send to the last byte. `transcript` is what is kept of the
-    call, for people.
+    call, for people. `may_run` says that the request went out and its connection ended before the
+    answer was complete: the worker may still be at it.
     """
 
     status: int | None
@@ -43,6 +45,7 @@ class Answer:
     seconds: float = 0.0
     transcript: Transcript = NOTHING
     charset: str = ""
+    may_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)

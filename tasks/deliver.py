@@ -13,7 +13,7 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,7 +30,6 @@ from .redact import MIN_LENGTH
 from .signing import signing_key
 from .transcript import Transcript, message
 
-CANCELLED = "cancelled by the scheduler"
 
 _DELIVERERS = {
     "asyncio": "deliver_asyncio.AsyncioDeliverer",
@@ -57,6 +56,10 @@ class Delivery:
     worker: str
     body: bytes
 
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.task_id, self.attempt
+
 
 @dataclass(frozen=True, slots=True)
 class Parent:
@@ -69,11 +72,12 @@ class Parent:
 
 
 OnAnswer = Callable[[Delivery, Answer], None]
+Keys = Container[tuple[str, int]]  # task ids and attempts
 
 
 class Deliverer(Protocol):
     def start(self, on_answer: OnAnswer) -> None:
-        """`on_answer` is called exactly once for each delivery sent, from a thread of ours.
+        """`on_answer` is called exactly once for each delivery sent, from any thread.
 
         ValueError or OSError when a setting cannot be used.
         """
@@ -82,7 +86,14 @@ class Deliverer(Protocol):
         """Start these calls and return at once. Thread-safe."""
 
     def cancel(self) -> None:
-        """End all calls in flight; each still gets its answer, which says it was cancelled."""
+        """End all calls in flight; each still gets its answer, whose error is `CANCELLED`.
+
+        The connection of a call ends before its answer is given. One that was answered at the same
+        moment keeps that answer.
+        """
+
+    def cut(self, keys: Keys) -> None:
+        """End these calls in the same way, and no others. Those not in flight do not matter."""
 
     def stop(self) -> None:
         """Cancel, then release threads and sockets. All answers are given when it returns."""
@@ -175,7 +186,7 @@ class CallRules:
         """
         status = received.status
         if status is None:
-            return no_answer(received.error, started, request)
+            return no_answer(received.error, started, request, may_run=True)
         charset = charset_of(received.told.get("content-type", ""))
         retry_after = received.told.get("retry-after")
         return Answer(
@@ -186,6 +197,7 @@ class CallRules:
             time.monotonic() - started,
             Transcript(request, self._came(received, charset)),
             charset,
+            may_run=received.error.startswith(BROKEN),
         )
 
     def _came(self, received: Received, charset: str) -> str | None:
@@ -202,10 +214,14 @@ class CallRules:
         return f"no complete answer within {self.timeout:g} s"
 
 
-def no_answer(error: str, started: float, request: str | None = None) -> Answer:
-    """`request` is what was sent, as far as it is kept."""
+def no_answer(
+    error: str, started: float, request: str | None = None, *, may_run: bool = False
+) -> Answer:
+    """`request` is what was sent, as far as it is kept; `may_run`: it was, to somebody."""
     seconds = time.monotonic() - started
-    return Answer(None, error=error, seconds=seconds, transcript=Transcript(request))
+    return Answer(
+        None, error=error, seconds=seconds, transcript=Transcript(request), may_run=may_run
+    )
 
 
 def no_connection(url: str, why: BaseException | str) -> str:

@@ -10,17 +10,17 @@ import logging
 import ssl
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import uvloop
 
 from .connections import Pool
-from .decide import Answer
+from .decide import CANCELLED, Answer
 from .deliver import (
-    CANCELLED,
     CallRules,
     Delivery,
+    Keys,
     OnAnswer,
     no_answer,
     no_connection,
@@ -82,6 +82,11 @@ class AsyncioDeliverer:
             if self._loop is not None and self._calls is not None:
                 self._loop.call_soon_threadsafe(self._calls.cancel)
 
+    def cut(self, keys: Keys) -> None:
+        with self._lock:
+            if self._loop is not None and self._calls is not None:
+                self._loop.call_soon_threadsafe(self._calls.cut, keys)
+
     def stop(self) -> None:
         with self._lock:
             if self._loop is not None and self._calls is not None:
@@ -119,7 +124,7 @@ class _Calls:
     async def serve(self, opened: threading.Event) -> None:
         opened.set()
         await self.stopping.wait()
-        self.cancel()
+        self._end_all(list(self._running))
         await self._pool.close(_CLOSES_WITHIN)
 
     def begin(self, deliveries: Sequence[Delivery]) -> None:
@@ -148,7 +153,17 @@ class _Calls:
                 self._give(call, no_answer(f"not delivered: {type(error).__name__}", call.started))
 
     def cancel(self) -> None:
-        for call in list(self._running):
+        self._end_soon(list(self._running))
+
+    def cut(self, keys: Keys) -> None:
+        self._end_soon([call for call in self._running if call.delivery.key in keys])
+
+    def _end_soon(self, calls: Sequence[_Call]) -> None:
+        """After what is there to be read now: an answer that came at the same moment counts."""
+        self._loop.call_soon(self._end_all, calls)
+
+    def _end_all(self, calls: Iterable[_Call]) -> None:
+        for call in calls:
             self._end(call, CANCELLED)
 
     def _begin(self, call: _Call) -> None:
@@ -189,18 +204,22 @@ class _Calls:
         return self._rules.sent(call.url, call.headers, call.delivery.body)
 
     def _end(self, call: _Call, reason: str) -> None:
-        """Give up the call; its connection is of no use any more."""
-        self._give(call, no_answer(reason, call.started, self._sent(call)))
+        """Give up the call: end its connection, and only then say that it has ended."""
+        if call.is_done:
+            return
         if call.connection is not None:
             call.connection.abort()
         if call.opening is not None:
             call.opening.cancel()
+        is_sent = call.connection is not None
+        self._give(call, no_answer(reason, call.started, self._sent(call), may_run=is_sent))
 
     def _time_out(self, call: _Call) -> None:
         """A status that has come counts, though its body has not."""
         why = self._rules.timed_out()
         if call.connection is not None:
-            self._received(call, call.connection.give_up(why))
+            answer = self._rules.answer(call.connection.give_up(why), call.started, self._sent(call))
+            self._give(call, replace(answer, may_run=True))
         else:
             self._end(call, why)
 

@@ -3,15 +3,23 @@
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import requests
 import urllib3
 
 from .codings import Unreadable, decoded, listed, most_coded, too_large
-from .decide import Answer
-from .deliver import CANCELLED, CallRules, Delivery, OnAnswer, broken, no_connection, tls_context
+from .decide import CANCELLED, Answer
+from .deliver import (
+    CallRules,
+    Delivery,
+    Keys,
+    OnAnswer,
+    broken,
+    no_connection,
+    tls_context,
+)
 from .destinations import DestinationError
 from .names import check_base, check_within
 from .reading import TELLING, Received, tell
@@ -57,17 +65,25 @@ class RequestsDeliverer:
 
     def cancel(self) -> None:
         with self._changed:
-            for call in self._calls:
-                call.deadline, call.reason = 0.0, CANCELLED
-            self._changed.notify()
+            calls = list(self._calls)
+        self._end_all(calls)
+
+    def cut(self, keys: Keys) -> None:
+        with self._changed:
+            calls = [call for call in self._calls if call.delivery.key in keys]
+        self._end_all(calls)
+
+    def _end_all(self, calls: Iterable[Call]) -> None:
+        for call in calls:
+            self._give(call, call.no_answer(CANCELLED), shut=True)
 
     def stop(self) -> None:
-        if self._is_stopping:
-            return
-        self.cancel()
         with self._changed:
+            if self._is_stopping:
+                return
             self._is_stopping = True
             self._changed.notify()
+        self.cancel()
         self._watchdog.join()
         self._executor.shutdown()
         for adapter in self._adapters:
@@ -83,7 +99,7 @@ class RequestsDeliverer:
         self._give(call, answer)
 
     def _watch(self) -> None:
-        """The answer of an overdue or cancelled call comes from here, however stuck its thread."""
+        """The answer of an overdue call comes from here, however stuck its thread."""
         while call := self._next_due():
             self._give(call, call.overdue(), shut=True)
 

@@ -12,13 +12,14 @@ import ssl
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import urllib3
 from requests.adapters import HTTPAdapter
 
-from .decide import Answer
-from .deliver import CANCELLED, CallRules, Delivery, broken, no_answer
+from .decide import CANCELLED, Answer
+from .deliver import CallRules, Delivery, broken, no_answer
 from .destinations import connect
 from .reading import Reader, Received
 
@@ -33,7 +34,6 @@ class Call:
         self.rules = rules
         self.started = time.monotonic()
         self.deadline = self.started + rules.timeout
-        self.reason = rules.timed_out()
         self.url = ""
         self.headers: dict[str, str] = {}
         self.is_connected = False
@@ -55,16 +55,17 @@ class Call:
         return self.rules.sent(self.url, self.headers, self.delivery.body)
 
     def no_answer(self, error: str) -> Answer:
-        return no_answer(error, self.started, self.sent())
+        return no_answer(error, self.started, self.sent(), may_run=self.is_connected)
 
     def answer(self, received: Received) -> Answer:
         return self.rules.answer(received, self.started, self.sent())
 
     def overdue(self) -> Answer:
         """Of one that is given up. A status that has come counts, though its body has not."""
-        if self.reason == CANCELLED or not self.reader.has_head:
-            return self.no_answer(self.reason)
-        return self.answer(self.reader.end(self.reason))
+        why = self.rules.timed_out()
+        if not self.reader.has_head:
+            return self.no_answer(why)
+        return replace(self.answer(self.reader.end(why)), may_run=True)
 
     def use(self, sock: socket.socket) -> None:
         with self._lock:

@@ -6,6 +6,7 @@ with StubWorker(answer(body=b'{"output": 1}')) as worker:
 
 import functools
 import json
+import select
 import socket
 import ssl
 import struct
@@ -54,6 +55,16 @@ class Exchange:
             pass
         self.close()
 
+    def is_over(self) -> bool:
+        """The caller has ended the connection, or the test the worker."""
+        if self.stopping.is_set():
+            return True
+        readable, _, _ = select.select([self._socket], [], [], 0)
+        try:
+            return bool(readable) and not self._socket.recv(1, socket.MSG_PEEK)
+        except OSError:
+            return True
+
     def forever(self, pause: float = 0.0) -> Iterator[None]:
         """Until the test stops the worker or the caller hangs up."""
         while not self.stopping.wait(pause):
@@ -61,6 +72,15 @@ class Exchange:
 
 
 Behaviour = Callable[[Exchange], None]
+
+
+def hung_up(exchange: Exchange, released: threading.Event) -> bool:
+    """Wait for either; True when the caller ended the connection first."""
+    while not released.is_set():
+        if exchange.is_over():
+            return True
+        released.wait(0.002)
+    return False
 
 
 def answer(

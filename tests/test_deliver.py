@@ -681,6 +681,55 @@ def test_a_call_cancelled_before_it_began_is_answered_and_not_posted_later(start
     assert len(worker.requests) <= 1  # the one that had the slot may have gone out
 
 
+def test_cut_ends_the_connections_of_the_calls_it_names_and_of_no_others(start, worker):
+    gone, release = [], threading.Event()
+
+    def behave(exchange):
+        """Answers when it is released; says so when the caller has hung up before."""
+        if stub_worker.hung_up(exchange, release):
+            gone.append(json.loads(exchange.request.body))
+        else:
+            answer()(exchange)
+
+    worker.behaviour = behave
+    calls = start(worker.url)
+    twice = [make_delivery("t0", attempt=n, body=b'"t0 %d"' % n) for n in (1, 2)]
+    calls.deliverer.send([*twice, *(make_delivery(f"t{i}", body=b'"t%d"' % i) for i in (1, 2))])
+    wait_until(lambda: len(worker.requests) == 4)
+
+    calls.deliverer.cut({("t0", 1), ("t2", 1), ("never sent", 1)})
+    calls.wait(2)
+    wait_until(lambda: sorted(gone) == ["t0 1", "t2"])
+    release.set()
+    calls.wait(4)
+
+    told = {delivery.key: (a.status, a.error, a.may_run) for delivery, a in calls.answers}
+    cut, answered = (None, "cancelled by the scheduler", True), (200, "", False)
+    assert told == {("t0", 1): cut, ("t0", 2): answered, ("t1", 1): answered, ("t2", 1): cut}
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "may_run"),
+    [
+        (answer(), False),
+        (answer(500, b"no"), False),
+        (stub_worker.never, True),
+        (raw(b""), True),
+        (raw(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"), True),
+        (raw(b"what is this"), True),
+    ],
+    ids=["answered", "failed", "timeout", "closed", "broken", "not http"],
+)
+def test_an_answer_says_whether_the_worker_may_still_be_at_it(start, worker, behaviour, may_run):
+    worker.behaviour = behaviour
+
+    assert start(worker.url, CREW_DELIVERY_TIMEOUT_SECONDS=1.0).one().may_run is may_run
+
+
+def test_what_never_went_out_does_not_run(start):
+    assert start("http://127.0.0.1:9/").one().may_run is False
+
+
 def test_stop_answers_what_is_in_flight_and_ends_the_threads(start, worker):
     before = set(threading.enumerate())
     worker.behaviour = stub_worker.never
