@@ -124,16 +124,20 @@ def _numbers() -> Iterator[CheckMessage]:
         if not is_number(value) or value <= 0:
             yield fault(5, f"{name} must be a number above 0, not {value!r}.", "See conf.py.")
     if isinstance(conf.CREW_DRAIN_SECONDS, int | float) and conf.CREW_DRAIN_SECONDS < 0:
-        yield fault(5, "CREW_DRAIN_SECONDS must not be negative.", "0 drops running calls.")
+        yield fault(5, "CREW_DRAIN_SECONDS must not be negative.", "0 cuts running calls at once.")
+    kept = conf.CREW_SLOT_KEPT_SECONDS
+    if not (is_number(kept) and 0 <= kept <= 86_400):
+        text = f"CREW_SLOT_KEPT_SECONDS must be 0 to 86,400 seconds, not {kept!r}."
+        yield fault(5, text, "0 frees a slot as soon as the connection is gone.")
     if is_number(conf.CREW_AUDIT_DAYS) and conf.CREW_AUDIT_DAYS > MOST_DAYS:
         yield fault(5, "CREW_AUDIT_DAYS must be a hundred years at most.", "400 is the default.")
     keep = conf.CREW_KEEP_DAYS
     if keep is not None and not (is_number(keep) and 0 < keep <= MOST_DAYS):
         hint = "None, the default, keeps them."
         yield fault(5, f"CREW_KEEP_DAYS must be days up to a hundred years, not {keep!r}.", hint)
-    kept = conf.CREW_KEEP_CALL_BYTES
-    if not isinstance(kept, int) or not 0 <= kept <= MOST_KEPT:
-        text = f"CREW_KEEP_CALL_BYTES must be 0 to {MOST_KEPT} bytes, not {kept!r}."
+    size = conf.CREW_KEEP_CALL_BYTES
+    if not isinstance(size, int) or not 0 <= size <= MOST_KEPT:
+        text = f"CREW_KEEP_CALL_BYTES must be 0 to {MOST_KEPT} bytes, not {size!r}."
         yield fault(5, text, "0 keeps nothing of requests and answers.")
     limit = conf.CREW_WORKER_MAX_CONCURRENCY
     if limit is not None and (not isinstance(limit, int) or limit < 0):

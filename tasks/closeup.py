@@ -15,7 +15,7 @@ from . import fleet_now, hour, waiting
 from .conf import conf
 from .errors import NotFoundError
 from .hour import IDLE, SHOWN_ERROR, Ended, Minute
-from .models import Attempt, AuditEntry, Task, Worker, Workgroup
+from .models import Attempt, AuditEntry, CutCall, Task, Worker, Workgroup
 from .running import GroupLine, Next, Running, groups_of, lines_of_groups, longest, next_in
 from .slots import leases, slots
 from .sql import closeup as sql
@@ -139,7 +139,7 @@ def _worker(row: Worker) -> WorkerNow:
     groups = groups_of(flying)
     line = fleet_now.worker_line(
         row,
-        len(groups),
+        len(groups) + CutCall.objects.taking().filter(worker=row.name).count(),
         hour.tallies(ended).get(row.name, IDLE),
         counts=due,
         held=held,

@@ -34,8 +34,12 @@ DEFAULTS: dict[str, Any] = {
     "CREW_LEASE_SECONDS": 30.0,
     # float, seconds: how often each scheduler looks for lost leases.
     "CREW_SWEEP_SECONDS": 5.0,
-    # float, seconds: how long running calls may still take after SIGTERM.
-    "CREW_DRAIN_SECONDS": 30.0,
+    # float, seconds: how long running calls may still take after SIGTERM; what then still runs is
+    # cut, and runs again without having used an attempt.
+    "CREW_DRAIN_SECONDS": 20.0,
+    # float, seconds: how long a call whose connection was cut, or is gone, keeps its slot and key,
+    # because its worker may still be at it; 0 = not at all.
+    "CREW_SLOT_KEPT_SECONDS": 0.0,
     # float, seconds: from the first byte sent to the last byte of the answer.
     "CREW_DELIVERY_TIMEOUT_SECONDS": 300.0,
     # int | None: attempts in flight of a worker whose row names no limit; None = no limit.

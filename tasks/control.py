@@ -14,7 +14,7 @@ from django.db import models, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from . import audit, edges, publish, wire
+from . import audit, cuts, edges, publish, wire
 from .errors import ConflictError, NotFoundError
 from .jsonio import dump
 from .models import Task, TaskGroup
@@ -89,8 +89,8 @@ def resume_group(group_id: str) -> int:
 def reset_group(group_id: str, *, remaining_attempts: int = DEFAULT_ATTEMPTS) -> int:
     """Make the group as if it had never run; return how many tasks were deleted.
 
-    If it has seeds, only they are kept. Attempts in flight lose their lease: what their workers
-    still answer is recorded and dropped (decision 10).
+    If it has seeds, only they are kept. Attempts in flight lose their lease, and their calls are
+    cut: what their workers still answer is recorded and dropped (decision 10).
     """
     ids = edges.ids_in(group_id)
     _stop_attempts(group_id, ids, "the group was reset")
@@ -111,8 +111,9 @@ def reset_group(group_id: str, *, remaining_attempts: int = DEFAULT_ATTEMPTS) ->
 def cancel_group(group_id: str) -> int:
     """Stop the group for good: no task of it is tried any more. Return how many were stopped.
 
-    Attempts in flight lose their lease; what their workers still answer is recorded and dropped.
-    Stopped tasks have no attempts left, so a retry or a reset brings them back.
+    Attempts in flight lose their lease, and their calls are cut; what still comes of them is
+    recorded and dropped. Stopped tasks have no attempts left, so a retry or a reset brings them
+    back.
     """
     left = Task.objects.filter(group_id=group_id).incomplete()
     ids = list(left.values_list("id", flat=True))
@@ -138,7 +139,7 @@ def rename_group(group_id: str, *, name: str) -> None:
 
 @group_verb
 def delete_group(group_id: str) -> int:
-    """Delete the group with all it holds; return how many tasks. Late answers are dropped."""
+    """Delete the group with all it holds; return how many tasks. Running calls are cut."""
     ids = edges.ids_in(group_id)
     edges.lock(group_id, ids)
     last = wire.group(TaskGroup.objects.get(pk=group_id))
@@ -187,7 +188,7 @@ def reset_tasks(
 
 @group_verb
 def delete_tasks(group_id: str, ids: Sequence[str], *, children: str = "cascade") -> list[str]:
-    """Delete tasks; return the ids of all that went.
+    """Delete tasks; return the ids of all that went. Their running calls are cut.
 
     `children`: "cascade" takes the descendants that are left without any parent (decision 3),
     "detach" only cuts them off, "refuse" raises ConflictError if there are any.
@@ -258,10 +259,11 @@ def _retry(group_id: str, tasks: models.QuerySet[Task], remaining_attempts: int)
 
 
 def _stop_attempts(group_id: str, ids: Sequence[str], why: str) -> None:
-    """Lock these tasks, and end their open attempts without an outcome."""
+    """Lock these tasks, end their open attempts without an outcome, and give up their calls."""
     edges.lock(group_id, ids)
     for some in sliced(ids):
         run(sql.CANCEL_ATTEMPTS, {"group": group_id, "ids": dump(some), "why": why})
+        cuts.give_up(some)
 
 
 def _update(ids: Sequence[str], **fields: Any) -> None:

@@ -1,4 +1,4 @@
-"""What a worker's answer means: `Answer -> Completed | Failed | Held`.
+"""What a worker's answer means: `Answer -> Completed | Failed | Held | Interrupted`.
 
 Pure. The worker protocol (contract part 2, with its decisions 7 to 9) lives here and nowhere else.
 """
@@ -96,6 +96,16 @@ class Held:
     note: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """We ended the call ourselves. No attempt is used up, and the task runs again at once."""
+
+    error: str = "interrupted: its scheduler stopped, or lost its heartbeat"
+
+
+Decided = Completed | Failed | Held | Interrupted
+
+
 @dataclass(slots=True)
 class _Reading:
     """An answer half read: its object, and what had to be mended or ignored on the way."""
@@ -114,12 +124,14 @@ def decide(
     limits: Limits = Limits(),
     now: datetime,
     error_delay: float = ERROR_DELAY,
-) -> Completed | Failed | Held:
+) -> Decided:
     """Say what an answer to a task of `workgroup` means.
 
     `now` is only compared with a `Retry-After` that names a time; `error_delay` is the task's, and
     counts for one that cannot be read.
     """
+    if answer.status is None and answer.error == CANCELLED:
+        return Interrupted()
     if answer.status is None:
         return Failed(safe_text(answer.error or "the delivery failed", MAX_ERROR))
     if answer.status == 200:

@@ -35,6 +35,7 @@ _DELIVERERS = {
     "asyncio": "deliver_asyncio.AsyncioDeliverer",
     "requests": "deliver_requests.RequestsDeliverer",
 }
+_METHODS = ("start", "send", "cancel", "cut", "stop")
 # Headers that say the same in every call.
 ALWAYS = {
     "Content-Type": "application/json",
@@ -100,10 +101,15 @@ class Deliverer(Protocol):
 
 
 def make_deliverer(name: str) -> Deliverer:
-    """By "asyncio", "requests" or the dotted path of a class. ImportError if there is none."""
+    """By "asyncio", "requests" or the dotted path of a class.
+
+    ImportError if there is none, TypeError if it is no Deliverer.
+    """
     known = _DELIVERERS.get(name)
     path = f"{__package__}.{known}" if known else name
     deliverer: Deliverer = import_string(path)()
+    if missing := [each for each in _METHODS if not hasattr(deliverer, each)]:
+        raise TypeError(f"{path} has no {' and no '.join(missing)}")
     return deliverer
 
 

@@ -11,7 +11,7 @@ from django.db import models
 from django.db.models import F
 from django.db.models.functions import Greatest
 
-from . import create, graph, publish, wire
+from . import create, cuts, graph, publish, wire
 from .conf import conf
 from .errors import ConflictError, InvalidInputError
 from .jsonio import dump
@@ -137,9 +137,13 @@ def remove(group_id: str, ids: Sequence[str], *, is_told: bool = True) -> None:
 
 
 def wipe(ids: Sequence[str]) -> int:
-    """Delete these tasks, which are locked, with attempts and edges to parents; how many went."""
+    """Delete these tasks, which are locked, with attempts and edges to parents; how many went.
+
+    The calls of those that run are given up.
+    """
     count = 0
     for some in sliced(ids):
+        cuts.give_up(some)
         raw_delete(ParentEdge.objects.filter(probed("child_id", some)))
         raw_delete(Attempt.objects.filter(probed("task_id", some)))
         count += raw_delete(Task.objects.filter(probed("id", some)))

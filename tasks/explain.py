@@ -14,7 +14,7 @@ from django.db.models.fields import DateTimeField
 from django.db.models.functions import Now
 
 from .jsonio import dump
-from .models import ParentEdge, Task, Worker, Workgroup
+from .models import CutCall, ParentEdge, Task, Worker, Workgroup
 from .progress import STATE, State
 from .slots import leases, slots
 from .sql import control as sql
@@ -81,6 +81,7 @@ def _gates(task: Any) -> Iterator[Gate]:
     if task.run_after > task.now:
         yield Gate("scheduled", "It runs later.", True, until=task.run_after)
     yield from _duplicate(task)
+    yield from _ending(task)
     yield from _hold(task)
     yield from _full(task)
     if task.remaining_attempts == 0:
@@ -133,6 +134,19 @@ def _duplicate(task: Any) -> Iterator[Gate]:
         yield Gate("duplicate", words, True, tasks=(running,), count=1)
 
 
+def _ending(task: Any) -> Iterator[Gate]:
+    """A call of it, or of its key, was given up and may still run."""
+    own = Q(task_id=task.pk)
+    of_key = Q(group_id=task.group_id, key=task.key) if task.key else own
+    call = CutCall.objects.taking().filter(own | of_key).order_by("id").first()
+    if call is None:
+        return
+    words = "Its slot is still taken by a call that is being ended."
+    if call.task_id != task.pk:
+        words = "A call of its key is still being ended."
+    yield Gate("ending", words, True, until=call.until, tasks=(call.task_id,), count=1)
+
+
 def _hold(task: Any) -> Iterator[Gate]:
     row = Workgroup.objects.filter(pk=task.workgroup, held_until__gt=Now()).first()
     if row is None or not task.workgroup:
@@ -149,11 +163,16 @@ def _full(task: Any) -> Iterator[Gate]:
     if limit is None or not task.worker:
         return
     flying = Task.objects.filter(worker=task.worker, leased_by__isnull=False)
-    count = flying.aggregate(n=Count("*"))["n"]
+    ending = CutCall.objects.taking().filter(worker=task.worker).count()
+    count = flying.aggregate(n=Count("*"))["n"] + ending
     if count < limit:
         return
     by = tuple(flying.order_by("leased_at").values_list("id", flat=True)[:SHOWN])
     words = f"Its worker is full: {count} of {limit} attempts run."
+    if ending:
+        words += (
+            f" {_several(ending, 'call')} of them {'is' if ending == 1 else 'are'} being ended."
+        )
     if limit == 0:
         words = "Its worker may run no attempts."
     yield Gate("worker_full", words, limit > 0, tasks=by, count=count, worker=task.worker)

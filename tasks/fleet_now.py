@@ -19,7 +19,7 @@ from django.db.models.functions import Now
 
 from . import hour, waiting
 from .hour import IDLE, Minute
-from .models import SchedulerProcess, Worker, Workgroup
+from .models import CutCall, SchedulerProcess, Worker, Workgroup
 from .slots import Slots, leases, slots
 from .sql import overview as sql
 
@@ -57,7 +57,8 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class WorkerLine:
-    """`in_flight` of `limit` attempts run; None = no limit. `hour` is what ended of late.
+    """`in_flight` of `limit` attempts run, those among them that were given up and are being ended;
+    None = no limit. `hour` is what ended of late.
 
     `ready` due tasks wait for nothing but room, `held` for a workgroup to open; `is_more`: at
     least so many. `why` is the word of `waiting.why` for what keeps them.
@@ -107,6 +108,8 @@ def fleet_at(at: datetime) -> Fleet:
     leased = leases()
     for scheduler, worker, n in leased:
         busy[scheduler] += n
+        flying[worker] += n
+    for worker, n in CutCall.objects.exclude(until=None).by_worker().items():
         flying[worker] += n
     alive, dead = _schedulers(busy)
     lanes, held = waiting.lanes(), waiting.holds()

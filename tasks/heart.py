@@ -15,7 +15,7 @@ from collections.abc import Callable, Container
 from django.db import Error, connection, connections, transaction
 from django.db.models.functions import Now
 
-from . import prune, publish, retention, schema, settle
+from . import cuts, prune, publish, retention, schema, settle
 from .claim import Lease
 from .conf import conf
 from .models import SchedulerProcess, Task
@@ -165,6 +165,7 @@ def sweep_once() -> int:
     run(sql.ADOPT, {})
     while (given := rescue(lease_seconds=conf.CREW_LEASE_SECONDS, sweep=sweep)) >= 0:
         count += given
+    cuts.sweep()
     if count:
         logger.warning("Gave back %s tasks of a scheduler that died", count)
     return count

@@ -14,7 +14,7 @@ from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 
 from .conf import conf
-from .models import ParentEdge, SchedulerProcess, Task, Workgroup
+from .models import CutCall, ParentEdge, SchedulerProcess, Task, Workgroup
 from .models.queries import READY, TaskQuerySet
 from .sql import Statement, on_postgres, run, statement
 
@@ -61,6 +61,14 @@ def lost_leases() -> Iterable[str]:
     living = SchedulerProcess.objects.filter(pk=OuterRef("leased_by"), beat_at__gte=Now() - silence)
     lost = Task.objects.claimed().filter(~Exists(living))
     return lost.order_by("id").values_list("id", flat=True)
+
+
+def stray_cuts() -> Iterable[str]:
+    """Calls that were given up, that nobody is going to end, or that were over long ago."""
+    silence = timedelta(seconds=conf.CREW_LEASE_SECONDS + 2 * conf.CREW_SWEEP_SECONDS)
+    living = SchedulerProcess.objects.filter(pk=OuterRef("scheduler"), beat_at__gte=Now() - silence)
+    stray = CutCall.objects.filter(Q(~Exists(living), until=None) | Q(until__lt=Now() - silence))
+    return stray.order_by("id").values_list("task_id", flat=True)
 
 
 def stuck_followers() -> Iterable[str]:
@@ -169,6 +177,20 @@ INVARIANTS = (
         _rows("""
             SELECT min(t.id) FROM crew_task t WHERE t.leased_by IS NOT NULL AND t.key <> ''
             GROUP BY t.group_id, t.key HAVING count(*) > 1 ORDER BY 1
+        """),
+    ),
+    Invariant(
+        "cut_call",
+        "A call that was given up is its scheduler's to end, or takes its slot for a while only.",
+        stray_cuts,
+    ),
+    Invariant(
+        "cut_lease",
+        "A call that was given up holds no lease.",
+        _rows("""
+            SELECT c.task_id FROM crew_cutcall c JOIN crew_task t ON t.id = c.task_id
+            WHERE t.attempt = c.attempt AND t.leased_by = c.scheduler AND c.until IS NULL
+             AND t.created_at < c.since ORDER BY 1
         """),
     ),
     Invariant(

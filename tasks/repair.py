@@ -96,6 +96,14 @@ def _give_back_leases() -> int:
     return heart.sweep_once()
 
 
+def _end_cuts() -> int:
+    """As a sweep would, and those of schedulers whose row is still there, silent."""
+    stray = len(_broken("cut_call"))
+    if stray:
+        heart.sweep_once()
+    return stray
+
+
 def _broken(name: str) -> list[str]:
     return list(next(i for i in INVARIANTS if i.name == name).find())
 
@@ -111,6 +119,7 @@ _REPAIRS: dict[str, Callable[[], int]] = {
     "edge_ends": _drop_edges,
     "attempt_task": _drop_attempts,
     "lease": _give_back_leases,
+    "cut_call": _end_cuts,
     "follower": _release_followers,
     "pending_parents": _recount_parents,
     "task_count": _recount_tasks,

@@ -50,7 +50,7 @@ def _give_back(leases: list[Lease], lease_seconds: float, passed: Passed) -> int
         return 0
     failpoints.reach("after_lost")
     note = publish.Note()
-    lost = [Settlement(lease, _apart(lease_seconds)) for lease in leases]
+    lost = [Settlement(lease, _apart(lease_seconds), may_run=True) for lease in leases]
     settled = settle_within(lost, note)
     note.write()
     passed.tasks.update(each.settlement.lease.task_id for each in settled.left)

@@ -19,7 +19,7 @@ from django.db import Error, connection, reset_queries
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
-from . import claim, failpoints, publish, settle
+from . import claim, cuts, failpoints, publish, settle
 from .aside import IN_TURN, Aside
 from .conf import conf
 from .decide import Answer, Failed, Limits, decide
@@ -39,6 +39,8 @@ BATCH = 500  # settlements in one transaction
 BATCH_BYTES = 16 * 1024 * 1024  # of answers in one: PostgreSQL takes 256 MiB, but not in time
 STOPS_WITHIN = 5.0  # seconds for what is aside
 RETRY_MOST = 5.0  # seconds between two tries while the database is away
+LOOK_FOR_CUTS = 0.5  # seconds between two looks for calls of ours that people gave up
+CUT_SETTLES_WITHIN = 5.0  # seconds for what the end of the drain cuts
 
 
 class Throttler(Protocol):
@@ -73,8 +75,10 @@ class Scheduler:
         self._answering: set[str] = set()  # workers whose last call was answered
         self._resume_after = claim.START
         self._stop_at: float | None = None
+        self._is_drained = False
         self._failures = 0
         self._doubtful_until = self._doubted_at = 0.0
+        self._cuts_at = 0.0  # when to look for them again
         self._deliverer = make_deliverer(conf.CREW_DELIVERER)
         self._throttler: Throttler | None = (
             import_string(conf.CREW_THROTTLER)() if conf.CREW_THROTTLER else None
@@ -83,7 +87,7 @@ class Scheduler:
         self._heart.on_lost = self._deliverer.cancel
 
     def run(self) -> None:
-        """Work until `stop` was called and the calls in flight are settled or out of time.
+        """Work until `stop` was called and the calls in flight are settled.
 
         With `once`: until nothing is due and nothing in flight.
         """
@@ -100,9 +104,13 @@ class Scheduler:
             self._heart.stop(gone=self._is_idle() and not self._failures)
             logger.info("Scheduler %s stopped", self.me)
 
-    def stop(self) -> None:
-        """Claim no more; end when all calls in flight are settled, or at the drain limit."""
-        self._stop_at = time.monotonic() + conf.CREW_DRAIN_SECONDS
+    def stop(self, *, drain: float | None = None) -> None:
+        """Claim no more; end when all calls in flight are settled.
+
+        After `drain` seconds (CREW_DRAIN_SECONDS) they are cut, and settled as interrupted.
+        """
+        seconds = conf.CREW_DRAIN_SECONDS if drain is None else drain
+        self._stop_at = time.monotonic() + seconds
         self._wake.set()
 
     def tick(self) -> float:
@@ -110,6 +118,7 @@ class Scheduler:
         gather(self._answers, self._in_flight)
         self._take_answers()
         self._look_for_strays()
+        self._cut_given_up()
         with self._news.gathered():
             claimed = self._settle_and_claim()
             if claimed is None:
@@ -129,12 +138,27 @@ class Scheduler:
 
     def _work(self) -> None:
         while self._goes_on():
+            self._end_drain()
             wait = self._safe_tick()
             if self.once and wait and self._is_idle() and not self._failures:
                 break
-            if self._stop_at is not None:
-                wait = min(wait, max(0.0, self._stop_at - time.monotonic()))
-            self._rest.at_most(wait, peeking=not self._failures)
+            self._rest.at_most(self._not_after(wait), peeking=not self._failures)
+
+    def _not_after(self, wait: float) -> float:
+        """So many seconds, or less if there is something to look at before."""
+        times = [self._cuts_at] if self._in_flight else []
+        if self._stop_at is not None and not self._is_drained:
+            times.append(self._stop_at)
+        return min([wait, *(max(0.0, at - time.monotonic()) for at in times)])
+
+    def _end_drain(self) -> None:
+        """At the drain limit cut what still runs: it is settled as interrupted before we end."""
+        if self._stop_at is None or self._is_drained or time.monotonic() < self._stop_at:
+            return
+        self._is_drained = True
+        if self._in_flight:
+            logger.warning("The time to drain is over: %s calls are cut", len(self._in_flight))
+            self._deliverer.cancel()
 
     def _take_answers(self) -> None:
         now = timezone.now()
@@ -199,6 +223,19 @@ class Scheduler:
         unsettled = {(s.lease.task_id, s.lease.attempt) for s in self._unsettled}
         known = self._in_flight.keys() | unsettled | self._aside.known()
         self._unsettled += [Settlement(lease, Returned()) for lease in strays(self.me, known=known)]
+        cuts.end_unknown(self.me, known=known)
+
+    def _cut_given_up(self) -> None:
+        """End the calls whose leases were taken away: what they take is free when they are settled.
+
+        A verb wakes us, but it may be missed.
+        """
+        now = time.monotonic()
+        if now < self._cuts_at or not self._in_flight:
+            return
+        self._cuts_at = now + LOOK_FOR_CUTS
+        if given_up := cuts.given_up(self.me) & self._in_flight.keys():
+            self._deliverer.cut(given_up)
 
     def _settle(self) -> None:
         if self._unsettled:
@@ -239,7 +276,7 @@ class Scheduler:
         except Exception as error:
             logger.exception("The answer to task %s could not be read", lease.task_id)
             return Settlement(lease, Failed(f"the answer could not be read: {error!r}"[:4_096]))
-        return Settlement(lease, outcome, answer.status, answer.transcript)
+        return Settlement(lease, outcome, answer.status, answer.transcript, answer.may_run)
 
     def _send(self, leases: Sequence[claim.Lease]) -> None:
         if leases:
@@ -308,7 +345,7 @@ class Scheduler:
         if self._stop_at is None:
             return True
         is_done = self._is_idle() and not self._failures
-        return not is_done and time.monotonic() < self._stop_at
+        return not is_done and time.monotonic() < self._stop_at + CUT_SETTLES_WITHIN
 
     def _is_idle(self) -> bool:
         return not (self._in_flight or self._answers or self._unsettled or len(self._aside))

@@ -21,9 +21,9 @@ from uuid import uuid4
 
 from django.db import transaction
 
-from . import create, failpoints, publish
+from . import create, cuts, failpoints, publish
 from .claim import Lease
-from .decide import MAX_ERROR, Completed, Delays, Failed, Held
+from .decide import MAX_ERROR, Completed, Decided, Delays, Failed, Held, Interrupted
 from .jsonio import dump
 from .late import LateAnswer, record
 from .lesser import lesser
@@ -58,14 +58,21 @@ class Returned:
     seconds: float = 0.0
 
 
+Outcome = Decided | Abandoned | Returned
+
+
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What became of one lease. `status` is the HTTP status, if there was one."""
+    """What became of one lease. `status` is the HTTP status, if there was one.
+
+    `may_run`: the worker may still be at it, without a connection that would tell.
+    """
 
     lease: Lease
-    outcome: Completed | Failed | Held | Abandoned | Returned
+    outcome: Outcome
     status: int | None = None
     transcript: Transcript = NOTHING
+    may_run: bool = False
 
 
 class Why(Enum):
@@ -214,7 +221,10 @@ def settle_within(settlements: Sequence[Settlement], note: publish.Note) -> Sett
     # As they came: the ids of a late answer's children may be in use by those of the next answer.
     others = [s for s in given if (s.lease.task_id, s.lease.attempt) not in written]
     held = _still_held(others, groups)
-    _record_late([s for s in others if _fence(s) not in held])
+    ended = [s for s in given if _fence(s) not in held]
+    late = [s for s in others if _fence(s) not in held]
+    _record_late(late)
+    cuts.settled(late=[s.lease for s in late], may_run=[s.lease for s in ended if s.may_run])
     return Settled(len(live), len(others) - len(held), tuple(held.values()))
 
 
@@ -301,11 +311,11 @@ def _row(settlement: Settlement) -> str:
     return f'{head[:-1]},"output":{output or "null"}}}'
 
 
-def _kind(outcome: Completed | Failed | Held | Abandoned | Returned) -> str:
+def _kind(outcome: Outcome) -> str:
     return type(outcome).__name__.lower()
 
 
-def _error(outcome: Completed | Failed | Held | Abandoned | Returned) -> str:
+def _error(outcome: Outcome) -> str:
     return getattr(outcome, "error", "")
 
 
@@ -450,8 +460,8 @@ def _hold_workgroups(live: Sequence[Settlement]) -> None:
 
 
 def _record_late(late: Sequence[Settlement]) -> None:
-    """Those that are answers: what a rescue finds settled, or what was never sent, is none."""
-    answers = [s for s in late if not isinstance(s.outcome, Abandoned | Returned)]
+    """Those that are answers: not what a rescue finds settled, was never sent, or we cut."""
+    answers = [s for s in late if not isinstance(s.outcome, Abandoned | Returned | Interrupted)]
     record(
         [
             LateAnswer(s.lease, _kind(s.outcome), s.status, _error(s.outcome), s.transcript)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from django.db.models import Count
 
 from .limits import may_take
-from .models import SchedulerProcess, Task
+from .models import CutCall, SchedulerProcess, Task
 
 Leases = Sequence[tuple[str, str, int]]  # scheduler, worker, how many
 
@@ -33,8 +33,13 @@ class Slots:
 
 
 def leases() -> Leases:
+    """And the calls that are being ended: their schedulers still have them in flight."""
     rows = Task.objects.filter(leased_by__isnull=False).order_by()
-    return list(rows.values_list("leased_by", "worker").annotate(n=Count("*")))
+    cut = CutCall.objects.filter(until=None).order_by()
+    return [
+        *rows.values_list("leased_by", "worker").annotate(n=Count("*")),
+        *cut.values_list("scheduler", "worker").annotate(n=Count("*")),
+    ]
 
 
 def slots(leases: Leases) -> list[Slots]:

@@ -74,8 +74,9 @@ def fresh_tables(db: None) -> None:
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")  # of what other fixtures wrote
-            # The last two refer to tasks without a constraint that would take them along.
+            # The last ones refer to tasks without a constraint that would take them along.
             tables = "crew_taskgroup, crew_worker, crew_parentedge, crew_attempt"
+            tables += ", crew_cutcall"
             cursor.execute(f"TRUNCATE {tables} CASCADE")
 
 

@@ -14,7 +14,7 @@ from tasks import claim as claiming
 from tasks import create
 from tasks.claim import Claimed, Lease
 from tasks.decide import Answer, Completed, Delays, Failed, Held, decide
-from tasks.models import SchedulerProcess, Task, TaskGroup
+from tasks.models import CutCall, SchedulerProcess, Task, TaskGroup
 from tasks.names import camel
 from tasks.settle import Settled, Settlement, settle
 from tasks.spec import TaskSpec, read_child
@@ -141,6 +141,11 @@ def make_due(*tasks: Task) -> None:
     """The time of these tasks (of all, when none is named) has come."""
     rows = Task.objects.filter(pk__in=[task.pk for task in tasks]) if tasks else Task.objects.all()
     rows.update(run_after=Now() - timedelta(seconds=1))
+
+
+def end_calls() -> None:
+    """The calls that were given up have ended: they take no slot and no key any more."""
+    CutCall.objects.all().delete()
 
 
 def row(task: Task) -> dict[str, Any] | None:

@@ -6,11 +6,13 @@ with StubWorker(answer(body=b'{"output": 1}')) as worker:
 
 import functools
 import json
+import math
 import select
 import socket
 import ssl
 import struct
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -74,9 +76,10 @@ class Exchange:
 Behaviour = Callable[[Exchange], None]
 
 
-def hung_up(exchange: Exchange, released: threading.Event) -> bool:
-    """Wait for either; True when the caller ended the connection first."""
-    while not released.is_set():
+def hung_up(exchange: Exchange, released: threading.Event, seconds: float = math.inf) -> bool:
+    """Wait for either, or so long; True when the caller ended the connection first."""
+    until = time.monotonic() + seconds
+    while not released.is_set() and time.monotonic() < until:
         if exchange.is_over():
             return True
         released.wait(0.002)
@@ -238,6 +241,44 @@ class HeldCall:
         while not exchange.stopping.is_set():
             if self._released.wait(0.05):
                 return self._behaviour(exchange)
+
+
+class Watched:
+    """Answers 200 when it is told to; counts the calls that run, from the request to their end.
+
+    A call has ended when it is answered, or its connection is over. `work` says for how many
+    seconds the next call works, if nobody tells.
+    """
+
+    def __init__(self, work: Callable[[], float] = lambda: math.inf) -> None:
+        self.work = work
+        self.released = threading.Event()
+        self.most = 0
+        self.cut: list[str] = []  # tasks whose callers hung up
+        self._running: list[Exchange] = []
+        self._lock = threading.Lock()
+
+    def __call__(self, exchange: Exchange) -> None:
+        with self._lock:
+            self._running.append(exchange)
+            self.most = max(self.most, self._count())
+        try:
+            if hung_up(exchange, self.released, self.work()):
+                self.cut.append(json.loads(exchange.request.body)["taskId"])
+                exchange.close()
+            else:
+                answer()(exchange)
+        finally:
+            with self._lock:
+                self._running.remove(exchange)
+
+    @property
+    def now(self) -> int:
+        with self._lock:
+            return self._count()
+
+    def _count(self) -> int:
+        return sum(not exchange.is_over() for exchange in self._running)
 
 
 class StubWorker:

@@ -4,8 +4,10 @@ import pytest
 from django.db.models import Count, F, Q
 
 from tasks import control, create, edit, fleet
+from tasks.decide import Interrupted
 from tasks.errors import ConflictError, InvalidInputError, NotFoundError
 from tasks.models import Attempt, Change, ParentEdge, Task, TaskGroup, Workgroup
+from tasks.settle import Settlement, settle
 
 from .factories import (
     claim_all,
@@ -316,8 +318,10 @@ def test_a_deleted_leader_lets_its_followers_go():
     follower = ({"leader", "follower"} - {lease.task_id}).pop()
 
     control.delete_tasks(group.pk, [lease.task_id])
+    before = claim_ids("s2")
+    settle([Settlement(lease, Interrupted())])
 
-    assert claim_ids("s2") == [follower]
+    assert (before, claim_ids("s2")) == ([], [follower])
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,15 @@ from django.db.models.functions import Now
 
 from tasks import control, create, edit
 from tasks.invariants import INVARIANTS, on_cycles
-from tasks.models import Attempt, ParentEdge, SchedulerProcess, SharedOutput, Task, TaskGroup
+from tasks.models import (
+    Attempt,
+    CutCall,
+    ParentEdge,
+    SchedulerProcess,
+    SharedOutput,
+    Task,
+    TaskGroup,
+)
 from tasks.repair import REPAIRABLE
 
 
@@ -116,6 +124,18 @@ def shared_and_own() -> None:
         cursor.execute("UPDATE crew_task SET output = '2' WHERE id = 'k2'")
 
 
+def cut(by: str, until: object = None) -> None:
+    CutCall.objects.create(
+        task_id="a", attempt=1, scheduler=by, worker="w", group_id="g", until=until
+    )
+
+
+def lease_given_up() -> None:
+    scheduler("s1")
+    lease("a")
+    cut("s1")
+
+
 BREAKS: dict[str, tuple[Callable[[], None], str]] = {
     "pending_parents": (broken_counter, "b"),
     "edge_ends": (lambda: edge("gone", "b"), "gone -> b"),
@@ -124,6 +144,9 @@ BREAKS: dict[str, tuple[Callable[[], None], str]] = {
     "lease": (lambda: lease("a", by="vanished"), "a"),
     "lease of a silent scheduler": (silent_scheduler, "a"),
     "open_attempt": (open_attempt_ended, "a"),
+    "cut_call": (lambda: cut("vanished"), "a"),
+    "cut_call long over": (lambda: cut("s1", Now() - timedelta(hours=1)), "a"),
+    "cut_lease": (lease_given_up, "a"),
     "follower": (lambda: update("k2", merged_into="k1"), "k2"),
     "merged": (led_by_another_group, "k2"),
     "merged with one that never completed": (lambda: complete("k2", merged_into="k1"), "k2"),

@@ -13,6 +13,7 @@ from tasks import create
 from tasks.models import Attempt, SchedulerProcess, Task
 
 from .processes import ROOT, scheduler, scheduler_env, sink, wait_until
+from .stub_worker import StubWorker, Watched
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -74,19 +75,54 @@ def test_sigterm_lets_running_calls_finish_and_claims_no_more(tmp_path):
     assert running() == 0
 
 
-def test_the_drain_has_a_limit_and_leaves_the_rest_to_the_lease(tmp_path):
+@pytest.mark.parametrize("deliverer", ["asyncio", "requests"])
+def test_deploys_cost_calls_that_outlast_the_drain_no_attempt(deliverer):
+    create.create_group(tasks=[{"id": f"t{n}", "worker": "w", "key": f"{n}"} for n in range(3)])
+    work = Watched()
+
+    with StubWorker(work) as worker:
+        for n in range(1, 5):
+            settings = {"CREW_DRAIN_SECONDS": "0.2", "CREW_DELIVERER": deliverer}
+            with scheduler(worker.url, **settings) as process:
+                wait_until(lambda: work.now == 3)
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(30) == 0
+            assert _interrupted() == {(f"t{i}", k + 1) for i in range(3) for k in range(n)}
+            assert running() == 0
+            wait_until(lambda n=n: len(work.cut) == 3 * n)
+        work.released.set()
+        with scheduler(worker.url, "--once") as process:
+            assert process.wait(30) == 0
+
+    left = set(Task.objects.values_list("is_complete", "remaining_attempts", "rescues", "attempt"))
+    assert left == {(True, 4, 0, 5)}
+    assert work.most == 3
+    call_command("crewcheck")
+
+
+def _interrupted() -> set[tuple[str, int]]:
+    ended = Attempt.objects.filter(outcome="interrupted", status=None, scheduler__gt="")
+    assert not Task.objects.filter(leased_by__isnull=False).exists()
+    assert not Task.objects.exclude(errors=[]).exists()
+    return set(ended.values_list("task_id", "number"))
+
+
+def test_a_second_signal_cuts_what_runs_and_settles_it(tmp_path):
     create.create_group(tasks=[{"worker": "sleep", "input": {"seconds": 60}}])
 
-    with sink(tmp_path) as worker, scheduler(worker.url, CREW_DRAIN_SECONDS="0.5") as process:
+    with sink(tmp_path) as worker, scheduler(worker.url) as process:
         wait_until(lambda: worker.stats()["in_flight"] == 1)
+        # Of two of the same the kernel may make one.
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 1
 
-    assert Task.objects.filter(leased_by__isnull=False).count() == 1
-    assert running() == 1
+    task = Task.objects.get()
+    assert (task.leased_by, task.remaining_attempts, task.rescues) == (None, 5, 0)
+    assert list(Attempt.objects.values_list("outcome", flat=True)) == ["interrupted"]
 
 
-def test_a_second_signal_exits_at_once(tmp_path):
+def test_a_third_signal_exits_at_once(tmp_path):
     create.create_group(tasks=[{"worker": "sleep", "input": {"seconds": 60}}])
 
     with sink(tmp_path) as worker, scheduler(worker.url) as process:

@@ -23,6 +23,7 @@ from .factories import (
     claim_one,
     complete,
     completed,
+    end_calls,
     fail,
     from_now,
     hold,
@@ -324,6 +325,7 @@ def test_late_and_live_answers_share_a_batch():
     make_task(group, id="a")
     (late,) = claim_all()
     control.reset_group(group.pk)
+    end_calls()
     make_task(group, id="b")
     live = claim_all("s2")
 
@@ -337,6 +339,7 @@ def test_a_late_answer_does_not_take_the_child_ids_of_the_live_one():
     task = make_task()
     old = claim_one()
     control.reset_group(task.group_id)
+    end_calls()
     new = claim_one()
 
     settled = settle([Settlement(lease, completed(1, [{"id": "x"}])) for lease in (old, new)])

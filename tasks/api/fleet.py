@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from .. import closeup, fleet, fleet_now, wire
 from ..access import OPERATE, READ
 from ..errors import InvalidInputError, NotFoundError
-from ..models import Task, Worker, Workgroup
+from ..models import CutCall, Task, Worker, Workgroup
 from . import query
 from .answers import json_answer
 from .base import CrewView
@@ -139,12 +139,13 @@ class OpenWorkgroup(CrewView):
 def _workers(rows: list[Worker]) -> list[wire.Json]:
     leased = Task.objects.filter(worker__in=[row.name for row in rows], leased_by__isnull=False)
     flying: dict[str, Any] = dict(leased.values_list("worker").annotate(n=Count("*")))
+    ending = CutCall.objects.by_worker()
     return [
         {
             "name": row.name,
             "maxConcurrency": row.max_concurrency,
             "limit": row.limit,
-            "inFlight": flying.get(row.name, 0),
+            "inFlight": flying.get(row.name, 0) + ending.get(row.name, 0),
         }
         for row in rows
     ]

@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any, Self
 
 from django.db import models
+from django.db.models import Count, Q
 from django.db.models.functions import Now
 
 from ..conf import conf
@@ -74,6 +75,55 @@ class SchedulerProcess(models.Model):
 
     def __str__(self) -> str:
         return f"{self.host}:{self.pid}"
+
+
+class CutCallQuerySet(models.QuerySet[Any]):
+    def taking(self) -> Self:
+        """They take a slot of their worker, and their key, now."""
+        return self.filter(Q(until=None) | Q(until__gt=Now()))
+
+    def by_worker(self) -> dict[str, int]:
+        """How many slots they take of each worker."""
+        return dict(self.taking().order_by().values_list("worker").annotate(n=Count("*")))
+
+
+class CutCall(models.Model):
+    """A call whose lease was taken away, or whose connection is gone, and that may still run.
+
+    Until it has ended it takes a slot of its worker, and its key; its task waits for it. The table
+    is empty nearly always. No constraint refers to the task: that may be gone.
+    """
+
+    task_id = models.CharField(max_length=200)
+    attempt = models.IntegerField()
+    scheduler = models.CharField(max_length=36)
+    worker = models.CharField(max_length=200)
+    group_id = models.CharField(max_length=200)
+    key = models.CharField(max_length=200, blank=True, default="")
+    since = models.DateTimeField(db_default=Now())
+    # Until when it takes them. Null: until its scheduler says that it has ended.
+    until = models.DateTimeField(null=True)
+
+    objects = CutCallQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            # Also finds what keeps a task from its next attempt.
+            models.UniqueConstraint(
+                fields=["task_id", "attempt", "scheduler"], name="crew_cutcall_once"
+            )
+        ]
+        indexes = [
+            # How many slots they take of a worker.
+            models.Index(fields=["worker"], name="crew_cutcall_worker"),
+            # What keeps a key.
+            models.Index(fields=["group_id", "key"], name="crew_cutcall_key", condition=~Q(key="")),
+            # The calls that a scheduler is to cut.
+            models.Index(fields=["scheduler"], name="crew_cutcall_scheduler"),
+        ]
+
+    def __str__(self) -> str:
+        return f"attempt {self.attempt} of {self.task_id}, given up"
 
 
 class Change(models.Model):

@@ -227,6 +227,7 @@ class Outcome(models.TextChoices):
     HELD = "held"  # the worker asked to wait; no attempt was used up
     ABANDONED = "abandoned"  # the scheduler that held the lease died
     CANCELLED = "cancelled"  # a person reset or deleted the task meanwhile
+    INTERRUPTED = "interrupted"  # its own scheduler cut the call; no attempt was used up
 
 
 class Attempt(models.Model):
@@ -242,7 +243,7 @@ class Attempt(models.Model):
     number = models.IntegerField()
     worker = models.CharField(max_length=200)
     scheduler = models.CharField(max_length=36)
-    outcome = models.CharField(max_length=10, choices=Outcome.choices)
+    outcome = models.CharField(max_length=12, choices=Outcome.choices)
     status = models.IntegerField(null=True)
     error = models.TextField(default="", blank=True)
     # What we mended or ignored in the answer.
@@ -254,7 +255,7 @@ class Attempt(models.Model):
     started_at = models.DateTimeField()
     finished_at = models.DateTimeField()
     late_at = models.DateTimeField(null=True)
-    late_outcome = models.CharField(max_length=10, choices=Outcome.choices, blank=True, default="")
+    late_outcome = models.CharField(max_length=12, choices=Outcome.choices, blank=True, default="")
     late_status = models.IntegerField(null=True)
     late_error = models.TextField(default="", blank=True)
 

@@ -1,6 +1,7 @@
 """Statements of the claim."""
 
 from . import OUTPUT, PROBED, statement
+from .cuts import TAKES
 
 # The lanes that have due tasks, by a loose walk over the index crew_task_ready: one probe for a
 # lane, whatever waits in it. `due` counts to `most` and no further; a held workgroup has none
@@ -113,22 +114,40 @@ WORKERS = statement(
     """,
 )
 
-# A statement of its own: it must see what was committed while the one above waited.
+# A statement of its own: it must see what was committed while the one above waited. A verb turns
+# a lease into a cut call in one commit, so that nobody sees neither.
 IN_FLIGHT = statement(
-    postgresql="""
+    postgresql=f"""
         SELECT name.worker, (SELECT count(*) FROM crew_task t
                              WHERE t.worker = name.worker AND t.leased_by IS NOT NULL)
+                          + (SELECT count(*) FROM crew_cutcall c
+                             WHERE c.worker = name.worker AND {TAKES})
         FROM jsonb_array_elements_text(%(workers)s::jsonb) AS name(worker)
     """,
-    sqlite="""
+    sqlite=f"""
         SELECT value, (SELECT count(*) FROM crew_task t
                        WHERE t.worker = value AND t.leased_by IS NOT NULL)
+                    + (SELECT count(*) FROM crew_cutcall c WHERE c.worker = value AND {TAKES})
         FROM json_each(%(workers)s)
     """,
 )
 
 # Whether the task has parents. Not EXISTS: for that the planner may read every edge into a hash.
 _IS_CHILD = "(SELECT 1 FROM crew_parentedge e WHERE e.child_id = {} LIMIT 1) IS NOT NULL"
+
+
+_CUT_OF_KEY = f"""
+    SELECT 1 FROM crew_cutcall c
+    WHERE c.group_id = t.group_id AND c.key = t.key AND c.key <> '' AND {TAKES} LIMIT 1
+"""
+
+# No call of this task, or of its key, is still being ended. While none at all is, the first line
+# says so once for the whole statement.
+_FREE = f"""
+    ((SELECT 1 FROM crew_cutcall LIMIT 1) IS NULL
+     OR (SELECT 1 FROM crew_cutcall c WHERE c.task_id = t.id AND {TAKES} LIMIT 1) IS NULL
+        AND ({_CUT_OF_KEY}) IS NULL)
+"""
 
 
 def _claim(which: str = "") -> str:
@@ -143,6 +162,7 @@ def _claim(which: str = "") -> str:
                 SELECT t.id, t.key, t.group_id FROM crew_task t
                 WHERE t.worker = lane.worker AND t.workgroup = lane.workgroup
                   AND t.priority = lane.priority AND t.run_after <= {{now}} AND {{ready}} {which}
+                  AND {_FREE}
                 ORDER BY t.run_after LIMIT lane.n
                 FOR NO KEY UPDATE SKIP LOCKED
             ) taken
@@ -179,12 +199,13 @@ CLAIM_BESIDE = statement(
 
 PICK = statement(
     postgresql="",
-    sqlite="""
+    sqlite=f"""
         SELECT t.id, t.key, t.group_id FROM crew_task t
         WHERE t.worker = %(worker)s AND t.workgroup = %(workgroup)s
-          AND t.priority = %(priority)s AND t.run_after <= {now} AND {ready}
+          AND t.priority = %(priority)s AND t.run_after <= {{now}} AND {{ready}}
+          AND {_FREE}
           AND NOT EXISTS (SELECT 1 FROM crew_workgroup h
-                          WHERE h.name = t.workgroup AND h.held_until > {now})
+                          WHERE h.name = t.workgroup AND h.held_until > {{now}})
         ORDER BY t.run_after LIMIT %(n)s
     """,
 )
@@ -219,18 +240,20 @@ KEY_LOCKS = statement(
     sqlite="SELECT value FROM json_each(%(groups)s)",
 )
 
-# Of the tasks with a key that were picked: the first of each key that no running task leads.
+# Of the tasks with a key that were picked: the first of each key that no running task leads, and
+# no call is still being ended of.
 LEADERS = statement(
-    postgresql="""
+    postgresql=f"""
         SELECT DISTINCT ON (t.group_id, t.key) t.id
         FROM jsonb_array_elements_text(%(ids)s::jsonb) AS one(id)
         CROSS JOIN LATERAL (SELECT * FROM crew_task WHERE crew_task.id = one.id LIMIT 1) t
         WHERE (SELECT l.id FROM crew_task l
                WHERE l.group_id = t.group_id AND l.key = t.key AND l.key <> ''
                  AND l.leased_by IS NOT NULL LIMIT 1) IS NULL
+          AND ({_CUT_OF_KEY}) IS NULL
         ORDER BY t.group_id, t.key, t.run_after, t.id
     """,
-    sqlite="""
+    sqlite=f"""
         SELECT id FROM (
             SELECT t.id, row_number() OVER (
                 PARTITION BY t.group_id, t.key ORDER BY t.run_after, t.id) AS place
@@ -239,6 +262,7 @@ LEADERS = statement(
               AND NOT EXISTS (SELECT 1 FROM crew_task l
                               WHERE l.group_id = t.group_id AND l.key = t.key AND l.key <> ''
                                 AND l.leased_by IS NOT NULL)
+              AND ({_CUT_OF_KEY}) IS NULL
         ) WHERE place = 1
     """,
 )

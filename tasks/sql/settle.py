@@ -68,7 +68,8 @@ def _outcome(vendor: str) -> str:
     """What the answer `a` makes of the columns of its task `t`.
 
     A task that was held 100 times in a row uses up attempts after all (decision 8). The third
-    lost lease in a row leaves none: the task may be what kills its schedulers.
+    lost lease in a row leaves none: the task may be what kills its schedulers. What was interrupted
+    says nothing about the task, nor about its worker.
     """
     after, greatest = AFTER[vendor], _GREATEST[vendor]
     return f"""
@@ -83,13 +84,16 @@ def _outcome(vendor: str) -> str:
                       ELSE t.errors END,
         remaining_attempts = {greatest}(0, t.remaining_attempts - CASE a.outcome
             WHEN 'returned' THEN 0
+            WHEN 'interrupted' THEN 0
             WHEN 'held' THEN CASE WHEN t.held_count >= 100 THEN 1 ELSE 0 END
             WHEN 'abandoned' THEN CASE WHEN t.rescues >= 2 THEN t.remaining_attempts ELSE 1 END
             ELSE 1 END),
         held_count = CASE a.outcome WHEN 'held' THEN t.held_count + 1
-                                    WHEN 'returned' THEN t.held_count ELSE 0 END,
+                                    WHEN 'returned' THEN t.held_count
+                                    WHEN 'interrupted' THEN t.held_count ELSE 0 END,
         rescues = CASE a.outcome WHEN 'abandoned' THEN t.rescues + 1
-                                 WHEN 'returned' THEN t.rescues ELSE 0 END,
+                                 WHEN 'returned' THEN t.rescues
+                                 WHEN 'interrupted' THEN t.rescues ELSE 0 END,
         run_after = CASE
             WHEN a.outcome = 'failed' THEN {after.format("t.error_delay_in_seconds")}
             WHEN a.outcome IN ('held', 'returned') OR a.outcome = 'abandoned' AND t.rescues > 0

@@ -234,7 +234,7 @@ class Attempt(s.Serializer):  # type: ignore[misc]
     taskId = s.CharField()
     number = s.IntegerField()
     worker = s.CharField(allow_blank=True)
-    outcome = s.CharField(help_text="completed, failed, held, abandoned or cancelled")
+    outcome = s.CharField(help_text="completed, failed, held, abandoned, cancelled or interrupted")
     status = s.IntegerField(allow_null=True, help_text="HTTP status; null if none came.")
     error = s.CharField(allow_blank=True)
     note = s.CharField(allow_blank=True, help_text="What was mended or ignored in the answer.")

@@ -6,7 +6,10 @@ import logging
 import os
 import resource
 import signal
+import sys
+import threading
 from argparse import ArgumentParser
+from collections.abc import Callable
 from typing import Any, TextIO
 
 from django.core.management.base import BaseCommand, CommandError
@@ -21,13 +24,14 @@ from ...sql import patience
 logger = logging.getLogger("tasks.scheduler")
 
 STATEMENT_MOST = 15.0  # seconds
+HURRY = 1.0  # seconds to settle what a second signal cuts
 FILES = 40  # file descriptors for the database, logs and the like, beside one for each slot
 
 
 class Command(BaseCommand):
     help = (
         "Deliver ready tasks to their workers until stopped. SIGTERM or Ctrl-C lets running calls "
-        "finish (CREW_DRAIN_SECONDS at most); a second one exits at once."
+        "finish (CREW_DRAIN_SECONDS at most), then cuts them; a second one cuts them at once."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -50,22 +54,42 @@ class Command(BaseCommand):
         if lock:
             bury_others(scheduler.me)  # whoever held the lock before is dead
 
+        is_hurried = threading.Event()
+
         def stop(*_: Any) -> None:
-            signal.signal(signal.SIGTERM, _exit_now)
-            signal.signal(signal.SIGINT, _exit_now)
+            _on_signals(hurry)
             scheduler.stop()
 
-        signal.signal(signal.SIGTERM, stop)
-        signal.signal(signal.SIGINT, stop)
+        def hurry(*_: Any) -> None:
+            _on_signals(_exit_now)
+            _exit_after(HURRY)
+            is_hurried.set()
+            scheduler.stop(drain=0.0)
+
+        _on_signals(stop)
         # Thousands of calls in flight make many objects that live for a moment: looking through
         # all of Django for garbage at every 700th of them costs a quarter of the time.
         gc.freeze()
         gc.set_threshold(50_000, 20, 20)
         scheduler.run()
+        if is_hurried.is_set():
+            sys.exit(1)
+
+
+def _on_signals(do: Callable[..., None]) -> None:
+    signal.signal(signal.SIGTERM, do)
+    signal.signal(signal.SIGINT, do)
 
 
 def _exit_now(*_: Any) -> None:
     os._exit(1)
+
+
+def _exit_after(seconds: float) -> None:
+    """However stuck the rest is."""
+    timer = threading.Timer(seconds, _exit_now)
+    timer.daemon = True
+    timer.start()
 
 
 def patience_seconds() -> float:

@@ -68,7 +68,7 @@ export function stacked(counts, total, label) {
 }
 
 // The state whose colour and sign an attempt's outcome has.
-export const OUTCOMES = { completed: "complete", failed: "failed", held: "scheduled", abandoned: "paused", cancelled: "blocked", executing: "executing" };
+export const OUTCOMES = { completed: "complete", failed: "failed", held: "scheduled", abandoned: "paused", cancelled: "blocked", interrupted: "paused", executing: "executing" };
 
 // The page of a row of the admin, which writes ids into its paths with _3A for ":" and so on.
 export function adminUrl(pattern, id) {
