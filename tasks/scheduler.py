@@ -147,8 +147,9 @@ class Scheduler:
     def _not_after(self, wait: float) -> float:
         """So many seconds, or less if there is something to look at before."""
         times = [self._cuts_at] if self._in_flight else []
-        if self._stop_at is not None and not self._is_drained:
-            times.append(self._stop_at)
+        if self._stop_at is not None:
+            end = CUT_SETTLES_WITHIN if self._is_drained else 0.0
+            times.append(self._stop_at + end)
         return min([wait, *(max(0.0, at - time.monotonic()) for at in times)])
 
     def _end_drain(self) -> None:

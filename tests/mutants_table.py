@@ -13,6 +13,7 @@ CLAIM, SETTLE, RESCUE = "tests/test_claim.py", "tests/test_settle.py", "tests/te
 SHARED = "tests/test_shared_outputs.py"
 RACES, WINDOWS = "tests/test_races.py", "tests/test_windows.py"
 CLOCK = "tests/test_clock.py"
+CUTS = "tests/test_cuts.py"
 CONTROL, CREATE = "tests/test_control.py", "tests/test_create.py"
 EDIT = "tests/test_edit.py"
 VERB_PLANS, GIVEN_UP = "tests/test_verb_plans.py", "tests/test_given_up.py"
@@ -144,6 +145,69 @@ MUTANTS = (
         "    if not free:\n",
         "    if total < 0:\n",
         ("tests/test_explain.py::test_no_free_slot_is_named_and_opens_by_itself",),
+        LITE,
+    ),
+    # --- Calls that were given up ---
+    Mutant(
+        "cut: a reset keeps no slot",
+        "tasks/control.py",
+        "cuts.give_up(group_id)\n    gone = []",
+        "gone = []",
+        (CUTS + "::test_a_call_that_is_given_up_takes_its_slot_until_it_has_ended",),
+        LITE,
+    ),
+    Mutant(
+        "cut: not counted by the claim",
+        _SQL + "claim.py",
+        "WHERE c.worker = value AND {TAKES})",
+        "WHERE c.worker = value AND {TAKES} AND false)",
+        (CUTS + "::test_a_call_that_is_given_up_takes_its_slot_until_it_has_ended",),
+        LITE,
+    ),
+    Mutant(
+        "cut: a key is free at once",
+        _SQL + "claim.py",
+        "c.key = t.key AND c.key <> '' AND {TAKES} LIMIT 1",
+        "c.key = t.key AND c.key = '' AND {TAKES} LIMIT 1",
+        (CUTS + "::test_no_second_call_of_a_key_while_the_first_is_being_ended",),
+    ),
+    Mutant(
+        "cut: a task runs beside its old call",
+        _SQL + "claim.py",
+        "WHERE c.task_id = t.id AND {TAKES} LIMIT 1",
+        "WHERE c.task_id = t.key AND {TAKES} LIMIT 1",
+        (CUTS + "::test_a_task_does_not_run_beside_its_own_old_call",),
+    ),
+    Mutant(
+        "cut: the connection stays",
+        "tasks/scheduler.py",
+        "self._deliverer.cut(given_up)",
+        "pass",
+        (CUTS + "::test_a_verb_of_another_process_cuts_the_call_and_no_other",),
+        LITE,
+    ),
+    Mutant(
+        "cut: a timeout keeps nothing",
+        "tasks/settle.py",
+        "may_run=[s.lease for s in given if s.may_run]",
+        "may_run=[]",
+        (CUTS + "::test_the_setting_keeps_slot_and_key_after_a_connection_that_is_gone",),
+        LITE,
+    ),
+    # --- The drain ---
+    Mutant(
+        "drain: what is cut uses an attempt",
+        _SQL + "settle.py",
+        "            WHEN 'interrupted' THEN 0\n",
+        "",
+        (SETTLE + "::test_interrupted_costs_nothing_and_is_due_at_once",),
+    ),
+    Mutant(
+        "drain: what still runs is left to the lease",
+        "tasks/scheduler.py",
+        "            self._deliverer.cancel()",
+        "            pass",
+        (SCHEDULER + "::test_the_drain_has_a_limit",),
         LITE,
     ),
     # --- Settle ---

@@ -38,13 +38,14 @@ def good() -> Story:
             Post(0, "p", 1, "m1", status=0),
             Post(1, "p", 2, "m2", children=("p.2-0",), answered=2),
             Post(3, "p.2-0", 1, "m3", {"p": ("p", 2)}, answered=4),
-            Post(5, "c", 1, "m4", {"p": ("p", 2)}, answered=6),
-            Post(7, "k1", 1, "m5", answered=8),
+            Post(5, "c", 1, "m4", {"p": ("p", 2)}, answered=6, worker="w"),
+            Post(7, "k1", 1, "m5", answered=8, worker="w"),
             Post(9, "bad", 1, "m6", status=500, error="no", answered=10),
             Post(11, "r", 1, "m7", answered=12),
             Post(13, "r", 2, "m8", answered=14),
             Post(15, "h", 1, "m9", answered=16),
         ],
+        limits={"w": 1},
         calls=[
             Call(
                 1,
@@ -182,6 +183,14 @@ HARM = {
         lambda s: s.posts.append(Post(17, "after", 1, parents={"bad": None})),
     ),
     "a paused task starts": ("ran_while_paused", lambda s: attempt(s, "h", 2, "failed", 25)),
+    "a worker has more calls than it takes": (
+        "over_the_limit",
+        lambda s: post(s, 5, answered=9),
+    ),
+    "a call runs beside the one that was given up": (
+        "over_the_limit",
+        lambda s: (post(s, 5, answered=None, gone=9), s.attempts.update(c=[])),
+    ),
     "an invariant is broken": (
         "broken_invariants",
         lambda s: s.invariants.update(pending_parents=["c"]),

@@ -22,7 +22,7 @@ from tasks.scheduler import Scheduler
 from tasks.sql import prepared
 
 from .factories import in_an_hour, make_due, make_group, make_task, wire
-from .stub_worker import StubWorker, answer
+from .stub_worker import StubWorker, Watched, answer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -306,7 +306,51 @@ def test_the_drain_has_a_limit(worker, settings):
 
     task.refresh_from_db()
     assert time.monotonic() - started < 10
-    assert task.is_complete is False
+    assert (task.is_complete, task.leased_by, task.remaining_attempts) == (False, None, 5)
+    assert Attempt.objects.get().outcome == "interrupted"
+    assert SchedulerProcess.objects.count() == 0
+
+
+@pytest.mark.parametrize("deliverer", ["asyncio", "requests"])
+def test_an_answer_at_the_moment_of_the_cut_is_an_answer(worker, settings, deliverer):
+    """Each call is one or the other, whole: what the worker did counts, or it is done again."""
+    settings.CREW_DELIVERER = deliverer
+    settings.CREW_DRAIN_SECONDS = 0.0
+    worker.behaviour = Watched()
+    make_group(tasks=[wire() for _ in range(20)])
+    scheduler = Scheduler()
+
+    def answered_and_stopped():
+        if len(worker.requests) < 20:
+            return False
+        worker.behaviour.released.set()
+        return True
+
+    run_until(scheduler, answered_and_stopped)
+
+    outcomes = Counter(Attempt.objects.values_list("outcome", flat=True))
+    left = Counter(Task.objects.values_list("is_complete", "remaining_attempts", "leased_by"))
+    assert outcomes.total() == 20
+    assert left[True, 4, None] == outcomes["completed"]
+    assert left[False, 5, None] == outcomes["interrupted"]
+
+
+def test_what_the_drain_cuts_is_left_to_the_lease_only_while_it_can_not_be_written(
+    worker, settings, monkeypatch
+):
+    settings.CREW_DRAIN_SECONDS = 0.0
+    monkeypatch.setattr(scheduling, "CUT_SETTLES_WITHIN", 0.2)
+    worker.behaviour = Watched()
+    make_task()
+
+    def away(*_):
+        raise OperationalError("the database is away")
+
+    monkeypatch.setattr(settle, "settle_within", away)
+    run_until(Scheduler(), lambda: len(worker.requests) == 1)
+
+    assert Task.objects.get().leased_by is not None
+    assert SchedulerProcess.objects.count() == 1
 
 
 def test_a_scheduled_task_is_not_waited_for(worker):

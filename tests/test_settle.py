@@ -8,7 +8,7 @@ from django.db import DatabaseError, InternalError, connection
 from django.utils import timezone
 
 from tasks import control, create
-from tasks.decide import Completed, Failed, Held
+from tasks.decide import Completed, Failed, Held, Interrupted
 from tasks.models import Attempt, Change, ParentEdge, Task, TaskGroup, Workgroup
 from tasks.rescue import rescue
 from tasks.settle import Abandoned, Returned, Settlement, settle, settle_each
@@ -154,6 +154,33 @@ def test_abandoned_counts_the_attempt_and_is_due_again():
     assert claim_ids("s2") == ["t"]
 
 
+def test_interrupted_costs_nothing_and_is_due_at_once():
+    task = make_task(id="t", held_count=3, rescues=2, error_delay_in_seconds=3_600)
+    twin = make_task(task.group, id="twin", key="k")
+    leader = make_task(task.group, id="leader", key="k")
+    leases = claim_all()
+    before = row(task)
+
+    settle([Settlement(lease, Interrupted(), None, may_run=True) for lease in leases])
+
+    assert changed(before, row(task)) == FREE
+    assert (row(twin)["merged_into"], row(leader)["merged_into"]) == (None, None)
+    assert {lease.task_id: lease.attempt for lease in claim_all("s2")}["t"] == 2
+
+
+def test_an_interrupted_attempt_that_was_rescued_before_changes_nothing():
+    task = make_task()
+    lease = claim_one()
+    settle([Settlement(lease, Abandoned())])
+    before = row(task)
+
+    settled = settle([Settlement(lease, Interrupted(), None, may_run=True)])
+
+    assert (settled.live, settled.late) == (0, 1)
+    assert row(task) == before
+    assert Attempt.objects.get().late_at is None
+
+
 def test_returned_leaves_everything_but_the_time():
     task = make_task(held_count=3, rescues=1)
     lease = claim_one()
@@ -174,6 +201,7 @@ def test_returned_leaves_everything_but_the_time():
         (Failed("boom", note="mended"), "failed"),
         (Held(5, "slow down", note="mended"), "held"),
         (Abandoned(), "abandoned"),
+        (Interrupted(), "interrupted"),
     ],
 )
 def test_an_attempt_is_written_when_it_ends(outcome, kind):

@@ -11,6 +11,7 @@ from django.db import OperationalError, connection
 
 from tasks import control, create, failpoints, fleet, heart
 from tasks.decide import Completed
+from tasks.deliver_asyncio import AsyncioDeliverer
 from tasks.edit import edit_task
 from tasks.errors import ConflictError
 from tasks.heart import Heart
@@ -168,10 +169,12 @@ def running(scheduler):
         assert not thread.is_alive()
 
 
-def test_f3_a_task_made_anew_does_not_take_the_answer_to_the_one_that_was_deleted(barrier):
+def test_f3_a_task_made_anew_does_not_take_the_answer_to_the_one_that_was_deleted(
+    barrier, monkeypatch
+):
+    monkeypatch.setattr(AsyncioDeliverer, "cut", lambda *_: None)  # it is answered before
     group = make_group(id="g", tasks=[wire(id="t", input="old")])
-    with running(Scheduler()) as scheduler:
-        scheduler._deliverer.cut = lambda keys: None  # it is answered before it is cut
+    with running(Scheduler()):
         old = barrier.call(1)
         control.delete_tasks("g", ["t"])
         make_task(group, id="t", input="new")
@@ -383,7 +386,11 @@ PHASES = {
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_f30_whatever_is_done_at_any_point_of_a_delivery_is_done_whole(worker, at, operation):
+def test_f30_whatever_is_done_at_any_point_of_a_delivery_is_done_whole(
+    worker, at, operation, monkeypatch
+):
+    # It is answered before it is cut, or chance would say which; for the cut see `test_cuts.py`.
+    monkeypatch.setattr(AsyncioDeliverer, "cut", lambda *_: None)
     for point, phase in PHASES.items():
         # On SQLite a claim has the store for itself from its first look: the verb comes behind it.
         comes_behind = point == "after_select" and not on_postgres()

@@ -85,7 +85,9 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """An attempt that ended. `outcome` is completed, failed, held, abandoned, cancelled or interrupted.
+    """An attempt that ended.
+
+    `outcome` is completed, failed, held, abandoned, cancelled or interrupted.
 
     `status` is the HTTP status, None if there was none. `late` is what came after the lease was
     lost, as JSON, or None. `request` and `answer` come with one attempt that is asked for, not in

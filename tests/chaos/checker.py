@@ -8,6 +8,7 @@ from math import inf
 from .journal import DONE, REFUSED
 from .story import AttemptRow, Post, Story
 
+SURE = 0.5  # seconds: a call begins with a fifth of its lease left at least
 CREATES = ("create_group", "create_tasks")
 
 
@@ -257,6 +258,30 @@ def ran_while_paused(story: Story) -> Iterator[str]:
                     yield f"attempt {row.number} of {id_} began during the pause of {call.number}"
 
 
+def over_the_limit(story: Story) -> Iterator[str]:
+    """Never more calls at a worker than its limit, from the call to its answer or its end."""
+    for worker, limit in story.limits.items():
+        running: list[Post] = []
+        for post in (each for each in story.posts if each.worker == worker):
+            running = [each for each in running if _runs_beside(story, each, post)]
+            running.append(post)
+            if len(running) > limit:
+                names = ", ".join(f"{each.task} {each.attempt}" for each in running)
+                yield f"{len(running)} calls at {worker}, which takes {limit}: {names}"
+
+
+def _runs_beside(story: Story, earlier: Post, post: Post) -> bool:
+    """By the worker's log. One whose scheduler stands still runs on when its lease is over: if it
+    did not end by its lease, only its first moments count.
+    """
+    ends = [place for place in (earlier.answered, earlier.gone) if place is not None]
+    if ends and min(ends) < post.place:
+        return False
+    row = _row(story, earlier)
+    by_lease = row is not None and row.outcome not in ("abandoned", "cancelled")
+    return by_lease or post.at - earlier.at < SURE
+
+
 def broken_invariants(story: Story) -> Iterator[str]:
     for name, ids in story.invariants.items():
         yield f"{name}: {', '.join(ids[:20])}"
@@ -283,6 +308,7 @@ RULES: tuple[Callable[[Story], Iterator[str]], ...] = (
     ran_though_doomed,
     ran_while_paused,
     too_early,
+    over_the_limit,
     kept_deletions,
     kept_resets,
     broken_invariants,

@@ -86,6 +86,11 @@ class Member:
         assert self.process is not None
         self.process.wait()
 
+    def drain(self) -> None:
+        """SIGTERM, as in a deployment; `tend` starts it again when it is gone."""
+        self._is_struck = True
+        self._signal(signal.SIGTERM)
+
     def stop(self, seconds: float) -> None:
         """SIGSTOP; `tend` lets it go on after so many seconds."""
         self._signal(signal.SIGSTOP)

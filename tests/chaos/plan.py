@@ -8,6 +8,7 @@ from typing import Any
 Json = dict[str, Any]
 
 ATTEMPTS = 200  # more than all the trouble of a run takes from one task
+LIMITED, LIMIT = "narrow", 3  # a worker, and how many calls at once it takes
 BIG = 120_000  # characters of a big output
 
 
@@ -54,7 +55,14 @@ class GroupPlan:
         return id_
 
 
-_FIELDS = ("workgroup", "key", "remaining_attempts", "run_after", "error_delay_in_seconds")
+_FIELDS = (
+    "worker",
+    "workgroup",
+    "key",
+    "remaining_attempts",
+    "run_after",
+    "error_delay_in_seconds",
+)
 
 
 def group_of(seed: int, number: int) -> GroupPlan:
@@ -184,6 +192,17 @@ def unmade(group: GroupPlan, dice: Random) -> None:
             group.deeds.append(Deed(began, "delete_group", takes=tuple(_ids(group))))
 
 
+def narrow(group: GroupPlan, dice: Random) -> None:
+    """Of a worker with a limit: given up in part and whole while they run."""
+    ids = [group.add(dice, f"n{i}", worker=LIMITED) for i in range(16)]
+    gone = tuple(dice.sample(ids, 4))
+    group.deeds.append(Deed(dice.uniform(0.5, 3), "delete_tasks", gone, gone))
+    group.deeds.append(Deed(dice.uniform(0.5, 6), "reset_group"))
+    began = dice.uniform(6, 8)
+    group.deeds.append(Deed(began, "cancel_group"))
+    group.deeds.append(Deed(began + 1, "retry_group", needed=True))
+
+
 def _ids(group: GroupPlan) -> list[str]:
     return [task["id"] for task in group.tasks]
 
@@ -204,5 +223,6 @@ SHAPES: tuple[Callable[[GroupPlan, Random], None], ...] = (
     big,
     paused,
     slow,
+    narrow,
     unmade,
 )

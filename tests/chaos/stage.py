@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from .. import servers
 from ..processes import ROOT
 from . import fleet
+from .plan import LIMIT, LIMITED
 from .proxy import Proxies
 from .trouble import Scene
 
@@ -29,7 +30,7 @@ SETTINGS = {
     "CREW_LEASE_SECONDS": str(LEASE),
     "CREW_SWEEP_SECONDS": str(SWEEP),
     "CREW_DELIVERY_TIMEOUT_SECONDS": "6",
-    "CREW_DRAIN_SECONDS": "10",
+    "CREW_DRAIN_SECONDS": "1.5",  # less than slow calls take
     "CREW_SLOTS": "50",
 }
 
@@ -72,6 +73,9 @@ def set_up_django(url: str) -> None:
 
     django.setup()
     call_command("migrate", verbosity=0)
+    from tasks.models import Worker
+
+    Worker.objects.create(pk=LIMITED, max_concurrency=LIMIT)
     connections.close_all()  # it would not outlive what follows
 
 

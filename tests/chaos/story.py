@@ -17,7 +17,8 @@ MadeBy = tuple[str, int]  # the task and the attempt whose output it is
 class Post:
     """One call that the worker got; `status` is 0 when its answer was lost on purpose.
 
-    `place` is the line of the log; `answered` that of the answer, None when it was never sent.
+    `place` is the line of the log; `answered` that of the answer, None when it was never sent;
+    `gone` that of the end of the connection before it.
     """
 
     place: int
@@ -31,6 +32,8 @@ class Post:
     is_early: bool = False
     at: float = 0.0
     answered: int | None = None
+    worker: str = ""
+    gone: int | None = None
 
     @property
     def may_complete(self) -> bool:
@@ -72,6 +75,7 @@ class Story:
     groups: set[str] = field(default_factory=set)
     invariants: dict[str, list[str]] = field(default_factory=dict)
     deaths: list[str] = field(default_factory=list)
+    limits: dict[str, int] = field(default_factory=dict)  # of workers
 
     # --- What the rules ask ---
 
@@ -109,7 +113,7 @@ def read_log(path: Path) -> list[Post]:
             last[name] = line | {"place": place}
             posts.append(last[name])
         else:
-            last[name]["answered"] = place
+            last[name]["answered" if line["is"] == "answer" else "gone"] = place
     return [_post(line) for line in posts]
 
 
@@ -132,6 +136,8 @@ def _post(line: dict[str, Any]) -> Post:
         line["early"],
         line["at"],
         line.get("answered"),
+        line.get("worker", ""),
+        line.get("gone"),
     )
 
 
@@ -141,7 +147,7 @@ def load(story: Story) -> Story:
     from django.db.models.functions import Cast, Length
 
     from tasks.invariants import INVARIANTS
-    from tasks.models import Attempt, ParentEdge, Task, TaskGroup
+    from tasks.models import Attempt, ParentEdge, Task, TaskGroup, Worker
 
     fields = (
         "id", "group_id", "key", "attempt", "is_complete", "output__task", "output__attempt",
@@ -161,6 +167,8 @@ def load(story: Story) -> Story:
         story.attempts.setdefault(task, []).append(attempt)
     for child, parent in ParentEdge.objects.values_list("child_id", "parent_id").iterator():
         story.parents.setdefault(child, set()).add(parent)
+    limited = Worker.objects.filter(max_concurrency__isnull=False)
+    story.limits = dict(limited.values_list("name", "max_concurrency"))
     story.groups = set(TaskGroup.objects.values_list("id", flat=True))
     for invariant in INVARIANTS:
         if not invariant.is_warning and (ids := list(invariant.find())):

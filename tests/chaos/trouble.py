@@ -82,6 +82,15 @@ class Scene:
         self.done["stops"] += 1
         return True
 
+    def drain(self) -> bool:
+        """A deployment of one scheduler: slow calls outlast it, and are cut."""
+        going = [each for each in self._ready() if not each.is_stopped]
+        if not going:
+            return False
+        self.dice.choice(going).drain()
+        self.done["drains"] += 1
+        return True
+
     def wake_and_kill(self) -> bool:
         """One that slept past its lease, in the moment in which it goes on."""
         asleep = [each for each in self.schedulers if each.is_stopped]
@@ -191,8 +200,9 @@ SHARES = {
     "swallow": 8,
     "swallow_web": 3,
     "cut": 4,
+    "drain": 12,
 }
-ON_SQLITE = ("kill", "wake_and_kill", "stop", "kill_web")
+ON_SQLITE = ("kill", "wake_and_kill", "stop", "kill_web", "drain")
 
 
 def troubles(dice: Random, *, on_postgres: bool) -> list[str]:

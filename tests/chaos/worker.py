@@ -3,11 +3,13 @@
     python -m tests.chaos.worker --log FILE --seed N
 
 Lines of JSON, in the order things happened: `{"is": "call", ...}` when a call is there whole, then
-`{"is": "answer", ...}` when all of the answer is handed to the system.
+`{"is": "answer", ...}` when all of the answer is handed to the system, or `{"is": "gone", ...}`
+when the connection has ended before.
 """
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -61,6 +63,7 @@ class Worker:
                 "is": "call",
                 "task": task,
                 "attempt": attempt,
+                "worker": call["worker"],
                 "id": headers["webhook-id"],
                 "parents": {p["taskId"]: _made_by(p["output"]) for p in call["parents"]},
                 "early": time.time() < call["input"].get("not_before", 0),
@@ -72,15 +75,34 @@ class Worker:
         seconds = call["input"].get("seconds", 0.0)
         if LOST <= fate < LOST + LATE:
             seconds = dice.uniform(seconds, LATE_MOST)
-        await asyncio.sleep(seconds)
+        if await self._hangs_up(reader, seconds, task, attempt):
+            return False
         body = json.dumps(answer).encode()
         whole = b"HTTP/1.1 %d -\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)
         if is_lost:
             writer.write(whole[: dice.choice([0, 20, len(whole) - 1])])
+            self._log.add({"is": "gone", "task": task, "attempt": attempt})
             return False
         writer.write(whole)
         await writer.drain()
         self._log.add({"is": "answer", "task": task, "attempt": attempt})
+        return True
+
+    async def _hangs_up(
+        self, reader: asyncio.StreamReader, seconds: float, task: str, attempt: int
+    ) -> bool:
+        """Work for so long; whether the caller ended the connection meanwhile."""
+
+        async def end() -> None:
+            with contextlib.suppress(OSError):
+                await reader.read(1)  # nobody sends anything before the answer
+            # At once: the call that takes the slot may be there to be read already.
+            self._log.add({"is": "gone", "task": task, "attempt": attempt})
+
+        try:
+            await asyncio.wait_for(end(), seconds)
+        except TimeoutError:
+            return False
         return True
 
 

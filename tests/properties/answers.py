@@ -8,7 +8,7 @@ from django.utils import timezone
 from hypothesis import strategies as st
 
 from tasks.claim import Lease
-from tasks.decide import Answer, Completed, Failed, Held, decide
+from tasks.decide import CANCELLED, Answer, Decided, decide
 from tasks.settle import Returned
 
 from .model import Said, Task
@@ -29,6 +29,8 @@ KINDS = (
     "redirect",
     "nothing",
     "unsent",
+    "timeout",
+    "cut",
 )
 
 
@@ -58,7 +60,7 @@ class Answered:
 
     def read(
         self, lease: Lease, token: int, child: Callable[[Lease], Task], unit: int
-    ) -> tuple[Completed | Failed | Held | Returned, Said]:
+    ) -> tuple[Decided | Returned, Said]:
         """As the scheduler reads it, and as the contract means it. `token` tells it apart."""
         children = [child(lease), child(lease)] if self.kind == "children" else []
         if children:
@@ -107,6 +109,10 @@ class Answered:
                 return Answer(302, b"")
             case "nothing":
                 return Answer(None, error="no connection")
+            case "timeout":
+                return Answer(None, error="no complete answer", may_run=True)
+            case "cut":
+                return Answer(None, error=CANCELLED, may_run=True)
         return Answer(200, raw)
 
     def _meant(self, lease: Lease, token: int, children: tuple[Task, ...]) -> Said:
@@ -129,7 +135,9 @@ class Answered:
                 return Said("failed", None, f"error {token}", 0, 0, put_off)
             case "sdk_error":
                 return Said("failed", token, f"error {token}", 0, 0, put_off)
-        return Said("failed", None, self.kind)
+            case "cut":
+                return Said("interrupted", may_run=True)
+        return Said("failed", None, self.kind, may_run=self.kind == "timeout")
 
 
 def gist(error: str) -> str:
@@ -140,6 +148,7 @@ def gist(error: str) -> str:
         "not JSON": "junk",
         "redirects": "redirect",
         "no connection": "nothing",
+        "no complete answer": "timeout",
         "abandoned": "abandoned",
     }
     known = next((word for text, word in words.items() if text in error), None)

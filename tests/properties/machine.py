@@ -18,6 +18,7 @@ from django.apps import apps
 from django.db import connection, transaction
 from django.db.models import DateTimeField, ExpressionWrapper, F
 from django.db.models.functions import Now
+from django.test import override_settings
 from django.utils import timezone
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -36,7 +37,14 @@ from tasks.claim import Lease
 from tasks.errors import ConflictError, InvalidInputError, NotFoundError
 from tasks.explain import explain
 from tasks.invariants import INVARIANTS
-from tasks.models import Attempt, ParentEdge, SchedulerProcess, SharedOutput, Workgroup
+from tasks.models import (
+    Attempt,
+    CutCall,
+    ParentEdge,
+    SchedulerProcess,
+    SharedOutput,
+    Workgroup,
+)
 from tasks.models import Task as Row
 from tasks.moves import exported, out
 from tasks.moves.into import Existing, How
@@ -92,15 +100,23 @@ class Machine(RuleBasedStateMachine):
         self.model = Model()
         self.tickets: dict[Ticket, Lease] = {}  # every attempt handed out, answered or not
         self.names = 0
+        self.settings: override_settings | None = None
         self.hearts = {me: heart.Heart(me, slots=9, wake=threading.Event()) for me in SCHEDULERS}
 
     def teardown(self) -> None:
+        if self.settings is not None:
+            self.settings.disable()
         clean()
 
     # --- Tasks come in ---
 
-    @initialize(shapes=st.lists(answers.shapes, min_size=2, max_size=6))
-    def groups_schedulers_and_tasks(self, shapes: list[answers.Shape]) -> None:
+    @initialize(
+        shapes=st.lists(answers.shapes, min_size=2, max_size=6), kept=st.sampled_from([0, 1, 0])
+    )
+    def groups_schedulers_and_tasks(self, shapes: list[answers.Shape], kept: int) -> None:
+        self.model.kept = kept
+        self.settings = override_settings(CREW_SLOT_KEPT_SECONDS=float(kept * UNIT))
+        self.settings.enable()
         for group in GROUPS:
             create.create_group(id=group)
             self.model.groups[group] = False
@@ -289,9 +305,21 @@ class Machine(RuleBasedStateMachine):
         )
 
     @invariant()
+    def slots_and_keys_are_kept_as_in_the_model(self) -> None:
+        rows = CutCall.objects.annotate(now=ExpressionWrapper(Now(), output_field=DateTimeField()))
+        told = {Ticket(row.task_id, row.attempt, row.scheduler): _left(row) for row in rows}
+        now = self.model.now
+        meant = {
+            ticket: None if cut.until is None else max(0, cut.until - now)
+            for ticket, cut in self.model.cuts.items()
+        }
+        assert told == meant
+
+    @invariant()
     def nothing_breaks_an_invariant(self) -> None:
         broken = {i.name: set(i.search()) for i in INVARIANTS if not i.is_warning}
-        lost = broken.pop("lease")
+        lost, strays = broken.pop("lease"), broken.pop("cut_call")
+        assert strays == self.model.strays()
         assert {name: ids for name, ids in broken.items() if ids} == {}
         gone = self.model.owner_is_gone
         assert lost == {task.id for task in self.model.tasks.values() if gone(task)}
@@ -421,7 +449,7 @@ class Machine(RuleBasedStateMachine):
         for ticket, answer in given:
             lease = self.tickets[ticket]
             real, meaning = answer.read(lease, self._name(), self._child, UNIT)
-            settlements.append(Settlement(lease, real, 200))
+            settlements.append(Settlement(lease, real, 200, may_run=meaning.may_run))
             said.append((ticket, meaning))
         settled = settle_each(settlements)
         live = self.model.settle(said)
@@ -455,6 +483,7 @@ class Machine(RuleBasedStateMachine):
                 held_until=_earlier("held_until", step)
             )
             SchedulerProcess.objects.update(beat_at=_earlier("beat_at", step))
+            CutCall.objects.update(since=_earlier("since", step), until=_earlier("until", step))
         self.model.now += by
 
     def _task(self, group: str, shape: answers.Shape) -> Task:
@@ -507,7 +536,10 @@ class Machine(RuleBasedStateMachine):
     def _would_follow(self, id_: str) -> bool:
         """It might start, if it were not for the one of its key that runs."""
         task = self.model.tasks[id_]
-        return self.model.state(task) == "ready" and self.model.room(task.worker) > 0
+        is_kept = self.model.is_kept_by_a_cut(task)
+        return (
+            self.model.state(task) == "ready" and self.model.room(task.worker) > 0 and not is_kept
+        )
 
     def _moment(self, due: int) -> Any:
         return timezone.now() + timedelta(seconds=due * UNIT) if due else None
@@ -549,6 +581,13 @@ def _stored(row: Any) -> tuple[Any, ...]:
         (row.attempt, row.leased_by, row.merged_into),
         (row.output, [answers.gist(error) for error in row.errors]),
     )
+
+
+def _left(row: Any) -> int | None:
+    """For how many units a call without a lease keeps what it takes; None: until it has ended."""
+    if row.until is None:
+        return None
+    return max(0, math.ceil(((row.until - row.now).total_seconds() - 1) / UNIT))
 
 
 def _earlier(field: str, step: timedelta) -> Any:

@@ -7,7 +7,7 @@ units. Whatever the contract leaves open, the store decides, and `Model.adopt` t
 
 from collections.abc import Iterable, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 LOSSES = 3  # leases lost in a row that end a task
@@ -54,7 +54,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Said:
-    """What an answer means. `kind` is completed, failed, held, abandoned or returned."""
+    """What an answer means. `kind` is completed, failed, held, abandoned, returned, interrupted.
+
+    `may_run`: its connection is gone, and the worker may still be at it.
+    """
 
     kind: str
     output: int | None = None
@@ -63,6 +66,17 @@ class Said:
     hold: int = 0  # of the workgroup
     put_off: int = 0  # of the children
     children: tuple[Task, ...] = ()
+    may_run: bool = False
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A call without a lease, that still takes slot and key; `until` None: until it has ended."""
+
+    group: str
+    worker: str
+    key: str
+    until: int | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +98,9 @@ class Model:
         self.beats: dict[str, int] = {}  # of the schedulers that are known
         self.history: dict[tuple[str, int], str] = {}  # how attempts ended
         self.late: set[tuple[str, int]] = set()  # those that were answered after their end
+        self.handed_out: dict[Ticket, Cut] = {}  # what the call of each takes
+        self.cuts: dict[Ticket, Cut] = {}  # those without a lease, that may still run
+        self.kept = 0  # for how long a call whose connection is gone keeps slot and key
 
     # --- What can be seen ---
 
@@ -117,6 +134,7 @@ class Model:
     def room(self, worker: str) -> int:
         limit = self.limits.get(worker)
         running = sum(t.worker == worker and t.leased_by is not None for t in self.tasks.values())
+        running += sum(cut.worker == worker for _, cut in self.taking())
         return 99 if limit is None else max(0, limit - running)
 
     def leader(self, task: Task) -> Task | None:
@@ -131,7 +149,28 @@ class Model:
     def claimable(self) -> set[str]:
         """Who may start right now. Of several with one key only one will."""
         free = [task for task in self.tasks.values() if self.state(task) == "ready"]
+        free = [task for task in free if not self.is_kept_by_a_cut(task)]
         return {t.id for t in free if self.room(t.worker) and not self.leader(t)}
+
+    def taking(self) -> list[tuple[Ticket, Cut]]:
+        """The calls without a lease that take a slot now."""
+        cuts = self.cuts.items()
+        return [(t, cut) for t, cut in cuts if cut.until is None or cut.until > self.now]
+
+    def is_kept_by_a_cut(self, task: Task) -> bool:
+        """A call of it, or of its key, may still run."""
+        return any(
+            ticket.id == task.id or (task.key and (cut.group, cut.key) == (task.group, task.key))
+            for ticket, cut in self.taking()
+        )
+
+    def strays(self) -> set[str]:
+        """Tasks of calls that nobody ends, or that were over long ago: the next sweep's."""
+        return {
+            ticket.id
+            for ticket, cut in self.cuts.items()
+            if (self.beats.get(ticket.by, -1) if cut.until is None else cut.until) < self.now
+        }
 
     def late_twins(self) -> dict[str, str]:
         """Tasks that may already follow the running task of their key, and which one that is."""
@@ -164,7 +203,9 @@ class Model:
         task.leased_by = by
         for twin in self.twins(task):
             twin.follows = twin.follows or id_
-        return Ticket(id_, task.attempt, by)
+        ticket = Ticket(id_, task.attempt, by)
+        self.handed_out[ticket] = Cut(task.group, task.worker, task.key)
+        return ticket
 
     def adopt(self, id_: str, leader: str) -> None:
         """A duplicate that came after its leader had started follows it from now on."""
@@ -173,8 +214,11 @@ class Model:
     def settle(self, answers: Sequence[tuple[Ticket, Said]]) -> int:
         """All answers at once; return how many took effect."""
         live = [(ticket, said) for ticket, said in answers if self.is_current(ticket)]
-        # What was never sent is no answer.
-        late = [t for t, said in answers if not self.is_current(t) and said.kind != "returned"]
+        # What was never sent is no answer, nor is what we cut ourselves.
+        unsaid = ("returned", "interrupted")
+        late = [t for t, said in answers if not self.is_current(t) and said.kind not in unsaid]
+        for ticket, said in answers:
+            self._end_call(ticket, said, is_late=(ticket, said) not in live)
         for ticket, said in live:
             self._end(self.tasks[ticket.id], said)
         for ticket, said in live:
@@ -187,12 +231,20 @@ class Model:
                 self.late.add((ticket.id, ticket.attempt))
         return len(live)
 
+    def _end_call(self, ticket: Ticket, said: Said, *, is_late: bool) -> None:
+        if said.may_run and self.kept:
+            cut = self.cuts.get(ticket) or self.handed_out[ticket]
+            self.cuts[ticket] = replace(cut, until=self.now + self.kept)
+        elif is_late:
+            self.cuts.pop(ticket, None)
+
     def _end(self, task: Task, said: Said) -> None:
         if said.kind != "returned":
             self.history[task.id, task.attempt] = said.kind
         task.leased_by = None
-        task.held = {"held": task.held + 1, "returned": task.held}.get(said.kind, 0)
-        task.lost = {"abandoned": task.lost + 1, "returned": task.lost}.get(said.kind, 0)
+        unsaid = said.kind in ("returned", "interrupted")
+        task.held = task.held if unsaid else task.held + 1 if said.kind == "held" else 0
+        task.lost = task.lost if unsaid else task.lost + 1 if said.kind == "abandoned" else 0
         if said.kind in ("completed", "failed", "abandoned"):
             task.left = max(0, task.left - 1)
         if task.lost == LOSSES:
@@ -238,9 +290,14 @@ class Model:
         for task in list(self.tasks.values()):
             if task.leased_by in lost:
                 ticket = Ticket(task.id, task.attempt, task.leased_by)
-                self.settle([(ticket, Said("abandoned", error="abandoned"))])
+                self.settle([(ticket, Said("abandoned", error="abandoned", may_run=True))])
         for by in lost:
             self.beats.pop(by, None)
+        for ticket, cut in list(self.cuts.items()):
+            if cut.until is None and ticket.by not in self.beats:
+                cut = self.cuts[ticket] = replace(cut, until=self.now + self.kept)
+            if cut.until is not None and cut.until <= self.now:
+                del self.cuts[ticket]
 
     # --- The people ---
 
@@ -315,7 +372,7 @@ class Model:
 
     def delete(self, ids: set[str]) -> None:
         for id_ in ids:
-            del self.tasks[id_]
+            self._cut(self.tasks.pop(id_))
         for task in self.tasks.values():
             task.parents = [id_ for id_ in task.parents if id_ not in ids]
             if task.follows in ids and not task.is_complete:
@@ -337,6 +394,13 @@ class Model:
         return id_ in above
 
     def _give_up(self, task: Task) -> None:
+        self._cut(task)
         if task.leased_by is not None:
             self.history[task.id, task.attempt] = "cancelled"
         task.leased_by = task.follows = None
+
+    def _cut(self, task: Task) -> None:
+        """Its call loses the lease, and takes slot and key until it has ended."""
+        if task.leased_by is not None:
+            ticket = Ticket(task.id, task.attempt, task.leased_by)
+            self.cuts.setdefault(ticket, self.handed_out[ticket])

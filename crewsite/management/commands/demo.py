@@ -104,7 +104,7 @@ class Demo:
                 raise CommandError("Stopped before the web server answered.")
         # Not before the workers answer: a call refused costs a task one of its attempts.
         say("Starting the scheduler")
-        drain = conf.CREW_DRAIN_SECONDS + 5
+        drain = conf.CREW_DRAIN_SECONDS + 10
         self.scheduler = Child("scheduler", ["manage.py", "runscheduler"], stops_within=drain)
 
     def watch(self, group: TaskGroup) -> bool:
