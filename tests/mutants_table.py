@@ -189,7 +189,7 @@ MUTANTS = (
     Mutant(
         "cut: a timeout keeps nothing",
         "tasks/settle.py",
-        "may_run=[s.lease for s in given if s.may_run]",
+        "may_run=[s.lease for s in ended if s.may_run]",
         "may_run=[]",
         (CUTS + "::test_the_setting_keeps_slot_and_key_after_a_connection_that_is_gone",),
         LITE,
