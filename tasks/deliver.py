@@ -30,7 +30,6 @@ from .redact import MIN_LENGTH
 from .signing import signing_key
 from .transcript import Transcript, message
 
-
 _DELIVERERS = {
     "asyncio": "deliver_asyncio.AsyncioDeliverer",
     "requests": "deliver_requests.RequestsDeliverer",

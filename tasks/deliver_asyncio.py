@@ -218,7 +218,9 @@ class _Calls:
         """A status that has come counts, though its body has not."""
         why = self._rules.timed_out()
         if call.connection is not None:
-            answer = self._rules.answer(call.connection.give_up(why), call.started, self._sent(call))
+            answer = self._rules.answer(
+                call.connection.give_up(why), call.started, self._sent(call)
+            )
             self._give(call, replace(answer, may_run=True))
         else:
             self._end(call, why)

@@ -173,7 +173,7 @@ def test_a_claim_that_failed_leaves_no_slot_taken():
     claim_all()
     control.reset_group("g")
 
-    heart.take_back("s1", known={("u", 1)})
+    cuts.end_unknown("s1", known={("u", 1)})
 
     assert rows() == [("u", 1, "s1")]
 
