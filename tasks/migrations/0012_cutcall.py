@@ -3,7 +3,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("crew", "0010_transcripts")]
+    dependencies = [("crew", "0011_followers")]
 
     operations = [
         migrations.CreateModel(
