@@ -23,7 +23,7 @@ def widen(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("crew", "0012_cutcall")]
+    dependencies = [("crew", "0014_cutcall")]
 
     operations = [
         migrations.SeparateDatabaseAndState(

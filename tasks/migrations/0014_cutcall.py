@@ -3,7 +3,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("crew", "0011_followers")]
+    dependencies = [("crew", "0013_shared_outputs_index")]
 
     operations = [
         migrations.CreateModel(
