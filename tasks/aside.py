@@ -20,17 +20,16 @@ from .lesser import UNSTORABLE, plain
 from .models import SchedulerProcess
 from .redact import one_line
 from .settle import Haste, Left, Settlement, Why, hastily, settle_each
-from .sql import run
-from .sql import settle as sql
+from .sql import Within, run_steered
 
 logger = logging.getLogger(__name__)
 
 # Seconds for a lock and for a statement. In a turn everybody waits, here only what is aside.
-IN_TURN = Haste(lock=0.1, statement=2.0)
-BESIDE = Haste(lock=0.1, statement=2.0)
-IN_LINE = Haste(lock=0.2, statement=2.0, skips=False)  # behind others who want the same lock
-AT_LAST = Haste(lock=0.2, statement=5.0)  # before a single answer is found at fault
-WORKS_WITHIN = 1.0  # seconds for a small write, where the database works
+IN_TURN = Haste(Within(lock=0.1, statement=2.0))
+BESIDE = Haste(Within(lock=0.1, statement=2.0))
+IN_LINE = Haste(Within(lock=0.2, statement=2.0), skips=False)  # behind others who want that lock
+AT_LAST = Haste(Within(lock=0.2, statement=5.0))  # before a single answer is found at fault
+WORKS = Within(lock=1.0, statement=1.0)  # a small write, where the database works
 
 PAUSES = (0.02, 0.5)  # seconds between two rounds; the longer the less of them helps
 STUCK_PAUSES = (1.0, 60.0)  # seconds until one that is refused whatever it holds is tried again
@@ -247,11 +246,10 @@ class Aside:
     def _works(self) -> bool:
         """Whether a small statement and a small write are done at once."""
         started = time.monotonic()
-        most = str(int(1_000 * WORKS_WITHIN))
         with transaction.atomic():
-            run(sql.LIMITS, {"lock": most, "statement": most})
+            run_steered(within=WORKS)
             SchedulerProcess.objects.filter(pk=self._me).update(slots=F("slots"))
-        return time.monotonic() - started < WORKS_WITHIN
+        return time.monotonic() - started < WORKS.statement
 
     def _replace(self, batch: Sequence[_Entry], left: Sequence[Left]) -> None:
         """Forget what was written, and note what became of the rest."""

@@ -11,7 +11,7 @@ from django.core.checks import CheckMessage, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from . import doors
+from . import doors, schema
 from .conf import DEFAULTS, MOST_DAYS, conf
 from .deliver import make_deliverer, tls_context
 from .destinations import Destinations
@@ -81,6 +81,19 @@ def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
         )
         found.append(Warning(text, hint=hint, id="crew.W003"))
     return found
+
+
+@register()
+def check_encoding(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """crew.E018, where there is a database to ask."""
+    encoding = schema.encoding()
+    if encoding in ("", "UTF8"):
+        return []
+    text = f"The database is in {encoding}: what workers answer in other letters can not be stored."
+    hint = (
+        "Make it anew: createdb --encoding=UTF8 --template=template0, then crewexport/crewimport."
+    )
+    return [fault(18, text, hint)]
 
 
 def _secret_key() -> Iterator[CheckMessage]:

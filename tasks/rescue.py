@@ -10,12 +10,13 @@ from . import failpoints, publish
 from .claim import Lease, Passed, find_lost
 from .redact import one_line
 from .settle import Abandoned, Haste, Settlement, hastily, settle_within, why_not
+from .sql import Within
 
 logger = logging.getLogger(__name__)
 
 RESCUED_AT_ONCE = 200
 PARTS = 8  # of what did not go as a whole
-HASTE = Haste(lock=0.1, statement=5.0)
+HASTE = Haste(Within(lock=0.1, statement=5.0))
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
 LABEL = "crew"
+ASK_WITHIN = 3  # seconds for a connection
 
 
 def newer() -> list[str]:
@@ -28,6 +29,28 @@ def too_old(names: list[str]) -> str:
 
 def not_migrated(names: list[str]) -> str:
     return f"The database lacks {', '.join(names)}: run `manage.py migrate` first."
+
+
+def encoding() -> str:
+    """In which a PostgreSQL server keeps its texts; "" where nobody can be asked, or it is SQLite.
+
+    By a connection of its own, that ends here: whoever asks may be about to fork.
+    """
+    if connection.vendor != "postgresql":
+        return ""
+    own = connection.copy()
+    options = {
+        name: value for name, value in own.settings_dict["OPTIONS"].items() if name != "pool"
+    }
+    own.settings_dict["OPTIONS"] = options | {"connect_timeout": ASK_WITHIN}
+    try:
+        with own.cursor() as cursor:
+            cursor.execute("SHOW server_encoding")
+            return str(cursor.fetchone()[0])
+    except Exception:  # noqa: BLE001  who is away, or not to be used, is told by who needs it
+        return ""
+    finally:
+        own.close()
 
 
 def _applied() -> set[str]:

@@ -28,7 +28,7 @@ from .jsonio import dump
 from .late import LateAnswer, record
 from .lesser import lesser
 from .rows import Family
-from .sql import Call, Statement, on_postgres, run, run_steered, run_together
+from .sql import Call, Statement, Within, on_postgres, run, run_steered, run_together
 from .sql import settle as sql
 from .sql.patience import is_locked, is_outage, is_overload
 from .transcript import NOTHING, Transcript
@@ -104,13 +104,12 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Haste:
-    """The seconds a settle waits for a lock, and for a statement.
+    """How long a settle waits.
 
-    `skips`: it does not even wait for groups and tasks that others hold, but leaves them.
+    `skips`: it does not wait at all for groups and tasks that others hold, but leaves them.
     """
 
-    lock: float
-    statement: float
+    within: Within
     skips: bool = True
 
 
@@ -204,8 +203,8 @@ def settle_within(settlements: Sequence[Settlement], note: publish.Note) -> Sett
     """
     given = settlements
     settlements = _refuse_children(given)
-    limits, locks, outcomes = _limits(), _locks(settlements), _outcomes(settlements)
-    told = run_steered(*limits, *locks, *outcomes)[len(limits) :]
+    locks, outcomes = _locks(settlements), _outcomes(settlements)
+    told = run_steered(*locks, *outcomes, within=_within())
     groups = _kept(told[0])
     written = {(id_, number): bool(is_parent) for id_, number, is_parent in told[len(locks)]}
     live = [s for s in settlements if (s.lease.task_id, s.lease.attempt) in written]
@@ -228,12 +227,9 @@ def settle_within(settlements: Sequence[Settlement], note: publish.Note) -> Sett
     return Settled(len(live), len(others) - len(held), tuple(held.values()))
 
 
-def _limits() -> list[Call]:
+def _within() -> Within | None:
     haste = _haste.get()
-    if haste is None or not on_postgres():
-        return []
-    most = {"lock": haste.lock, "statement": haste.statement}
-    return [(sql.LIMITS, {name: str(int(1_000 * seconds)) for name, seconds in most.items()})]
+    return haste.within if haste else None
 
 
 def _skips() -> bool:
@@ -331,7 +327,7 @@ def _refuse_children(settlements: Sequence[Settlement]) -> list[Settlement]:
         if child.is_named
     ]
     if named:
-        run_steered(*_limits())
+        run_steered(within=_within())
     taken = set(create.known(named)) if named else set()
     # Of two answers to one task the older is late: it must not take the ids of the newer.
     by_attempt = sorted(settlements, key=lambda s: s.lease.attempt)

@@ -436,6 +436,41 @@ MUTANTS = (
         "FROM child HAVING false",
         (SHARED + "::test_many_duplicates_and_children_are_written_some_at_a_time",),
     ),
+    # --- What the database refuses, or does not get done with ---
+    Mutant(
+        "refused: the transcript is kept",
+        "tasks/lesser.py",
+        "return replace(settlement, outcome=outcome, transcript=NOTHING)",
+        "return replace(settlement, outcome=outcome)",
+        ("tests/test_refused.py::test_without_what_people_would_have_read_done_work_stays_done",),
+        LITE,
+    ),
+    Mutant(
+        "refused: raised for all",
+        "tasks/settle.py",
+        "return Settled(left=left([settlement], Why.REFUSED))",
+        "raise error",
+        (
+            "tests/test_refused.py::test_what_is_refused_whatever_it_holds_is_left_and_costs_nothing",
+        ),
+        LITE,
+    ),
+    Mutant(
+        "overload: an outage for ever",
+        "tasks/sql/patience.py",
+        'in ("57014", "53200")',
+        'in ("53200",)',
+        ("tests/test_overload.py::test_what_takes_too_long_is_left_whole",),
+    ),
+    Mutant(
+        "overload: a slow database is the answer's fault",
+        "tasks/aside.py",
+        "        if not self._works():\n",
+        "        if False:\n",
+        (
+            "tests/test_overload.py::test_a_database_that_is_slow_for_everything_costs_no_task_anything",
+        ),
+    ),
     # --- Rescue and sweep ---
     Mutant(
         "rescue: the living too",

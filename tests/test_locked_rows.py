@@ -7,17 +7,16 @@ from contextlib import contextmanager
 
 import psycopg
 import pytest
-from django.db import connection
 
 from tasks import aside
 from tasks.explain import explain
 from tasks.heart import sweep_once
 from tasks.models import Attempt, SchedulerProcess, Task, Worker, Workgroup
-from tasks.scheduler import Scheduler
 
 from .factories import claim_all, make_group, wire
 from .processes import database_url, wait_until
 from .stub_worker import StubWorker, answer
+from .threads import running
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
@@ -31,26 +30,6 @@ def forgotten(statement):
         session.execute(statement)
         yield
         session.rollback()
-
-
-@contextmanager
-def running(*, slots=20):
-    scheduler = Scheduler(slots=slots)
-
-    def work():
-        try:
-            scheduler.run()
-        finally:
-            connection.close()
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield scheduler
-    finally:
-        scheduler.stop()
-        thread.join(30)
-        assert not thread.is_alive()
 
 
 @pytest.fixture

@@ -60,14 +60,22 @@ class Statement:
 # Without `jit = off` the price put on sequential scans would start the compiler for every plan.
 # The timeout is for a process that stands still in the middle of a transaction: its locks must
 # not outlast its lease, or nobody could give its tasks back.
-_STEER = Statement(
-    postgresql="""
+_STEERED = """
         SELECT set_config('enable_seqscan', 'off', true),
                set_config('enable_hashjoin', 'off', true),
                set_config('enable_mergejoin', 'off', true),
                set_config('enable_material', 'off', true), set_config('jit', 'off', true),
                set_config('idle_in_transaction_session_timeout', coalesce(%(idle)s::text,
                    current_setting('idle_in_transaction_session_timeout')), true)
+    """
+_STEER = Statement(postgresql=_STEERED, sqlite="SELECT 1")
+
+# The same, and how long the transaction waits for a lock and for a statement.
+_STEER_WITHIN = Statement(
+    postgresql=_STEERED.rstrip()
+    + """,
+               set_config('lock_timeout', %(lock)s, true),
+               set_config('statement_timeout', %(statement)s, true)
     """,
     sqlite="SELECT 1",
 )
@@ -123,11 +131,23 @@ def put(what: Statement, rows: Iterable[tuple[Any, ...]]) -> None:
                 cursor.executemany(what.sqlite, some)
 
 
-def run_steered(*calls: Call) -> list[list[tuple[Any, ...]]]:
-    """`steer` and `run_together`."""
+@dataclass(frozen=True, slots=True)
+class Within:
+    """The seconds a transaction waits for a lock, and for a statement."""
+
+    lock: float
+    statement: float
+
+
+def run_steered(*calls: Call, within: Within | None = None) -> list[list[tuple[Any, ...]]]:
+    """`steer` and `run_together`; on PostgreSQL `within` holds for all of the transaction."""
     if not on_postgres():
         return run_together(*calls)
-    return run_together((_STEER, _steering()), *calls)[1:]
+    if within is None:
+        return run_together((_STEER, _steering()), *calls)[1:]
+    limits = {"lock": within.lock, "statement": within.statement}
+    milliseconds = {name: str(int(1_000 * seconds)) for name, seconds in limits.items()}
+    return run_together((_STEER_WITHIN, _steering() | milliseconds), *calls)[1:]
 
 
 def run_bounded(*calls: Call) -> list[list[tuple[Any, ...]]]:

@@ -12,6 +12,7 @@ statement behind.
 import contextlib
 import functools
 import inspect
+import sqlite3
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -100,11 +101,13 @@ def is_outage(error: BaseException) -> bool:
     """Whether the database is at fault, and not what it was asked: another time it may do it.
 
     Class 25 is what a server says that became read-only, or that ended an idle transaction; 54 is
-    what was asked too large for it, which it always will be.
+    what was asked too large for it, which it always will be. SQLite calls operational also what it
+    does not understand (SQLITE_ERROR), such as JSON that is too deep for it.
     """
     state = _state(error)
     if isinstance(error, OperationalError | InterfaceError):
-        return not state.startswith("54")
+        is_wrong = getattr(error.__cause__, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
+        return not state.startswith("54") and not is_wrong
     return isinstance(error, DatabaseError) and state.startswith("25")
 
 

@@ -35,15 +35,6 @@ GROUPS_AT_ONCE = statement(
     sqlite="",  # SQLite has one writer, and no rows that are locked
 )
 
-# How long this transaction waits for a lock, and for a statement.
-LIMITS = statement(
-    postgresql="""
-        SELECT set_config('lock_timeout', %(lock)s, true),
-               set_config('statement_timeout', %(statement)s, true)
-    """,
-    sqlite="",
-)
-
 # Decide alone, for each of these groups, which task of a key leads and which follow.
 KEY_LOCKS = statement(
     postgresql="""

@@ -1,0 +1,190 @@
+"""Answers that the database refuses: less and less of them, and never at their neighbours' cost."""
+
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
+from django.db import connection
+
+from tasks import aside
+from tasks.decide import Completed, Delays, Failed, Held
+from tasks.lesser import UNSTORABLE
+from tasks.models import Attempt, Task
+from tasks.settle import Settlement, Why, settle_each
+from tasks.transcript import Transcript
+
+from .factories import claim_all, make_group, make_task, row, wire
+from .processes import database_url, wait_until
+from .stub_worker import StubWorker
+from .threads import running
+
+pytestmark = pytest.mark.django_db
+
+KEPT = Transcript("POST /w", "200 OK")
+WITHOUT = (None, None)
+
+
+def refuse(table, event, when):
+    """As a trigger or constraint of somebody else's would."""
+    sqlite = f"CREATE TRIGGER refuse BEFORE {event} ON {table} WHEN {when} BEGIN SELECT RAISE"
+    with connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            cursor.execute(f"{sqlite}(ABORT, 'not here'); END")
+            return
+        cursor.execute(
+            "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN RAISE EXCEPTION 'not here'; END $$"
+        )
+        cursor.execute(
+            f"CREATE TRIGGER refuse BEFORE {event} ON {table} FOR EACH ROW WHEN ({when})"
+            " EXECUTE FUNCTION refuse()"
+        )
+
+
+def twenty_one(outcome):
+    """Settlements of as many tasks; the sixteenth, of the task `bad`, is as given."""
+    make_group(tasks=[wire(id="bad" if n == 15 else f"t{n:02}") for n in range(21)])
+    return [
+        Settlement(lease, outcome if lease.task_id == "bad" else Completed("1"), 200, KEPT)
+        for lease in claim_all()
+    ]
+
+
+def bad():
+    task = Task.objects.get(pk="bad")
+    attempt = Attempt.objects.filter(task="bad").first()
+    return task, attempt, (attempt.request, attempt.answer) if attempt else None
+
+
+def neighbours():
+    return Task.objects.exclude(pk="bad").filter(is_complete=True, output=1).count()
+
+
+def test_without_what_people_would_have_read_done_work_stays_done():
+    refuse("crew_attempt", "INSERT", "NEW.answer IS NOT NULL AND NEW.task_id = 'bad'")
+
+    settled = settle_each(twenty_one(Completed('{"n": 1}', note="seen")))
+
+    task, attempt, kept = bad()
+    assert (settled.live, settled.left, neighbours()) == (21, (), 20)
+    assert (task.is_complete, task.output, task.remaining_attempts) == (True, {"n": 1}, 4)
+    assert (kept, attempt.outcome, attempt.note) == (WITHOUT, "completed", "")
+
+
+def test_without_its_output_an_answer_fails_in_words_and_is_shown():
+    refuse("crew_task", "UPDATE", "NEW.output IS NOT NULL AND NEW.id = 'bad'")
+
+    settled = settle_each(twenty_one(Completed('"日本"')))
+
+    task, _, kept = bad()
+    assert (settled.live, settled.left, neighbours()) == (21, (), 20)
+    assert (task.is_complete, task.leased_by, task.remaining_attempts) == (False, None, 4)
+    assert UNSTORABLE in task.errors[0]
+    assert "not here" in task.errors[0]
+    assert kept == (KEPT.request, KEPT.answer)
+
+
+def test_what_is_refused_again_goes_too():
+    words = "NEW.error <> 'the answer could not be stored'"
+    refuse("crew_attempt", "INSERT", f"NEW.task_id = 'bad' AND {words}")
+
+    settled = settle_each(twenty_one(Completed('{"n": 1}')))
+
+    task, _, kept = bad()
+    assert (settled.live, settled.left, neighbours()) == (21, (), 20)
+    assert (task.errors, task.remaining_attempts, kept) == ([UNSTORABLE], 4, WITHOUT)
+
+
+def test_a_rate_limit_stays_one():
+    refuse("crew_attempt", "INSERT", "NEW.task_id = 'bad' AND NEW.error = 'slow down'")
+
+    settle_each(twenty_one(Held(60.0, "slow down", "1", Delays(workgroup=5.0))))
+
+    task, attempt, _ = bad()
+    assert neighbours() == 20
+    assert (task.remaining_attempts, task.held_count, attempt.outcome) == (5, 1, "held")
+
+
+def test_what_is_refused_whatever_it_holds_is_left_and_costs_nothing():
+    refuse("crew_task", "UPDATE", "NEW.id = 'bad' AND NEW.leased_by IS NULL")
+
+    batch = twenty_one(Failed("no"))
+    before = row(Task(pk="bad"))
+    settled = settle_each(batch)
+
+    assert (settled.live, neighbours()) == (20, 20)
+    assert [(each.settlement, each.why) for each in settled.left] == [(batch[15], Why.REFUSED)]
+    assert row(Task(pk="bad")) == before
+
+
+@pytest.mark.parametrize("output", ["[" * 20_000 + "]" * 20_000, "1e200000", '"\\u0000"', "{"])
+def test_no_output_that_slipped_through_stops_its_neighbours(output):
+    settled = settle_each(twenty_one(Completed(output)))
+
+    assert (settled.live, neighbours()) == (21, 20)
+    assert Task.objects.get(pk="bad").leased_by is None
+
+
+def test_an_error_that_is_none_of_the_databases_is_the_answers_too():
+    settled = settle_each(twenty_one(Failed("a lone \ud800")))
+
+    assert (settled.live, neighbours()) == (21, 20)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_scheduler_works_on_beside_an_answer_that_it_can_not_write(settings, monkeypatch):
+    monkeypatch.setattr(aside, "STUCK_PAUSES", (0.01, 0.01))
+    refuse("crew_task", "UPDATE", "NEW.id = 'bad' AND NEW.leased_by IS NULL")
+    with StubWorker() as worker:
+        settings.CREW_WORKER_BASE_URL = worker.url
+        group = make_group(tasks=[wire(id="bad", remaining_attempts=1), wire(id="t0")])
+        with running() as scheduler:
+            wait_until(lambda: len(scheduler._aside) == 1)
+            make_task(group, id="t1", parent_ids=["t0"])
+            wait_until(lambda: Task.objects.filter(is_complete=True).count() == 2)
+            with connection.cursor() as cursor:
+                on = " ON crew_task" if connection.vendor == "postgresql" else ""
+                cursor.execute(f"DROP TRIGGER refuse{on}")
+            wait_until(lambda: Task.objects.get(pk="bad").leased_by is None)
+
+    assert len(worker.requests) == 3
+
+
+@contextmanager
+def database_in(encoding):
+    """Our tables in another database of the same server."""
+    name = f"crew_{encoding.lower()}"
+    with psycopg.connect(database_url(), autocommit=True) as session:
+        session.execute(f"DROP DATABASE IF EXISTS {name}")
+        locale = "TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+        session.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' {locale}")
+        connection.close()
+        before = connection.settings_dict["NAME"]
+        connection.settings_dict["NAME"] = name
+        try:
+            yield
+        finally:
+            connection.close()
+            connection.settings_dict["NAME"] = before
+            session.execute(f"DROP DATABASE {name}")
+
+
+@pytest.mark.postgres
+@pytest.mark.own_session
+@pytest.mark.django_db(transaction=True)
+def test_in_a_database_that_can_not_hold_it_no_answer_stops_the_others():
+    with database_in("LATIN1"):
+        call_command("migrate", verbosity=0)
+        batch = twenty_one(Completed('"日本"'))
+        batch[15] = Settlement(batch[15].lease, Completed('"日本"'), 200, Transcript("日", "本"))
+
+        settled = settle_each(batch)
+
+        task, _, kept = bad()
+        with pytest.raises(SystemCheckError, match=r"crew\.E018"):
+            call_command("runscheduler", "--once", skip_checks=False)
+        assert (settled.live, settled.left, neighbours()) == (21, (), 20)
+        assert (task.leased_by, task.remaining_attempts, kept) == (None, 4, WITHOUT)
+        assert UNSTORABLE in task.errors[0]
