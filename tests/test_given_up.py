@@ -27,8 +27,8 @@ SLEEPING = f"""SELECT count(*) FROM pg_stat_activity
 
 @pytest.fixture
 def other():
-    """Somebody else's connection."""
-    with psycopg.connect(database_url(), autocommit=True) as other:
+    """Somebody else's connection, perhaps through a pooler, which keeps nothing prepared."""
+    with psycopg.connect(database_url(), autocommit=True, prepare_threshold=None) as other:
         yield other
 
 
