@@ -13,8 +13,8 @@ from types import MappingProxyType
 from .codings import PLAIN, Unreadable, decoded, listed, most_coded, too_large
 
 MOST_HEADERS = 100
-MOST_OVERHEAD = 65_536  # bytes that are none of a body: headers, trailers, chunk extensions
-MOST_INTERIM = 100
+MOST_OVERHEAD = 65_536  # bytes that are no body: of a head, or trailers and chunk extensions
+MOST_INTERIM = 1_000
 
 CLOSED = "the worker closed the connection without an answer"
 BROKEN = "the connection broke before the answer was complete"
@@ -27,7 +27,7 @@ TOO_MANY_HEADERS = (
     "the worker did not answer in HTTP, or with headers too large:"
     f" more than {MOST_HEADERS} of them, or {MOST_OVERHEAD // 1024} kB"
 )
-TOO_MANY_INTERIM = f"the worker sent more than {MOST_INTERIM} interim answers"
+TOO_MANY_INTERIM = f"the worker sent more than {MOST_INTERIM:,} interim answers"
 SWITCHED = "the worker switched to another protocol (101), which was not asked for"
 BAD_CHUNK = "the answer is chunked, and not as HTTP says: the size of a chunk cannot be read"
 LONG_CHUNK = "the answer is chunked, and not as HTTP says: a chunk is longer than its size"
@@ -118,7 +118,7 @@ class Reader:
                 return self._complete()
             except Unreadable as unreadable:
                 error = str(unreadable)
-        has_begun = self._overhead or self._at < len(self._came)
+        has_begun = self._overhead or self._interim or self._at < len(self._came)
         error = error or (BROKEN if has_begun else CLOSED)
         return Received(self._status, self._headers, self._told, error=error)
 
@@ -201,6 +201,7 @@ class Reader:
         self._interim += 1
         if self._interim > MOST_INTERIM:
             raise Unreadable(TOO_MANY_INTERIM)
+        self._overhead = 0
         self._is_odd |= not is_kept or _says_a_body(told)
 
     # The body
@@ -323,7 +324,7 @@ class Reader:
     def _count_overhead(self, read: int, unread: int = 0) -> None:
         """More may be said about a long body than about a short one."""
         self._overhead += read
-        if self._overhead + unread > MOST_OVERHEAD + 16 * len(self._body):
+        if self._overhead > MOST_OVERHEAD + 16 * len(self._body) or unread > MOST_OVERHEAD:
             raise Unreadable(MANY_CHUNKS if self._status else TOO_MANY_HEADERS)
 
 

@@ -100,6 +100,8 @@ class _Response(http.client.HTTPResponse):
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
+        self.fp.close()  # it would keep the socket open
+        self.fp = io.BufferedReader(io.BytesIO())
         self._sock = sock
 
     def begin(self) -> None:
@@ -110,7 +112,6 @@ class _Response(http.client.HTTPResponse):
         self.code = self.status = received.status
         self.reason, self.version, self.headers = "", 11, http.client.HTTPMessage()
         self.msg = self.headers
-        self.fp = io.BufferedReader(io.BytesIO())
         self.length = 0  # the call has what was received
         self.chunked = False
         self.will_close = call.early is not None or not call.reader.is_reusable

@@ -110,11 +110,11 @@ TABLES: dict[str, Sequence[Row]] = {
         Row("several 1xx in one packet", interim(100) + interim(102) * 3 + ok(), kept=True),
         Row("a 1xx, and the answer after a pause", [interim(102), ok()], kept=True),
         Row("1xx and answer byte by byte", [bytes([b]) for b in interim(102) + ok()], kept=True),
-        Row("100 of them", interim(102) * 100 + ok(), kept=True),
+        Row("1,000 of them", interim(103, b"X: y\r\n" * 9) * 1_000 + ok(), kept=True),
         Row(
-            "101 of them",
-            interim(102) * 101 + ok(),
-            "the worker sent more than 100 interim answers",
+            "1,001 of them",
+            interim(102) * 1_001 + ok(),
+            "the worker sent more than 1,000 interim answers",
         ),
         Row(
             "a 1xx with `Connection: close`, and the answer",

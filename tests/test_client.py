@@ -16,6 +16,7 @@ from tasks import client
 from tasks.client import Attempt, Crew, Group, Task
 
 from .servers import free_port
+from .stub_worker import StubWorker, answer
 
 BASE = "http://crew.test/crew"
 API = BASE + "/api/v1/"
@@ -731,3 +732,21 @@ def test_waiting_goes_on_while_anything_can(http, crew, counts):
 
 def test_an_empty_group_is_not_waited_for(http, crew):
     assert Waiting(http, crew, [0]).wait(timeout=5).id == "g"
+
+
+def test_interim_answers_are_skipped_whatever_their_number():
+    """A proxy may send them; the answer behind one would be that of the next call."""
+
+    def behave(exchange):
+        exchange.send(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
+        exchange.stopping.wait(0.01)
+        exchange.send(b"HTTP/1.1 102 Processing\r\n\r\n")
+        exchange.stopping.wait(0.01)
+        named = TASK | {"id": exchange.request.path.rpartition("/")[2]}
+        answer(body=json.dumps(named).encode())(exchange)
+
+    with StubWorker(behave) as server, Crew(server.url) as crew:
+        told = [crew.task(f"t{n}").id for n in range(5)]
+
+    assert told == [f"t{n}" for n in range(5)]
+    assert server.connections == 1

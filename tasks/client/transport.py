@@ -23,6 +23,7 @@ from .errors import (
     Unreachable,
     kind_of,
 )
+from .interim import Adapter
 
 REPEATED = {429, 502, 503, 504}
 REPEATABLE = {"GET", "HEAD", "PUT", "DELETE"}
@@ -69,7 +70,7 @@ class Transport:
         self._base = _checked_base(base_url)
         self._timeout = timeout
         self._retries = retries
-        self._session = session or requests.Session()
+        self._session = session or _session()
         self._owns_session = session is None
         self._sleep = time.sleep
         self._clock = time.monotonic
@@ -212,6 +213,13 @@ class _Auth(AuthBase):
         if self.token is not None:
             request.headers["Authorization"] = f"Bearer {self.token}"
         return request
+
+
+def _session() -> requests.Session:
+    session = requests.Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, Adapter())
+    return session
 
 
 def _checked_base(url: str) -> str:
