@@ -45,7 +45,7 @@ class Pool:
     @staticmethod
     def request(url: str, headers: Mapping[str, str], body: bytes) -> bytes:
         """The bytes of a POST."""
-        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
         head = f"{_start(url)}{lines}Content-Length: {len(body)}\r\n\r\n"
         return head.encode("latin-1") + body
 

@@ -45,6 +45,13 @@ class Connection(asyncio.Protocol):
         self._on_received = on_received
         self._reader = Reader(self._owner.max_bytes)
         early, self._early = self._early, None
+        if early is None:
+            self._transport.write(request)
+        else:
+            self._send_first(request, early)
+
+    def _send_first(self, request: bytes, early: bytes) -> None:
+        """Not to a worker that has answered or closed already."""
         self._is_sent = not early and not self._transport.is_closing()
         if self._is_sent:
             self._transport.write(request)

@@ -39,7 +39,7 @@ _START = b"HTTP/"
 _STATUS_LINE = re.compile(rb"HTTP/1\.(\d) +([1-9]\d\d)(?: .*)?")
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _UNFIT = re.compile(rb"[\r\0]")
-_LONG_LINE = 200  # bytes; from here on no line is remembered
+_LONG_HEAD = 1_024  # bytes; from here on no head is remembered
 _TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _CHUNK_SIZE = re.compile(rb"[ \t]*0*([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?")
@@ -143,12 +143,15 @@ class Reader:
     def _read_head(self) -> bool:
         came, at = self._came, self._at
         end = came.find(b"\r\n\r\n", at + self._searched)
-        lines = came[at:end].split(b"\r\n") if end >= 0 else []
-        if not lines or came.count(b"\n", at, end) != len(lines) - 1 or not lines[0]:
+        if end < 0 or came[at : at + 1] != b"H":
+            return self._read_odd_head()
+        text = came[at:end]
+        head = _head(text) if end - at < _LONG_HEAD else _read(text)
+        if head is None:
             return self._read_odd_head()
         self._at, self._searched = end + 4, 0
         self._count_overhead(end + 4 - at)
-        self._take_head(lines)
+        self._take_head(head)
         return True
 
     def _read_odd_head(self) -> bool:
@@ -166,43 +169,30 @@ class Reader:
             self._searched = max(0, len(came) - at - 3)
             self._count_overhead(0, len(came) - at)
             return False
-        head = came[at : end.start()]
+        text = came[at : end.start()]
         self._at, self._searched = end.end(), 0
         self._count_overhead(end.end() - at)
-        self._is_odd |= end[0] != b"\r\n\r\n" or head.count(b"\n") != head.count(b"\r\n")
-        self._take_head(head.replace(b"\r\n", b"\n").split(b"\n"))
+        self._is_odd |= end[0] != b"\r\n\r\n" or text.count(b"\n") != text.count(b"\r\n")
+        self._take_head(_read_lines(text.replace(b"\r\n", b"\n").split(b"\n")))
         return True
 
-    def _take_head(self, lines: list[bytes]) -> None:
-        status, is_new = _status(lines[0])
-        headers: list[tuple[str, str]] = []
-        told: dict[str, str] = {}
-        for line in lines[1:]:
-            header = _header(line) if len(line) < _LONG_LINE else _read_header(line)
-            if header is None:
-                self._is_odd = True
-                return self._take_head(_unfolded(lines))
-            headers.append(header)
-            if header[0] in TELLING:
-                tell(told, *header)
-        if len(headers) > MOST_HEADERS:
-            raise Unreadable(TOO_MANY_HEADERS)
-        is_kept = _keeps(told["connection"], is_new) if "connection" in told else is_new
-        if status < 200:
-            return self._skip(status, told, is_kept)
-        self._status, self._headers, self._told = status, headers, told
-        self._is_kept = is_kept
-        self._begin_body(told)
+    def _take_head(self, head: "_Head") -> None:
+        self._is_odd |= head.is_odd
+        if head.status < 200:
+            return self._skip(head)
+        self._status, self._headers, self._told = head.status, head.headers, head.told
+        self._is_kept = head.is_kept
+        self._begin_body(head.told)
 
-    def _skip(self, status: int, told: Mapping[str, str], is_kept: bool) -> None:
+    def _skip(self, head: "_Head") -> None:
         """An interim answer, whatever its number: the answer is yet to come."""
-        if status == 101:
+        if head.status == 101:
             raise Unreadable(SWITCHED)
         self._interim += 1
         if self._interim > MOST_INTERIM:
             raise Unreadable(TOO_MANY_INTERIM)
         self._overhead = 0
-        self._is_odd |= not is_kept or _says_a_body(told)
+        self._is_odd |= not head.is_kept or _says_a_body(head.told)
 
     # The body
 
@@ -245,9 +235,10 @@ class Reader:
         else:
             self._begin_repeated(length.split(","))
 
-    def _begin_repeated(self, lengths: Sequence[str]) -> None:
+    def _begin_repeated(self, said: Sequence[str]) -> None:
         """Content-Length, several times: as by a proxy and the server behind it."""
-        if not all(_LENGTH.fullmatch(length.strip()) for length in lengths):
+        lengths = [length.strip(" \t") for length in said]
+        if not all(map(_LENGTH.fullmatch, lengths)):
             raise Unreadable(BAD_LENGTH)
         if len(set(map(int, lengths))) > 1:
             raise Unreadable(TWO_LENGTHS)
@@ -328,24 +319,43 @@ class Reader:
             raise Unreadable(MANY_CHUNKS if self._status else TOO_MANY_HEADERS)
 
 
-@lru_cache(maxsize=256)
-def _status(line: bytes) -> tuple[int, bool]:
-    """The status, and whether it is one of HTTP/1.1."""
-    started = _STATUS_LINE.fullmatch(line)
+@dataclass(frozen=True, slots=True)
+class _Head:
+    status: int
+    headers: Sequence[tuple[str, str]]
+    told: Mapping[str, str]
+    is_kept: bool  # the worker keeps the connection
+    is_odd: bool
+
+
+def _read(text: bytes) -> _Head | None:
+    """None for one with lines that do not end as they should."""
+    lines = text.split(b"\r\n")
+    return _read_lines(lines) if text.count(b"\n") == len(lines) - 1 else None
+
+
+# Workers say the same in most answers.
+_head = lru_cache(maxsize=256)(_read)
+
+
+def _read_lines(lines: Sequence[bytes], *, is_odd: bool = False) -> _Head:
+    started = _STATUS_LINE.fullmatch(lines[0])
     if not started:
         raise Unreadable(NOT_HTTP)
-    return int(started[2]), started[1] != b"0"
-
-
-def _read_header(line: bytes) -> tuple[str, str] | None:
-    name, colon, value = line.partition(b":")
-    if not colon or not name or name.translate(None, _TOKEN) or _UNFIT.search(value):
-        return None
-    return name.decode("ascii").lower(), value.strip(b" \t").decode("latin-1")
-
-
-# Workers say the same in each answer.
-_header = lru_cache(maxsize=1024)(_read_header)
+    headers: list[tuple[str, str]] = []
+    told: dict[str, str] = {}
+    for line in lines[1:]:
+        name, colon, value = line.partition(b":")
+        if not colon or not name or name.translate(None, _TOKEN) or _UNFIT.search(value):
+            return _read_lines(_unfolded(lines), is_odd=True)
+        header = name.decode("ascii").lower(), value.strip(b" \t").decode("latin-1")
+        headers.append(header)
+        if header[0] in TELLING:
+            tell(told, *header)
+    if len(headers) > MOST_HEADERS:
+        raise Unreadable(TOO_MANY_HEADERS)
+    is_kept = _keeps(told.get("connection", ""), is_new=started[1] != b"0")
+    return _Head(int(started[2]), headers, told, is_kept, is_odd)
 
 
 def _unfolded(lines: Sequence[bytes]) -> list[bytes]:
@@ -371,7 +381,7 @@ def tell(told: dict[str, str], name: str, value: str) -> None:
     told[name] = f"{told[name]}, {value}" if name in told else value
 
 
-def _keeps(connection: str, is_new: bool) -> bool:
+def _keeps(connection: str, *, is_new: bool) -> bool:
     """Whether the connection stays open behind the answer."""
     options = {part.strip() for part in connection.lower().split(",")}
     return "close" not in options and (is_new or "keep-alive" in options)

@@ -163,6 +163,7 @@ TABLES: dict[str, Sequence[Row]] = {
         Row("`Connection: Keep-Alive, Close`", ok(LENGTH + b"Connection: Keep-Alive, Close\r\n")),
         Row("`Content-Length` twice, the same", ok(LENGTH * 2)),
         Row("`Content-Length: 12, 12`", ok(b"Content-Length: 12, 12\r\n")),
+        Row("`Content-Length: 12, ␟12`", ok(b"Content-Length: 12, \x1f12\r\n"), BAD_LENGTH),
         Row(
             "`Content-Length` twice, not the same",
             ok(LENGTH + b"Content-Length: 2\r\n"),
@@ -279,6 +280,7 @@ TABLES: dict[str, Sequence[Row]] = {
         Row("a status of two digits", ok(start=b"HTTP/1.1 20 OK"), NOT_HTTP),
         Row("another protocol", b"SSH-2.0-OpenSSH_9.2p1\r\n", NOT_HTTP),
         Row("empty lines before it", b"\r\n\r\n" + ok()),
+        Row("a CR before it", b"\r" + ok()),
         Row("lines that end in LF", ok().replace(b"\r\n", b"\n")),
         Row("folded headers", ok(b"X-Long: a\r\n b\r\n\tc\r\n" + LENGTH)),
         Row("a folded `Content-Length`", ok(b"Content-Length:\r\n 12\r\n")),

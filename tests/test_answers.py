@@ -1,5 +1,6 @@
 """One table of answers for both deliverers: each row has the verdict that docs/answers.md tells."""
 
+import random
 import socket
 import threading
 import time
@@ -181,6 +182,32 @@ def test_an_answer_means_the_same_in_any_pieces(row, size):
         came = came or pieces.feed(sent[at : at + size])
 
     assert came == at_once
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_bytes_are_too_odd_for_the_reader(seed):
+    """Rows cut, mixed and spoilt: an answer or a sentence, and the same in any pieces."""
+    chance = random.Random(seed)
+    known = [row.sent for row in ROWS if isinstance(row.sent, bytes) and 0 < len(row.sent) < 2_000]
+    for _ in range(50):
+        first, second = chance.choice(known), chance.choice(known)
+        mixed = bytearray(first[: chance.randrange(len(first))])
+        mixed += second[chance.randrange(len(second)) :]
+        for _ in range(chance.randrange(4)):
+            at = chance.randrange(len(mixed) + 1)
+            mixed[at : at + chance.randrange(3)] = chance.choice(
+                [b"", b"\r", b"\n", b"\0", b" ", b",", b"\x1f", b"0", b"\r\n", interim(102)]
+            )
+        whole, pieces = Reader(LIMIT), Reader(LIMIT)
+        size = chance.randint(1, 30)
+
+        at_once = whole.feed(bytes(mixed)) or whole.end()
+        came = None
+        for at in range(0, len(mixed), size):
+            came = came or pieces.feed(bytes(mixed[at : at + size]))
+
+        assert (came or pieces.end()) == at_once
+        assert at_once.status or at_once.error
 
 
 def test_an_answer_in_a_million_chunks_takes_no_square_of_time():
