@@ -737,8 +737,8 @@ MUTANTS = (
     Mutant(
         "deliver: an interim answer is the answer",
         "tasks/reading.py",
-        "if status < 200:",
-        "if status == 100:",
+        "if head.status < 200:",
+        "if head.status == 100:",
         (ANSWERS + "::test_twelve_tasks_behind_interim_answers_have_each_its_own_output",),
         LITE,
     ),
