@@ -21,6 +21,7 @@ from .sql import run
 from .sql.probes import probed, sliced
 
 SHOWN_PAYLOAD = 4096  # characters of a deleted task's input, output and errors
+AT_ONCE = 100  # such tasks in memory: each may be some MiB
 
 
 def set_parents(group_id: str, task: Task, parent_ids: Sequence[str]) -> None:
@@ -167,11 +168,24 @@ def last_states(ids: Sequence[str]) -> list[wire.Json]:
     """
     if len(ids) > publish.TOLD_ONE_BY_ONE:
         return [{"id": id_} for id_ in ids]
-    shown = wire.tasks(list(Task.objects.filter(probed("id", ids))))
-    for task in shown:
-        if len(dump([task["input"], task["output"], task["errors"]])) > SHOWN_PAYLOAD:
-            task |= {"input": None, "output": None, "errors": []}
-    return shown
+    parts = (ids[at : at + AT_ONCE] for at in range(0, len(ids), AT_ONCE))
+    return [_shown(task) for some in parts for task in wire.tasks(_without_shared(some))]
+
+
+def _without_shared(ids: Sequence[str]) -> list[Task]:
+    """The tasks; what many of them share is long, and would be read for each of them."""
+    tasks = list(Task.objects.filter(probed("id", ids)).defer("output"))
+    own = [task.pk for task in tasks if task.shared_output_id is None]
+    outputs = dict(Task.objects.filter(probed("id", own)).values_list("id", "output"))
+    for task in tasks:
+        task.output = outputs.get(task.pk)
+    return tasks
+
+
+def _shown(task: wire.Json) -> wire.Json:
+    if len(dump([task["input"], task["output"], task["errors"]])) > SHOWN_PAYLOAD:
+        task |= {"input": None, "output": None, "errors": []}
+    return task
 
 
 def raw_delete(rows: models.QuerySet[Any]) -> int:

@@ -15,7 +15,7 @@ import responses
 from django.core.management import CommandError, call_command
 from django.db import connection
 
-from tasks import control, edit, prune, repair, settle, tell, wire
+from tasks import control, edges, edit, prune, repair, settle, tell
 from tasks.conf import conf
 from tasks.heart import Heart
 from tasks.invariants import INVARIANTS
@@ -221,7 +221,7 @@ def test_children_put_off_by_one_of_many_answers_are_told(monkeypatch: Any) -> N
 
 
 @pytest.mark.postgres
-def test_of_many_only_some_follow_at_once_and_all_are_settled(django_assert_num_queries: Any):
+def test_of_many_only_some_follow_at_once_and_all_are_settled() -> None:
     many = 2_050
     group = make_group(id="g")
     Task.objects.bulk_create(
@@ -456,15 +456,20 @@ def test_run_group_hands_it_on(settings: Any) -> None:
     assert [parent.output for parent in report.calls[-1].parents] == [LONG, LONG]
 
 
-def test_what_is_deleted_is_told_as_it_was() -> None:
-    shared(output={"text": "y" * (COPIED + 1)})
+def test_what_is_deleted_is_told_without_what_it_shares(
+    monkeypatch: Any,
+) -> None:
+    """It would be read once for each of thousands."""
+    monkeypatch.setattr(edges, "AT_ONCE", 2)
+    shared()
+    make_task(TaskGroup.objects.get(), id="other", output="its own", is_complete=True)
     Change.objects.all().delete()
 
-    control.delete_tasks("g", ["d0"])
+    control.delete_tasks("g", ["d0", "d1", "d2", "other"], children="detach")
 
-    (gone,) = [last for change in Change.objects.all() for last in change.deleted]
-    assert gone["output"] == {"text": "y" * (COPIED + 1)}
-    assert wire.task(Task.objects.get(pk="d1"))["output"] == gone["output"]
+    gone = {last["id"]: last["output"] for c in Change.objects.all() for last in c.deleted}
+    assert gone == {"d0": None, "d1": None, "d2": None, "other": "its own"}
+    assert outputs("leader") == [LONG]
 
 
 # --- Checks ------------------------------------------------------------------------------------
