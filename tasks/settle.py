@@ -40,7 +40,7 @@ COPIED = 1_000  # characters of an output that each duplicate gets for itself; l
 # lets them look first whether the tables are too new for them: their claims would not see it.
 shares_from = 0.0
 AT_ONCE = 2_000  # tasks written by one statement of those that an answer touches beside its own
-FOUND = 100_000  # of their ids looked up by one
+FOUND = 20_000  # of their ids looked up by one, or of parents whose children are
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,14 +412,19 @@ def _children_delay(settlement: Settlement) -> float:
 def _tell_children(parents: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
     """Free children of a parent and put them off; return those that were put off."""
     rows = [row for row in parents if row["done"] or row["wait"]]
-    if not rows:
-        return []
+    touched = []
+    for at in range(0, len(rows), FOUND):
+        touched += _tell_children_of(rows[at : at + FOUND])
+    return [(group_id, id_) for id_, group_id in touched] if any(r["wait"] for r in rows) else []
+
+
+def _tell_children_of(rows: Sequence[dict[str, Any]]) -> list[tuple[Any, ...]]:
     asked = {"rows": dump(rows), "after": "", "most": AT_ONCE}
     touched, after = _part(run(sql.CHILDREN, asked))
     for part in _parts(sql.CHILDREN_LEFT, asked, after):
         some = [{"id": id_, "done": done, "wait": wait} for id_, done, wait in part]
         touched += run(sql.CHILDREN_SOME, {"rows": dump(some)})
-    return [(group_id, id_) for id_, group_id in touched] if any(r["wait"] for r in rows) else []
+    return touched
 
 
 def _create_children(
