@@ -8,8 +8,9 @@ from django.db.models.expressions import Col
 
 # The same words are `sql.OUTPUT`; a test holds the two together.
 READ = (
-    "coalesce({0}.output,"
-    " (SELECT value FROM crew_sharedoutput WHERE crew_sharedoutput.id = {0}.shared_output_id))"
+    "(CASE WHEN {0}.shared_output_id IS NULL OR {0}.output IS NOT NULL THEN {0}.output"
+    " ELSE (SELECT value FROM crew_sharedoutput"
+    " WHERE crew_sharedoutput.id = {0}.shared_output_id) END)"
 )
 
 

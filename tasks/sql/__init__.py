@@ -37,8 +37,9 @@ PROBED = " = ANY (ARRAY[{}])"
 
 # The output of a task, its own or the one it shares, for the table of that name or alias.
 OUTPUT = (
-    "coalesce({0}.output,"
-    " (SELECT value FROM crew_sharedoutput WHERE crew_sharedoutput.id = {0}.shared_output_id))"
+    "(CASE WHEN {0}.shared_output_id IS NULL OR {0}.output IS NOT NULL THEN {0}.output"
+    " ELSE (SELECT value FROM crew_sharedoutput"
+    " WHERE crew_sharedoutput.id = {0}.shared_output_id) END)"
 )
 
 # `queries.READY` in SQL, for a table named or aliased `t`. PostgreSQL's planner must see the
