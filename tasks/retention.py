@@ -1,19 +1,24 @@
 """Finished groups go when they are old enough, some tasks at a time: nobody waits for it."""
 
+import logging
 import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
 from . import audit, control, edges
 from .errors import NotFoundError
 from .models import Task, TaskGroup
+from .redact import one_line
 from .sql import control as sql
 from .sql import run
+from .sql.patience import is_outage, is_overload
+
+logger = logging.getLogger(__name__)
 
 AT_ONCE = 2_000  # tasks in one transaction
 GROUPS = 100  # looked up at once: to find all that are old would cost more than to delete a few
@@ -92,11 +97,18 @@ def _parts(group_id: str, days: float) -> Iterator[tuple[int | None, bool]]:
                 if not run(sql.PRUNE_TURN, {})[0][0]:
                     yield None, False
                     return
+                if not run(sql.GROUP_FREE, {"group": group_id}):
+                    return  # somebody has it, perhaps for long; others are old too
                 with control.alone(group_id):
                     if is_first and not finished(days).filter(pk=group_id).exists():
                         return
                     count, is_gone = _delete_some(group_id, days)
         except NotFoundError:
+            return
+        except DatabaseError as error:
+            if is_outage(error) and not is_overload(error):
+                raise
+            logger.warning("Task group %s can not be deleted: %s", one_line(group_id), error)
             return
         if not count:
             return  # somebody went on with it

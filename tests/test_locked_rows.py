@@ -13,6 +13,7 @@ from tasks.explain import explain
 from tasks.heart import sweep_once
 from tasks.models import Attempt, SchedulerProcess, Task, Worker, Workgroup
 
+from .chaos.trouble import LOCK
 from .factories import claim_all, make_group, wire
 from .processes import database_url, wait_until
 from .stub_worker import StubWorker, answer
@@ -201,6 +202,16 @@ def test_explain_says_that_a_group_is_locked(lock):
 
     assert [[gate.code for gate in gates] for gates in meanwhile] == [["group_locked"]] * 2
     assert afterwards == [(), ()]
+
+
+def test_what_the_chaos_run_locks_is_a_group_with_running_tasks():
+    make_group(id="idle", tasks=[wire(remaining_attempts=0)])
+    make_group(id="locked", tasks=[wire(id="locked-0")])
+    claim_all()
+
+    with psycopg.connect(database_url()) as session:
+        assert session.execute(LOCK).fetchone() == ("locked",)
+        assert [gate.code for gate in explain("locked-0").gates] == ["group_locked"]
 
 
 def call(request):

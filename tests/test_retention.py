@@ -16,6 +16,8 @@ from tasks.sql import control as control_sql
 from tasks.sql import run
 
 from .factories import claim_one, complete, in_threads, make_group, make_task
+from .test_locked_rows import forgotten
+from .test_refused import refuse
 
 pytestmark = pytest.mark.django_db
 
@@ -232,3 +234,28 @@ def test_the_setting_is_the_command_s_default(settings):
     finished()
 
     assert "1 groups" in prune()
+
+
+def test_a_group_that_the_database_keeps_stops_no_other(caplog):
+    kept, gone = finished(), finished()
+    TaskGroup.objects.filter(pk=kept.pk).update(created_at=Now() - 2 * OLD)
+    refuse("crew_task", "DELETE", f"OLD.group_id = '{kept.pk}'")
+
+    assert retention.prune_groups(30, seconds=60) == (1, 1)
+
+    assert list(TaskGroup.objects.all()) == [kept]
+    assert f"{kept.pk} can not be deleted" in caplog.text
+    assert not TaskGroup.objects.filter(pk=gone.pk).exists()
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_a_group_that_somebody_holds_stops_no_other():
+    kept = finished()
+    TaskGroup.objects.filter(pk=kept.pk).update(created_at=Now() - 2 * OLD)
+    finished()
+
+    with forgotten(f"SELECT FROM crew_taskgroup WHERE id = '{kept.pk}' FOR UPDATE"):
+        assert retention.prune_groups(30, seconds=60) == (1, 1)
+
+    assert retention.prune_groups(30, seconds=60) == (1, 1)

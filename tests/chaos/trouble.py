@@ -14,6 +14,11 @@ from .fleet import Member, tend_all
 from .proxy import Door
 
 BULK_WITHIN = 1.5  # seconds in which a bulk create may begin that a killed web server is to break
+LOCK = """
+    SELECT id FROM crew_taskgroup WHERE id IN (
+        SELECT group_id FROM crew_task WHERE leased_by IS NOT NULL LIMIT 100)
+    ORDER BY random() LIMIT 1 FOR UPDATE SKIP LOCKED
+"""
 TERMINATE = """
     SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
     WHERE datname = 'crew' AND pid <> pg_backend_pid() AND backend_type = 'client backend'
@@ -35,6 +40,7 @@ class Scene:
     bulks: Callable[[], int] = lambda: 0  # bulk creates in flight
     invite: Callable[[], None] = lambda: None  # has the clients begin one
     released_at: dict[int, float] = field(default_factory=dict)
+    forgotten: list[tuple[float, psycopg.Connection]] = field(default_factory=list)
     done: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -47,6 +53,7 @@ class Scene:
         for place, when in list(self.released_at.items()):
             if time.monotonic() > when:
                 self._release(place)
+        self._unlock(time.monotonic())
 
     def calm(self) -> None:
         """End all trouble that is still going on."""
@@ -55,6 +62,7 @@ class Scene:
                 member.go_on()
         for place in list(self.released_at):
             self._release(place)
+        self._unlock(float("inf"))
 
     def doubt(self) -> None:
         """A last trouble for every scheduler at once, of which none is killed any more.
@@ -151,6 +159,18 @@ class Scene:
         self.done["black holes"] += 1
         return True
 
+    def lock(self) -> bool:
+        """The row of a group that has tasks running, as by a transaction that somebody forgot."""
+        assert self.server is not None
+        with contextlib.suppress(psycopg.Error):
+            session = psycopg.connect(self.server.url)
+            until = time.monotonic() + self.dice.uniform(1, 5)
+            self.forgotten.append((until, session))
+            is_locked = session.execute(LOCK).fetchone() is not None
+            self.done["groups locked"] += is_locked
+            return is_locked
+        return False
+
     def swallow(self) -> bool:
         """The answer to a COMMIT: it is done, and whoever asked for it can not know."""
         self.dice.choice(self.doors).swallow()
@@ -167,6 +187,11 @@ class Scene:
         return True
 
     # --- Helpers ---
+
+    def _unlock(self, now: float) -> None:
+        for _, session in [each for each in self.forgotten if each[0] < now]:
+            session.close()
+        self.forgotten = [each for each in self.forgotten if each[0] >= now]
 
     def _ready(self) -> list[Member]:
         return [each for each in self.schedulers if each.is_ready]
@@ -197,6 +222,7 @@ SHARES = {
     "crash": 3,
     "terminate": 6,
     "hold": 6,
+    "lock": 6,
     "swallow": 8,
     "swallow_web": 3,
     "cut": 4,
