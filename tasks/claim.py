@@ -1,5 +1,6 @@
 """Due tasks become leases; leases of dead schedulers are found. Never any HTTP."""
 
+import random
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -71,18 +72,22 @@ def claim(
     answering: Collection[str] = (),
     resume_after: tuple[str, str, int] = START,
     beside: Sequence[str] = (),
+    chance: random.Random | None = None,
 ) -> Claimed:
     """Lease up to `slots` due tasks to the scheduler `me`, committed when this returns.
 
     `total` is all slots of the scheduler, `busy` its attempts in flight by worker, `answering` the
     workers that answered its last call: they only steer fairness (`limits.share`). `beside` are
-    groups of which nothing is taken: their answers can not be written for now.
+    groups of which nothing is taken: their answers can not be written for now. `chance` draws
+    the lots of equal lanes.
     """
     # On SQLite a transaction takes the one write lock, which an idle poll must not.
     looked = None if on_postgres() else _look(slots, resume_after)
     if looked and not looked.due:
         return Claimed(wait=looked.wait, resume_after=looked.following)
-    divide = partial(limits.share, slots=slots, total=total, busy=busy, answering=answering)
+    divide = partial(
+        limits.share, slots=slots, total=total, busy=busy, answering=answering, chance=chance
+    )
     with transaction.atomic():
         looked = looked or _look(slots, resume_after)
         return _claim(me, looked, divide, beside, publish.Note())

@@ -5,11 +5,13 @@ stands in for the workers. Works inside a test's transaction. Not for a database
 scheduler runs.
 """
 
+import random
 from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from django.db.models import F
 from django.db.models.functions import Now
@@ -148,7 +150,12 @@ class _Run(Scheduler):
     def _step(self) -> claim.Claimed:
         """One task is claimed, delivered and settled."""
         claimed = claim.claim(
-            self.me, slots=1, total=1, busy=self._busy, resume_after=self._resume_after
+            self.me,
+            slots=1,
+            total=1,
+            busy=self._busy,
+            resume_after=self._resume_after,
+            chance=_InOrder(),
         )
         self._resume_after = claimed.resume_after
         self._send(claimed.leases)
@@ -167,6 +174,13 @@ class _Run(Scheduler):
         Workgroup.objects.filter(held_until__gt=Now()).update(held_until=F("held_until") - step)
         self.seconds += wait
         return True
+
+
+class _InOrder(random.Random):
+    """No lots in a test: lanes stay in the order of their workers' names."""
+
+    def shuffle(self, x: Any) -> None:
+        pass
 
 
 class _InlineDeliverer(RequestsDeliverer):
