@@ -17,7 +17,7 @@ from .pictures import GROUP, Doer, Picture, Site, worker
 from .processes import scheduler, wait_until
 from .web import Clients
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(300)]
 
 FROM, _, TO = os.environ.get("CREW_PICTURE_SEEDS", "0:3").partition(":")
 WATCHERS, DEEDS = 4, 70
@@ -35,11 +35,11 @@ def test_every_picture_is_that_of_the_rows_in_the_end(seed: int) -> None:
         with worker() as url, scheduler(url, "--slots", "6") as process:
             doer.do(DEEDS)
             process.send_signal(signal.SIGTERM)
-            process.wait(30)
+            process.wait(60)
         for picture in pictures:
             picture.calm_down()
         try:
-            wait_until(lambda: all(_unlike(each) == {} for each in pictures))
+            wait_until(lambda: all(_unlike(each) == {} for each in pictures), 60)
         except AssertionError:
             wrong = next(each for each in pictures if _unlike(each))
             story = "\n".join([*doer.deeds, wrong.name, *wrong.trouble])
