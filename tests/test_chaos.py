@@ -18,6 +18,7 @@ MORE = (
     "links cut",
     "answers to COMMIT lost",
     "backends terminated",
+    "drains",
 )
 SEED = 20_261_128
 
