@@ -120,7 +120,7 @@ def _claim(
         note.write()
         return Claimed(wait=looked.wait, resume_after=looked.following)
     failpoints.reach("after_select")
-    rooms = _rooms(looked.limited)
+    rooms = limits.tightest(_rooms(looked.limited), _rooms_of_ill(looked.ill))
     shares = divide(looked.due, rooms=rooms)
     rows = _take(me, shares, beside, note) if shares else []
     leases = _with_parents(me, rows, note)
@@ -162,12 +162,13 @@ def find_lost(
 
 @dataclass(frozen=True, slots=True)
 class _Looked:
-    """How many tasks of each lane are due, and which of the lanes' workers have a limit."""
+    """How many tasks of each lane are due; which of their workers have a limit, or failed."""
 
     due: dict[Lane, int]
     wait: float | None
     following: tuple[str, str, int]
     limited: list[str]
+    ill: list[str]
 
 
 def _look(slots: int, resume_after: tuple[str, str, int], ask: Run = run_steered) -> _Looked:
@@ -179,7 +180,9 @@ def _look(slots: int, resume_after: tuple[str, str, int], ask: Run = run_steered
     following = rows[-1][:3] if len(rows) == LANES_AT_ONCE else START
     all_limited = conf.CREW_WORKER_MAX_CONCURRENCY is not None
     limited = {row[0] for row in rows if row[3] and (all_limited or row[5] is not None)}
-    return _Looked(due, max(0.0, min(waits)) if waits else None, following, sorted(limited))
+    ill = {row[0] for row in rows if row[3] and row[6]}
+    wait = max(0.0, min(waits)) if waits else None
+    return _Looked(due, wait, following, sorted(limited), sorted(ill))
 
 
 def _rooms(workers: Sequence[str]) -> dict[str, int | None]:
@@ -198,6 +201,19 @@ def _rooms(workers: Sequence[str]) -> dict[str, int | None]:
         limit = default if ours[name] is None else ours[name]
         rooms[name] = limits.room(limit, count)
     return rooms
+
+
+def _rooms_of_ill(workers: Sequence[str]) -> dict[str, int | None]:
+    """The room of each worker that failed, its row locked until then; none where others hold it."""
+    if not workers:
+        return {}
+    rows = run(sql.TRIED, {"workers": dump(workers)})
+    trying = dict(run(sql.TRYING, {"workers": dump([name for name, _ in rows])}))
+    known = {
+        name: limits.room(None if allowed is None else int(allowed), trying[name])
+        for name, allowed in rows
+    }
+    return {name: known.get(name, 0) for name in workers}
 
 
 def _take(

@@ -15,6 +15,7 @@ from . import fleet_now, hour, waiting
 from .conf import conf
 from .errors import NotFoundError
 from .hour import IDLE, SHOWN_ERROR, Ended, Minute
+from .ill import rests
 from .models import Attempt, AuditEntry, CutCall, Task, Worker, Workgroup
 from .running import GroupLine, Next, Running, groups_of, lines_of_groups, longest, next_in
 from .slots import leases, slots
@@ -144,6 +145,7 @@ def _worker(row: Worker) -> WorkerNow:
         counts=due,
         held=held,
         alive=slots(leases()),
+        rests=rests([row.name]),
     )
     following = next_in(lanes, held)
     return WorkerNow(

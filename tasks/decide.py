@@ -13,6 +13,7 @@ from . import graph, retry_after
 from .charsets import REPLACED, as_utf8
 from .errors import InvalidInputError
 from .jsonio import JSONError, dump, read, safe_text
+from .outages import Fault
 from .spec import TaskSpec, read_child
 from .transcript import NOTHING, Transcript
 
@@ -35,7 +36,8 @@ class Answer:
     its text is said to be written in, "" for UTF-8. `retry_after` is the header as sent.
     `seconds` is the time from the send to the last byte. `transcript` is what is kept of the
     call, for people. `may_run` says that the request went out and its connection ended before the
-    answer was complete: the worker may still be at it.
+    answer was complete: the worker may still be at it. `fault` is how the worker failed where
+    there is no status; an answer that came too late, or is no use, is none of its worker's.
     """
 
     status: int | None
@@ -46,6 +48,7 @@ class Answer:
     transcript: Transcript = NOTHING
     charset: str = ""
     may_run: bool = False
+    fault: Fault = Fault.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,23 +80,31 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The attempt is used up. `output` is what the answer carried beside its error."""
+    """The attempt is used up. `output` is what the answer carried beside its error.
+
+    The task waits its own delay, and no less than `seconds`.
+    """
 
     error: str
     output: str | None = None
     delays: Delays = Delays()
     note: str = ""
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The worker is rate limited: wait `seconds` and try again; no attempt is used up."""
+    """The worker is rate limited: wait `seconds` and try again; no attempt is used up.
+
+    `is_spared`: however often. Else those that are held on and on use up attempts (decision 8).
+    """
 
     seconds: float
     error: str
     output: str | None = None
     delays: Delays = Delays()
     note: str = ""
+    is_spared: bool = False
 
 
 @dataclass(frozen=True, slots=True)

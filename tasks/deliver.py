@@ -25,10 +25,13 @@ from .decide import Answer
 from .destinations import Destinations
 from .jsonio import dump, safe_text
 from .names import check_base, worker_url
-from .reading import BROKEN, Received
+from .outages import Fault
+from .reading import BROKEN, CLOSED, Received
 from .redact import MIN_LENGTH
 from .signing import signing_key
 from .transcript import Transcript, message
+
+NO_CONNECTION = "no connection to"
 
 _DELIVERERS = {
     "asyncio": "deliver_asyncio.AsyncioDeliverer",
@@ -203,6 +206,7 @@ class CallRules:
             Transcript(request, self._came(received, charset)),
             charset,
             may_run=received.error.startswith(BROKEN),
+            fault=_fault(received.error),
         )
 
     def _came(self, received: Received, charset: str) -> str | None:
@@ -222,15 +226,27 @@ class CallRules:
 def no_answer(
     error: str, started: float, request: str | None = None, *, may_run: bool = False
 ) -> Answer:
-    """`request` is what was sent, as far as it is kept; `may_run`: it was, to somebody."""
-    seconds = time.monotonic() - started
+    """`error` is one of the sentences here; `request` what was sent, as far as it is kept;
+    `may_run`: it was, to somebody.
+    """
     return Answer(
-        None, error=error, seconds=seconds, transcript=Transcript(request), may_run=may_run
+        None,
+        error=error,
+        seconds=time.monotonic() - started,
+        transcript=Transcript(request),
+        may_run=may_run,
+        fault=_fault(error),
     )
 
 
+def _fault(error: str) -> Fault:
+    if error.startswith(NO_CONNECTION):
+        return Fault.REFUSED
+    return Fault.BROKEN if error.startswith((CLOSED, BROKEN)) else Fault.NONE
+
+
 def no_connection(url: str, why: BaseException | str) -> str:
-    return f"no connection to {url}: {_cause(why)}"
+    return f"{NO_CONNECTION} {url}: {_cause(why)}"
 
 
 def broken(why: BaseException) -> str:

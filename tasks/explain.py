@@ -13,6 +13,7 @@ from django.db.models import Count, ExpressionWrapper, Q
 from django.db.models.fields import DateTimeField
 from django.db.models.functions import Now
 
+from .ill import rests
 from .jsonio import dump
 from .models import CutCall, ParentEdge, Task, Worker, Workgroup
 from .progress import STATE, State
@@ -83,6 +84,7 @@ def _gates(task: Any) -> Iterator[Gate]:
     yield from _duplicate(task)
     yield from _ending(task)
     yield from _hold(task)
+    yield from _rest(task)
     yield from _full(task)
     if task.remaining_attempts == 0:
         last = f" Its last error: {task.errors[-1]}" if task.errors else ""
@@ -156,6 +158,23 @@ def _hold(task: Any) -> Iterator[Gate]:
     yield Gate(
         "held", words, True, until=row.held_until, tasks=by, count=len(by), workgroup=row.name
     )
+
+
+def _rest(task: Any) -> Iterator[Gate]:
+    rest = rests([task.worker]).get(task.worker) if task.worker else None
+    if rest is None or not rest.is_full:
+        return
+    last = f" The last: {rest.error}" if rest.error else ""
+    if rest.until or rest.failures:
+        words = f"Its worker failed {_several(rest.failures, 'time')} in a row and rests."
+        if not rest.until:
+            words = (
+                f"Its worker failed {_several(rest.failures, 'time')} in a row; one call tries it."
+            )
+        yield Gate("worker_rests", f"{words}{last}", True, until=rest.until, worker=task.worker)
+        return
+    words = f"Its worker failed of late: {rest.in_flight} attempts run, as many as it may for now."
+    yield Gate("worker_ramp", words + last, True, count=rest.in_flight, worker=task.worker)
 
 
 def _full(task: Any) -> Iterator[Gate]:

@@ -7,8 +7,8 @@ from django.db.models.functions import Now
 
 from . import audit, publish
 from .decide import MAX_DELAY
-from .errors import InvalidInputError
-from .models import Worker, Workgroup
+from .errors import InvalidInputError, NotFoundError
+from .models import Limit, Worker, Workgroup
 from .spec import read_text, read_worker
 
 MAX_CONCURRENCY = 1_000_000
@@ -29,6 +29,17 @@ def limit_worker(name: str, max_concurrency: int | None) -> None:
         Worker.objects.update_or_create(name=name, defaults={"max_concurrency": max_concurrency})
         publish.wake_schedulers()
         audit.record("limit", audit.Kind.WORKER, name, maxConcurrency=max_concurrency)
+
+
+def try_worker(name: str) -> None:
+    """End the rest of a worker that failed: one attempt tries it at once. Raises NotFoundError."""
+    with transaction.atomic():
+        if not Worker.objects.filter(pk=name).exists():
+            raise NotFoundError("worker not found")
+        resting = Limit.objects.filter(kind="worker", name=name, rests__gt=0)
+        if resting.update(held_until=Now()):
+            publish.wake_schedulers()
+            audit.record("open", audit.Kind.WORKER, name)
 
 
 def hold_workgroup(name: str, *, seconds: float) -> None:

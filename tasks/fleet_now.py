@@ -19,6 +19,7 @@ from django.db.models.functions import Now
 
 from . import hour, waiting
 from .hour import IDLE, Minute
+from .ill import Rest, rests
 from .models import CutCall, SchedulerProcess, Worker, Workgroup
 from .slots import Slots, leases, slots
 from .sql import overview as sql
@@ -61,7 +62,8 @@ class WorkerLine:
     None = no limit. `hour` is what ended of late.
 
     `ready` due tasks wait for nothing but room, `held` for a workgroup to open; `is_more`: at
-    least so many. `why` is the word of `waiting.why` for what keeps them.
+    least so many. `why` is the word of `waiting.why` for what keeps them. `rest` is None unless
+    the worker failed of late.
     """
 
     name: str
@@ -72,6 +74,7 @@ class WorkerLine:
     held: int
     is_more: bool
     why: str
+    rest: Rest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +118,9 @@ def fleet_at(at: datetime) -> Fleet:
     lanes, held = waiting.lanes(), waiting.holds()
     counts = waiting.count(sql.WAITING, lanes)
     ended = hour.ended(at)
-    line = partial(worker_line, counts=counts, held=frozenset(held), alive=slots(leased))
-    workers, are_all_workers = _workers(flying, hour.tallies(ended), line)
+    ill = rests()
+    line = partial(worker_line, counts=counts, held=frozenset(held), alive=slots(leased), rests=ill)
+    workers, are_all_workers = _workers(flying, hour.tallies(ended), ill, line)
     return Fleet(
         schedulers=alive,
         dead=dead,
@@ -176,11 +180,12 @@ def _holds(held: Mapping[str, Workgroup], counts: waiting.Counts) -> Iterator[Ho
 def _workers(
     flying: Mapping[str, int],
     tallies: Mapping[str, hour.Tally],
+    ill: Iterable[str],
     line: Callable[..., WorkerLine],
 ) -> tuple[tuple[WorkerLine, ...], bool]:
     """By name; when they are too many, those that failed and worked most of late."""
     busy = sorted(
-        {*flying, *tallies},
+        {*flying, *tallies, *ill},
         key=lambda name: (-tallies.get(name, IDLE).failures, -flying.get(name, 0), name),
     )
     rows = Worker.objects.order_by("name").values_list("name", flat=True)
@@ -202,6 +207,7 @@ def worker_line(
     counts: waiting.Counts,
     held: Iterable[str],
     alive: Sequence[Slots],
+    rests: Mapping[str, Rest],
 ) -> WorkerLine:
     all_due, behind = waiting.total(counts, row.name), waiting.total(counts, row.name, held)
     ready, limit = all_due.count - behind.count, row.limit
@@ -220,5 +226,7 @@ def worker_line(
             limit=limit,
             free=sum(one.free for one in alive) if alive else None,
             kept=not any(one.open_to(row.name) for one in alive),
+            rest=rests.get(row.name),
         ),
+        rest=rests.get(row.name),
     )

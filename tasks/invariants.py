@@ -14,7 +14,8 @@ from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 
 from .conf import conf
-from .models import CutCall, ParentEdge, SchedulerProcess, Task, Workgroup
+from .ill import IS_ILL
+from .models import CutCall, Limit, ParentEdge, SchedulerProcess, Task, Workgroup
 from .models.queries import READY, TaskQuerySet
 from .sql import Statement, on_postgres, run, statement
 
@@ -84,12 +85,15 @@ def stuck() -> TaskQuerySet:
 
 
 def left_over() -> Iterable[str]:
-    """Due tasks that nobody takes although a scheduler lives and their workgroup is open."""
+    """Due tasks that nobody takes although a scheduler lives, and no hold or rest keeps them."""
     living = SchedulerProcess.objects.filter(
         beat_at__gte=Now() - timedelta(seconds=conf.CREW_LEASE_SECONDS)
     )
     held = Workgroup.objects.filter(pk=OuterRef("workgroup"), held_until__gt=Now() - OVERDUE)
-    over = Task.objects.filter(READY, ~Exists(held), Exists(living), run_after__lt=Now() - OVERDUE)
+    ill = Limit.objects.filter(IS_ILL, kind="worker", name=OuterRef("worker"))
+    over = Task.objects.filter(
+        READY, ~Exists(held), ~Exists(ill), Exists(living), run_after__lt=Now() - OVERDUE
+    )
     return over.order_by("id").values_list("id", flat=True)
 
 

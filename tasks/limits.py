@@ -7,7 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,16 @@ SMALL = 4  # who holds less than so many times what is free may take of what is 
 def room(limit: int | None, in_flight: int) -> int | None:
     """How many more attempts a worker may have in flight; None is "as many as you like"."""
     return None if limit is None else max(0, limit - in_flight)
+
+
+def tightest(*rooms: Mapping[str, int | None]) -> dict[str, int | None]:
+    """The smallest room of each worker."""
+    least: dict[str, int | None] = {}
+    for name, left in chain.from_iterable(one.items() for one in rooms):
+        if left is not None:
+            known = least.get(name)
+            least[name] = left if known is None else min(left, known)
+    return least
 
 
 def may_take(*, held: int, free: int, total: int) -> int:

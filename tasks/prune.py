@@ -1,6 +1,6 @@
 """Rows that have had their time go: changes every browser has seen, answers kept for a day, dead
-tokens, old entries of the audit history, outputs that nobody shares any more. Each by an index; a
-scheduler asks for it now and then.
+tokens, old entries of the audit history, outputs that nobody shares any more, limits of workers
+that are well or gone. Each by an index, or of a small table; a scheduler asks for it now and then.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from django.db.models import Exists, OuterRef
 from django.db.models.functions import Now
 
 from . import access, audit, publish
-from .models import RepeatableCall, SharedOutput, Task
+from .models import Limit, RepeatableCall, SharedOutput, Task, Worker
 from .sql import steer
 
 CALLS_KEPT = timedelta(hours=24)
@@ -23,6 +23,8 @@ AT_ONCE = 1_000  # of them in one statement
 
 def prune() -> dict[str, int]:
     """Delete them; return how many of each went."""
+    well = Limit.objects.filter(fails=0, rests=0, ramp=None)
+    known = Worker.objects.filter(pk=OuterRef("name"))
     calls = RepeatableCall.objects.filter(at__lt=Now() - CALLS_KEPT)
     return {
         "changes": publish.prune(),
@@ -30,6 +32,7 @@ def prune() -> dict[str, int]:
         "tokens": access.prune(),
         "audit": audit.prune(),
         "outputs": prune_outputs(),
+        "limits": well.delete()[0] + Limit.objects.filter(~Exists(known)).delete()[0],
     }
 
 

@@ -277,7 +277,9 @@ class Scheduler:
         except Exception as error:
             logger.exception("The answer to task %s could not be read", lease.task_id)
             return Settlement(lease, Failed(f"the answer could not be read: {error!r}"[:4_096]))
-        return Settlement(lease, outcome, answer.status, answer.transcript, answer.may_run)
+        return Settlement(
+            lease, outcome, answer.status, answer.transcript, answer.may_run, answer.fault
+        )
 
     def _send(self, leases: Sequence[claim.Lease]) -> None:
         if leases:

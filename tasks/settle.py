@@ -21,12 +21,14 @@ from uuid import uuid4
 
 from django.db import transaction
 
-from . import create, cuts, failpoints, publish
+from . import create, cuts, failpoints, health, outages, publish
 from .claim import Lease
 from .decide import MAX_ERROR, Completed, Decided, Delays, Failed, Held, Interrupted
+from .health import Result, Verdict
 from .jsonio import dump
 from .late import LateAnswer, record
 from .lesser import lesser
+from .outages import Cost, Fault
 from .rows import Family
 from .sql import Call, Statement, Within, on_postgres, run, run_steered, run_together
 from .sql import settle as sql
@@ -63,7 +65,8 @@ Outcome = Decided | Abandoned | Returned
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What became of one lease. `status` is the HTTP status, if there was one.
+    """What became of one lease. `status` is the HTTP status, if there was one; else `fault` is
+    how the worker failed, if it did. `is_weighed`: what it says of its worker is counted.
 
     `may_run`: the worker may still be at it, without a connection that would tell.
     """
@@ -73,6 +76,8 @@ class Settlement:
     status: int | None = None
     transcript: Transcript = NOTHING
     may_run: bool = False
+    fault: Fault = Fault.NONE
+    is_weighed: bool = False
 
 
 class Why(Enum):
@@ -202,14 +207,18 @@ def settle_within(settlements: Sequence[Settlement], note: publish.Note) -> Sett
     What changed comes into `note`, which the caller writes.
     """
     given = settlements
-    settlements = _refuse_children(given)
+    results = _results(given)
+    weighed = _bear_with(given, health.weigh(results, within=_within()))
+    settlements = _refuse_children(weighed)
+    unfailed = health.unfailed(results)
     locks, outcomes = _locks(settlements), _outcomes(settlements)
-    told = run_steered(*locks, *outcomes, within=_within())
+    told = run_steered(health.look(unfailed), *locks, *outcomes, within=_within())
+    health.recover(told.pop(0), unfailed)
     groups = _kept(told[0])
     written = {(id_, number): bool(is_parent) for id_, number, is_parent in told[len(locks)]}
-    live = [s for s in settlements if (s.lease.task_id, s.lease.attempt) in written]
+    live = [s for s in settlements if _key(s) in written]
     merged = _share_with_duplicates([s for s in live if s.lease.key])
-    parents = [_parent(s) for s in live if written[s.lease.task_id, s.lease.attempt]]
+    parents = [_parent(s) for s in live if written[_key(s)]]
     parents += [{"id": id_, "done": 1, "wait": 0.0} for id_, _, complete in merged if complete]
     note.updated((s.lease.group_id, s.lease.task_id) for s in live)
     note.updated((group_id, id_) for id_, group_id, _ in merged)
@@ -218,10 +227,10 @@ def settle_within(settlements: Sequence[Settlement], note: publish.Note) -> Sett
     note.created(_create_children(live, groups))
     _hold_workgroups(live)
     # As they came: the ids of a late answer's children may be in use by those of the next answer.
-    others = [s for s in given if (s.lease.task_id, s.lease.attempt) not in written]
+    others = [s for s in weighed if _key(s) not in written]
     held = _still_held(others, groups)
     ended = [s for s in given if _fence(s) not in held]
-    late = [s for s in others if _fence(s) not in held]
+    late = [s for s in ended if _key(s) not in written]
     _record_late(late)
     cuts.settled(late=[s.lease for s in late], may_run=[s.lease for s in ended if s.may_run])
     return Settled(len(live), len(others) - len(held), tuple(held.values()))
@@ -235,6 +244,41 @@ def _within() -> Within | None:
 def _skips() -> bool:
     haste = _haste.get()
     return haste is not None and haste.skips and on_postgres()
+
+
+def _results(settlements: Sequence[Settlement]) -> list[Result]:
+    """What they say of their workers; those that say nothing are left out."""
+    results = []
+    for s in settlements:
+        is_failure = isinstance(s.outcome, Failed)
+        fault = outages.fault(s.status, s.fault) if is_failure else Fault.NONE
+        if not s.is_weighed and (fault or s.status is not None):
+            lease = s.lease
+            results.append(
+                Result(lease.worker, lease.task_id, lease.attempt, fault, _error(s.outcome))
+            )
+    return results
+
+
+def _bear_with(
+    settlements: Sequence[Settlement], verdicts: Mapping[tuple[str, int], Verdict]
+) -> list[Settlement]:
+    """Failures of a worker as a whole wait longer, and may cost their tasks no attempt."""
+    if not verdicts:
+        return list(settlements)
+    return [_borne(s, verdicts.get(_key(s))) for s in settlements]
+
+
+def _borne(settlement: Settlement, verdict: Verdict | None) -> Settlement:
+    failed = settlement.outcome
+    if verdict is None or not isinstance(failed, Failed):
+        return settlement
+    if verdict.cost is Cost.ATTEMPT:
+        return replace(settlement, outcome=replace(failed, seconds=verdict.seconds))
+    is_spared = verdict.cost is Cost.NOTHING
+    note = f"no attempt was used up: the worker {'rests' if is_spared else 'has too much'}"
+    held = Held(verdict.seconds, failed.error, None, failed.delays, note, is_spared)
+    return replace(settlement, outcome=held)
 
 
 def _locks(settlements: Sequence[Settlement]) -> list[Call]:
@@ -256,7 +300,10 @@ def _kept(told: Sequence[tuple[Any, ...]]) -> dict[str, bool]:
 def _still_held(
     others: Sequence[Settlement], groups: Container[str]
 ) -> dict[tuple[str, int, str], Left]:
-    """Of those that were not written, what somebody kept from us; by their fences."""
+    """Of those that were not written, what somebody kept from us; by their fences.
+
+    What they say of their workers is written with this transaction.
+    """
     if not others or not _skips():
         return {}
     rows = [
@@ -265,10 +312,16 @@ def _still_held(
     ]
     held = set(run(sql.STILL_HELD, {"rows": dump(rows)}))
     return {
-        _fence(s): Left(s, Why.TASK if s.lease.group_id in groups else Why.GROUP)
+        _fence(s): Left(
+            replace(s, is_weighed=True), Why.TASK if s.lease.group_id in groups else Why.GROUP
+        )
         for s in others
         if _fence(s) in held
     }
+
+
+def _key(settlement: Settlement) -> tuple[str, int]:
+    return settlement.lease.task_id, settlement.lease.attempt
 
 
 def _fence(settlement: Settlement) -> tuple[str, int, str]:
@@ -301,6 +354,7 @@ def _row(settlement: Settlement) -> str:
             "request": settlement.transcript.request,
             "answer": settlement.transcript.answer,
             "wait": getattr(outcome, "seconds", 0.0),
+            "spared": getattr(outcome, "is_spared", False),
         }
     )
     output = getattr(outcome, "output", None)

@@ -19,7 +19,7 @@ from django.db.models.functions import Now
 from . import claim, requests_calls
 from .deliver import CallRules, Delivery, OnAnswer, tls_context
 from .deliver_requests import RequestsDeliverer
-from .models import Task, TaskGroup, Workgroup
+from .models import Limit, Task, TaskGroup, Workgroup
 from .progress import STATE, Progress, State, progress
 from .scheduler import Scheduler
 from .sql.probes import among
@@ -171,7 +171,8 @@ class _Run(Scheduler):
         step = timedelta(seconds=wait + 0.001)
         later = Task.objects.filter(group_id=self.group_id, run_after__gt=Now(), is_complete=False)
         later.update(run_after=F("run_after") - step)
-        Workgroup.objects.filter(held_until__gt=Now()).update(held_until=F("held_until") - step)
+        for model in (Workgroup, Limit):
+            model.objects.filter(held_until__gt=Now()).update(held_until=F("held_until") - step)
         self.seconds += wait
         return True
 

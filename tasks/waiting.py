@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from django.db.models.functions import Now
 
+from .ill import Rest
 from .jsonio import dump
 from .models import Workgroup
 from .sql import Statement, run
@@ -53,7 +54,7 @@ def lanes() -> tuple[Lane, ...]:
     rows = run(claim_sql.LANES, first | {"lanes": LANES, "most": 1})
     return tuple(
         Lane(worker, workgroup, priority, has_due=n > 0, wait=wait)
-        for worker, workgroup, priority, n, wait, _ in rows
+        for worker, workgroup, priority, n, wait, *_ in rows
     )
 
 
@@ -115,11 +116,12 @@ def why(
     limit: int | None,
     free: int | None,
     kept: bool = False,
+    rest: Rest | None = None,
 ) -> str:
     """What keeps due tasks of a worker waiting; "" when nothing does, or nothing waits.
 
     `free` are the free slots of all schedulers; None when no scheduler is alive. `kept`: they are
-    for others, as the worker holds so many.
+    for others, as the worker holds so many. `rest` is how it is treated if it failed.
     """
     if not ready and not held:
         return ""
@@ -127,6 +129,8 @@ def why(
         return "no_scheduler"
     if limit == 0:
         return "worker_closed"
+    if rest and rest.is_full:
+        return "worker_rests" if rest.until or rest.allowed == 1 else "worker_ramp"
     if not ready:
         return "held"
     if limit is not None and in_flight >= limit:

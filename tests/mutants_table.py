@@ -18,6 +18,7 @@ CONTROL, CREATE = "tests/test_control.py", "tests/test_create.py"
 EDIT = "tests/test_edit.py"
 VERB_PLANS, GIVEN_UP = "tests/test_verb_plans.py", "tests/test_given_up.py"
 ANY_SERVER = "tests/test_any_server.py"
+OUTAGES = "tests/test_worker_outages.py"
 LIMITS = "tests/test_limits.py"
 ANSWERS, DECIDE = "tests/test_answers.py", "tests/test_decide.py"
 SCHEDULER, DELIVER = "tests/test_scheduler.py", "tests/test_deliver.py"
@@ -210,6 +211,46 @@ MUTANTS = (
         (SCHEDULER + "::test_the_drain_has_a_limit",),
         LITE,
     ),
+    # --- Outages ---
+    Mutant(
+        "outage: the call that tries uses an attempt",
+        "tasks/outages.py",
+        "    if health.rests:\n        return Cost.NOTHING",
+        "    if health.is_resting:\n        return Cost.NOTHING",
+        (OUTAGES + "::test_a_call_that_tries_in_vain_uses_no_attempt_however_often",),
+        LITE,
+    ),
+    Mutant(
+        "outage: an answer does not begin the count anew",
+        "tasks/outages.py",
+        "return Health(ramp=_less(WIDEST, health.fails) if health.fails else None)",
+        "return health",
+        (OUTAGES + "::test_any_answer_of_the_worker_begins_the_count_anew",),
+        LITE,
+    ),
+    Mutant(
+        "outage: many try a worker that rested",
+        _SQL + "claim.py",
+        "WHEN l.rests > 0 THEN 1 ELSE",
+        "WHEN l.rests > 0 THEN 2 ELSE",
+        (OUTAGES + "::test_one_call_tries_a_worker_that_has_rested_over_all_schedulers",),
+        LITE,
+    ),
+    Mutant(
+        "outage: a refused call costs an attempt though others are served",
+        "tasks/outages.py",
+        "is_borne = result is Fault.REFUSED or before < BORNE",
+        "is_borne = False",
+        (OUTAGES + "::test_no_task_dies_of_a_worker_that_takes_20_at_a_time",),
+        LITE,
+    ),
+    Mutant(
+        "outage: counted again when it is written later",
+        "tasks/settle.py",
+        "replace(s, is_weighed=True), Why.TASK",
+        "s, Why.TASK",
+        (OUTAGES + "::test_a_failure_that_cannot_be_written_at_once_is_counted_once",),
+    ),
     # --- Settle ---
     Mutant(
         "settle: no fence",
@@ -281,7 +322,7 @@ MUTANTS = (
     Mutant(
         "settle: rate limits cost attempts",
         _SQL + "settle.py",
-        "CASE WHEN t.held_count >= 100 THEN 1 ELSE 0 END",
+        "CASE WHEN t.held_count < 100 OR a.spared THEN 0 ELSE 1 END",
         "1",
         (SETTLE + "::test_a_held_answer_uses_no_attempt_and_adds_no_error",),
         LITE,

@@ -11,7 +11,7 @@ from django.utils import timezone
 from tasks import control, find, fleet
 from tasks.explain import explain
 from tasks.jsonio import dump
-from tasks.models import SchedulerProcess, Task
+from tasks.models import Limit, SchedulerProcess, Task
 from tasks.progress import STATE, State, state_of
 from tasks.sql import run
 from tasks.sql.overview import LEFT
@@ -149,6 +149,45 @@ def test_a_task_without_a_worker_or_a_scheduler_says_so():
     SchedulerProcess.objects.update(beat_at=Now() - FAR)
 
     assert codes(task) == ["no_worker", "no_scheduler"]
+
+
+def test_a_worker_that_rests_is_named_until_when_and_why():
+    task = make_task()
+    row = Limit.objects.create(
+        kind="worker",
+        name="worker-a",
+        fails=23,
+        rests=2,
+        held_since=Now(),
+        held_until=Now() + FAR,
+        held_why="no connection to http://w/",
+    )
+
+    (gate,) = explain(task.pk).gates
+    assert (gate.code, gate.worker, gate.opens_itself) == ("worker_rests", "worker-a", True)
+    assert gate.until is not None
+    assert "23 times in a row" in gate.text and "no connection to http://w/" in gate.text
+    assert claim_ids() == []
+
+    Limit.objects.update(held_until=Now())
+    assert codes(task) == []  # it may be the one that tries
+    assert claim_ids() == [task.pk]
+    other = make_task()
+    (gate,) = explain(other.pk).gates
+    assert (gate.code, gate.until) == ("worker_rests", None)
+    assert "one call tries it" in gate.text
+    assert row.pk == ("worker", "worker-a")
+
+
+def test_a_worker_that_recovers_is_named_when_it_has_what_it_may_have():
+    Limit.objects.create(kind="worker", name="worker-a", ramp=2.9, held_since=Now())
+    for _ in range(2):
+        assert codes(make_task()) == []
+        claim_one()
+
+    (gate,) = explain(make_task().pk).gates
+
+    assert (gate.code, gate.count, gate.opens_itself) == ("worker_ramp", 2, True)
 
 
 def test_no_free_slot_is_named_and_opens_by_itself():

@@ -1,13 +1,16 @@
 """The routes of the live pages: what they tell, of whom, and to whom."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db.models.functions import Now
 
 from tasks import fleet, tokens
+from tasks.models import Limit
 
 from .api_client import PROBLEM, Api, AtRoot
-from .factories import claim_one, complete, make_group, make_task
+from .factories import claim, claim_one, complete, make_group, make_scheduler, make_task
 
 pytestmark = pytest.mark.django_db
 
@@ -61,6 +64,40 @@ def test_a_worker_is_told_by_its_name_slashes_and_all():
     assert (following["id"], following["name"], following["workgroup"]) == (task.pk, "T", "shop")
     assert now["lanes"][0]["due"] == {"count": 1, "isMore": False}
     assert now["groups"] == [{"id": task.group_id, "name": "G", "running": 0}]
+
+
+def test_a_worker_that_rests_says_so_and_is_tried_at_once_when_asked():
+    make_task(worker="w/1")
+    rest = {"held_since": Now(), "held_until": Now() + timedelta(hours=1), "held_why": "refused"}
+    Limit.objects.create(kind="worker", name="w/1", fails=23, rests=4, **rest)
+
+    listed = get("workers")["workers"][0]["rest"]
+    closely = get("worker/w/1")["line"]
+
+    assert listed == closely["rest"] == get("fleet")["workers"][0]["rest"]
+    until = listed.pop("until")
+    assert until.endswith("Z")
+    assert listed == {"allowed": 0, "inFlight": 0, "failures": 23, "error": "refused"}
+    make_scheduler()
+    assert get("worker/w/1")["line"]["why"] == "worker_rests"
+    assert claim().leases == ()
+    _, secret = tokens.issue(name="o", scopes=["read", "operate"])
+    said = Api(secret).put("/api/v1/worker/w/1", {"tryNow": True})
+
+    assert (said.status, said.json["rest"]["until"], said.json["rest"]["allowed"]) == (200, None, 1)
+    assert len(claim().leases) == 1
+    assert [act["verb"] for act in get("worker/w/1")["acts"]] == ["open"]
+    assert Api(secret).put("/api/v1/worker/none", {"tryNow": True}).status == 404
+    for wrong in (False, 1, "true"):
+        assert Api(secret).put("/api/v1/worker/w/1", {"tryNow": wrong}).status == 400
+
+
+def test_a_worker_that_is_well_has_no_rest():
+    make_task()
+    claim_one()
+
+    assert [row["rest"] for row in get("workers")["workers"]] == [None]
+    assert get("worker/worker-a")["line"]["rest"] is None
 
 
 @pytest.mark.parametrize("name", ["a/b", "x/now", "x/hold", "übrig & mehr"])

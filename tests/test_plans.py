@@ -14,6 +14,7 @@ from tasks.settle import Settlement, settle
 from tasks.sql import claim as claim_sql
 from tasks.sql import control as control_sql
 from tasks.sql import create as create_sql
+from tasks.sql import health as health_sql
 from tasks.sql import patience, prepared, run, run_steered, steer
 from tasks.sql import settle as settle_sql
 
@@ -59,6 +60,11 @@ BATCHES = {
     ),
     "lanes": (claim_sql.LANES, LANES),
     "lease": (claim_sql.LEASE, {"ids": '["t1"]', "me": "s1"}),
+    "tried": (claim_sql.TRIED, {"workers": '["w"]'}),
+    "health": (health_sql.HEALTH, {"workers": '["w"]'}),
+    "ill": (health_sql.ILL, {"workers": '["w"]'}),
+    "judged": (health_sql.JUDGED, {"rows": '[{"name": "w", "fails": 1, "rests": 0}]'}),
+    "failed": (health_sql.FAILED, {"rows": '[{"id": "t1", "attempt": 1}]'}),
     "leaders": (claim_sql.LEADERS, {"ids": '["t1"]'}),
     "follow": (claim_sql.FOLLOW, {"keys": '[{"group_id": "g", "key": "k"}]'}),
     "parents": (claim_sql.PARENTS, {"ids": '["c1"]', "most": 1_000}),

@@ -126,6 +126,17 @@ def test_a_held_workgroup_waits_in_jumped_time_only(http):
     assert Workgroup.objects.get().held_until <= timezone.now()
 
 
+def test_a_worker_that_rests_is_waited_for_in_jumped_time_only(http):
+    answering(http, "worker-a", *[(503, {})] * 30, {"output": 1})
+    group = make_group(tasks=[wire() for _ in range(30)])
+
+    report = run_group(group)
+
+    assert Task.objects.filter(is_complete=True).count() == 30
+    assert report.seconds > 60
+    assert Attempt.objects.filter(outcome="held").count() == 10
+
+
 def test_each_delay_is_jumped_in_its_own_time(http):
     answering(http, "worker-a", {"output": 1})
     soon, later = (timezone.now() + timedelta(hours=hours) for hours in (1, 2))

@@ -26,12 +26,21 @@ class WorkerAdmin(CrewAdmin):
     list_display = ("name", "max_concurrency")
     search_fields = ("name__startswith",)
     ordering = ("name",)
+    actions = ("try_now",)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return ("name",) if obj else ()
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         fleet.limit_worker(obj.name, obj.max_concurrency)
+
+    @admin.action(description="Try now, if it rests", permissions=["change"])
+    def try_now(self, request: HttpRequest, queryset: QuerySet[Worker]) -> None:
+        names = list(queryset.values_list("name", flat=True))
+        for name in names:
+            fleet.try_worker(name)
+        text = f"{plural(len(names), 'worker')} may be tried now."
+        self.message_user(request, text, messages.SUCCESS)
 
 
 @admin.register(Workgroup)

@@ -10,6 +10,7 @@ from rest_framework.request import Request
 from .. import closeup, fleet, fleet_now, wire
 from ..access import OPERATE, READ
 from ..errors import InvalidInputError, NotFoundError
+from ..ill import rests
 from ..models import CutCall, Task, Worker, Workgroup
 from . import query
 from .answers import json_answer
@@ -56,6 +57,7 @@ class OneWorker(CrewView):
     """A worker closely; and how many attempts it may have in flight.
 
     `"clear": ["maxConcurrency"]` gives it the default again; null leaves its limit.
+    `"tryNow": true` ends the rest of a worker that failed.
     """
 
     needs = {"GET": READ, "PUT": OPERATE}
@@ -67,12 +69,17 @@ class OneWorker(CrewView):
 
     def put(self, request: Request, name: str) -> HttpResponse:
         self.needs_all_groups()
-        sent = self.fields(request, known=(*LIMITS, "clear"))
+        sent = self.fields(request, known=(*LIMITS, "tryNow", "clear"))
         if not sent:
             raise InvalidInputError("maxConcurrency is missing")
+        tries = sent.pop("tryNow", None)
+        if tries is not None and tries is not True:
+            raise InvalidInputError("tryNow must be true")
         changes = read_changes(sent, LIMITS)
         if changes:
             fleet.limit_worker(name, **changes)
+        if tries:
+            fleet.try_worker(name)
         row = Worker.objects.filter(pk=name).first()
         if row is None:
             raise NotFoundError("worker not found")
@@ -140,12 +147,14 @@ def _workers(rows: list[Worker]) -> list[wire.Json]:
     leased = Task.objects.filter(worker__in=[row.name for row in rows], leased_by__isnull=False)
     flying: dict[str, Any] = dict(leased.values_list("worker").annotate(n=Count("*")))
     ending = CutCall.objects.by_worker()
+    ill = rests(row.name for row in rows)
     return [
         {
             "name": row.name,
             "maxConcurrency": row.max_concurrency,
             "limit": row.limit,
             "inFlight": flying.get(row.name, 0) + ending.get(row.name, 0),
+            "rest": wire.plain(ill[row.name]) if row.name in ill else None,
         }
         for row in rows
     ]

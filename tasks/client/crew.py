@@ -64,6 +64,10 @@ class Crew(ManyTasks):
             body = {"clear": ["maxConcurrency"]}
         return Worker.of(self._put("worker", name, body=body))
 
+    def try_worker(self, name: str) -> Worker:
+        """End the rest of a worker that failed: one attempt tries it at once."""
+        return Worker.of(self._put("worker", name, body={"tryNow": True}))
+
     def workgroups(self) -> Iterator[Workgroup]:
         """All workgroups that were ever held."""
         return map(Workgroup.of, self._pages("workgroups", ("workgroups",), {}, PAGE))

@@ -129,12 +129,16 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """`max_concurrency` is its own limit, None for the default; `limit` the one in force."""
+    """`max_concurrency` is its own limit, None for the default; `limit` the one in force.
+
+    `rests_until` is a time while it rests after failing too often in a row.
+    """
 
     name: str
     max_concurrency: int | None = None
     limit: int | None = None
     in_flight: int = 0
+    rests_until: datetime | None = None
     raw: Json = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -144,6 +148,7 @@ class Worker:
             max_concurrency=raw.get("maxConcurrency"),
             limit=raw.get("limit"),
             in_flight=raw.get("inFlight", 0),
+            rests_until=_time(raw.get("rest") or {}, "until"),
             raw=raw,
         )
 

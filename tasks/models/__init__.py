@@ -6,7 +6,7 @@ Facts only: fields, constraints, indexes and reads. States are derived (`queries
 
 from .access import RepeatableCall, Token
 from .audit import AuditEntry
-from .fleet import Change, CutCall, SchedulerProcess, Worker, Workgroup
+from .fleet import Change, CutCall, Limit, SchedulerProcess, Worker, Workgroup
 from .group import TaskGroup
 from .output import SharedOutput
 from .task import Attempt, Outcome, ParentEdge, Task
@@ -16,6 +16,7 @@ __all__ = [
     "AuditEntry",
     "Change",
     "CutCall",
+    "Limit",
     "Outcome",
     "ParentEdge",
     "RepeatableCall",

@@ -35,6 +35,41 @@ class Worker(models.Model):
         return conf.CREW_WORKER_MAX_CONCURRENCY if own is None else own
 
 
+class Limit(models.Model):
+    """How a worker that failed is treated (`outages`). Only a failure makes the row.
+
+    `kind` is "worker" so far. Written by the settle, read by the claim under its lock.
+    """
+
+    pk = models.CompositePrimaryKey("kind", "name")
+    kind = models.CharField(max_length=20)
+    name = models.CharField(max_length=200)
+    # Failures in a row, and rests in a row: not 0 until the worker has answered.
+    fails = models.IntegerField(default=0)
+    rests = models.IntegerField(default=0)
+    # As many attempts may be in flight of those that began since `held_since`; NULL = any.
+    ramp = models.FloatField(null=True)
+    # Until then it rests; from then on one attempt at a time tries it.
+    held_until = models.DateTimeField(null=True)
+    held_since = models.DateTimeField(null=True)
+    held_why = models.CharField(max_length=500, blank=True, default="")
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(fails__gte=0, rests__gte=0), name="crew_limit_not_negative"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(rests=0, held_until__isnull=True)
+                | models.Q(rests__gt=0, held_until__isnull=False, held_since__isnull=False),
+                name="crew_limit_rest_whole",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+
 class Workgroup(models.Model):
     """Tasks that share one external limit. The row exists from its first hold."""
 

@@ -5,8 +5,9 @@ from .cuts import TAKES
 
 # The lanes that have due tasks, by a loose walk over the index crew_task_ready: one probe for a
 # lane, whatever waits in it. `due` counts to `most` and no further; a held workgroup has none
-# due. `wait` is the seconds until the lane's first task is due, `max_concurrency` what its
-# worker's row says, to see whether WORKERS must be asked.
+# due, nor has a worker that rests. `wait` is the seconds until the lane's first task is due,
+# `max_concurrency` what its worker's row says, to see whether WORKERS must be asked; the last
+# column whether TRIED must be.
 LANES = statement(
     postgresql="""
         WITH RECURSIVE lane AS (
@@ -25,7 +26,8 @@ LANES = statement(
             ) following
         ), walked AS (SELECT * FROM lane LIMIT %(lanes)s)
         SELECT walked.worker, walked.workgroup, walked.priority,
-            CASE WHEN hold.held_until IS NULL THEN (
+            CASE WHEN hold.held_until IS NULL AND NOT coalesce(ill.held_until > {now}, false)
+            THEN (
                 SELECT count(*) FROM (
                     SELECT FROM crew_task t
                     WHERE t.worker = walked.worker AND t.workgroup = walked.workgroup
@@ -33,16 +35,18 @@ LANES = statement(
                     LIMIT %(most)s
                 ) seen
             ) ELSE 0 END,
-            extract(epoch FROM greatest(hold.held_until, (
+            extract(epoch FROM greatest(hold.held_until, ill.held_until, (
                 SELECT t.run_after FROM crew_task t
                 WHERE t.worker = walked.worker AND t.workgroup = walked.workgroup
                   AND t.priority = walked.priority AND {ready}
                 ORDER BY t.run_after LIMIT 1
             )) - {now})::float,
-            worker.max_concurrency
+            worker.max_concurrency, ill.name IS NOT NULL
         FROM walked LEFT JOIN crew_workgroup hold
           ON hold.name = walked.workgroup AND hold.held_until > {now}
         LEFT JOIN crew_worker worker ON worker.name = walked.worker
+        LEFT JOIN crew_limit ill ON ill.kind = 'worker' AND ill.name = walked.worker
+          AND (ill.rests > 0 OR ill.ramp IS NOT NULL)
     """,
     sqlite="""
         WITH RECURSIVE lane AS (
@@ -69,7 +73,8 @@ LANES = statement(
             LIMIT %(lanes)s
         )
         SELECT lane.worker, lane.workgroup, lane.priority,
-            CASE WHEN hold.held_until IS NULL THEN (
+            CASE WHEN hold.held_until IS NULL AND NOT coalesce(ill.held_until > {now}, false)
+            THEN (
                 SELECT count(*) FROM (
                     SELECT 1 FROM crew_task t
                     WHERE t.worker = lane.worker AND t.workgroup = lane.workgroup
@@ -77,16 +82,18 @@ LANES = statement(
                     LIMIT %(most)s
                 )
             ) ELSE 0 END,
-            (julianday(max(coalesce(hold.held_until, ''), (
+            (julianday(max(coalesce(hold.held_until, ''), coalesce(ill.held_until, ''), (
                 SELECT t.run_after FROM crew_task t
                 WHERE t.worker = lane.worker AND t.workgroup = lane.workgroup
                   AND t.priority = lane.priority AND {ready}
                 ORDER BY t.run_after LIMIT 1
             ))) - julianday({now})) * 86400.0,
-            worker.max_concurrency
+            worker.max_concurrency, ill.name IS NOT NULL
         FROM lane LEFT JOIN crew_workgroup hold
           ON hold.name = lane.workgroup AND hold.held_until > {now}
         LEFT JOIN crew_worker worker ON worker.name = lane.worker
+        LEFT JOIN crew_limit ill ON ill.kind = 'worker' AND ill.name = lane.worker
+          AND (ill.rests > 0 OR ill.ramp IS NOT NULL)
     """,
 )
 
@@ -129,6 +136,46 @@ IN_FLIGHT = statement(
                        WHERE t.worker = value AND t.leased_by IS NOT NULL)
                     + (SELECT count(*) FROM crew_cutcall c WHERE c.worker = value AND {TAKES})
         FROM json_each(%(workers)s)
+    """,
+)
+
+# How many attempts of these workers may be in flight that began since `held_since`: none while
+# one rests, then one that tries it, then as many as its ramp says; NULL for any. Rows that
+# somebody else holds are left out: a settle may hold them, and waits for tasks. Those in flight
+# are counted by TRYING, a statement of its own as above.
+_ALLOWED = """
+    l.name, CASE WHEN l.held_until > {now} THEN 0 WHEN l.rests > 0 THEN 1 ELSE l.ramp END
+"""
+TRIED = statement(
+    postgresql=f"""
+        SELECT held.* FROM jsonb_array_elements_text(%(workers)s::jsonb) AS w(name)
+        CROSS JOIN LATERAL (
+            SELECT {_ALLOWED} FROM crew_limit l WHERE l.kind = 'worker' AND l.name = w.name
+            FOR NO KEY UPDATE SKIP LOCKED
+        ) held
+    """,
+    sqlite=f"""
+        SELECT {_ALLOWED} FROM json_each(%(workers)s) w
+        JOIN crew_limit l ON l.kind = 'worker' AND l.name = w.value
+    """,
+)
+
+TRYING = statement(
+    postgresql="""
+        SELECT l.name, (SELECT count(*) FROM crew_task t
+                        WHERE t.worker = l.name AND t.leased_by IS NOT NULL
+                          AND t.leased_at >= coalesce(l.held_since, '-infinity'))
+        FROM jsonb_array_elements_text(%(workers)s::jsonb) AS w(name)
+        CROSS JOIN LATERAL (
+            SELECT * FROM crew_limit WHERE kind = 'worker' AND crew_limit.name = w.name LIMIT 1
+        ) l
+    """,
+    sqlite="""
+        SELECT l.name, (SELECT count(*) FROM crew_task t
+                        WHERE t.worker = l.name AND t.leased_by IS NOT NULL
+                          AND t.leased_at >= coalesce(l.held_since, ''))
+        FROM json_each(%(workers)s) w
+        JOIN crew_limit l ON l.kind = 'worker' AND l.name = w.value
     """,
 )
 

@@ -63,6 +63,7 @@ def _outcome(vendor: str) -> str:
     says nothing about the task, nor about its worker.
     """
     after, greatest = AFTER[vendor], _GREATEST[vendor]
+    longest = f"{greatest}(t.error_delay_in_seconds, a.wait)"
     return f"""
         leased_by = NULL,
         leased_at = NULL,
@@ -76,17 +77,17 @@ def _outcome(vendor: str) -> str:
         remaining_attempts = {greatest}(0, t.remaining_attempts - CASE a.outcome
             WHEN 'returned' THEN 0
             WHEN 'interrupted' THEN 0
-            WHEN 'held' THEN CASE WHEN t.held_count >= 100 THEN 1 ELSE 0 END
+            WHEN 'held' THEN CASE WHEN t.held_count < 100 OR a.spared THEN 0 ELSE 1 END
             WHEN 'abandoned' THEN CASE WHEN t.rescues >= 2 THEN t.remaining_attempts ELSE 1 END
             ELSE 1 END),
-        held_count = CASE a.outcome WHEN 'held' THEN t.held_count + 1
-                                    WHEN 'returned' THEN t.held_count
-                                    WHEN 'interrupted' THEN t.held_count ELSE 0 END,
+        held_count = CASE WHEN a.spared OR a.outcome IN ('returned', 'interrupted')
+                          THEN t.held_count
+                          WHEN a.outcome = 'held' THEN t.held_count + 1 ELSE 0 END,
         rescues = CASE a.outcome WHEN 'abandoned' THEN t.rescues + 1
                                  WHEN 'returned' THEN t.rescues
                                  WHEN 'interrupted' THEN t.rescues ELSE 0 END,
         run_after = CASE
-            WHEN a.outcome = 'failed' THEN {after.format("t.error_delay_in_seconds")}
+            WHEN a.outcome = 'failed' THEN {after.format(longest)}
             WHEN a.outcome IN ('held', 'returned') OR a.outcome = 'abandoned' AND t.rescues > 0
                 THEN {after.format("a.wait")}
             ELSE t.run_after END
@@ -129,7 +130,8 @@ def _outcomes(live: str, which: str = "") -> str:
         WITH answer AS (
             SELECT * FROM jsonb_to_recordset(%(rows)s::jsonb) AS a(
                 id text, "group" text, attempt int, leased_by text, outcome text, output jsonb,
-                error text, note text, status int, request text, answer text, wait float)
+                error text, note text, status int, request text, answer text, wait float,
+                spared boolean)
             {which}
         ), live AS MATERIALIZED ({live}), done AS (
             UPDATE crew_task t SET {_outcome("postgresql")} FROM live a
@@ -172,7 +174,8 @@ _LIVE_SQLITE = """
         SELECT v ->> 'id' AS id, v ->> 'attempt' AS attempt, v ->> 'leased_by' AS leased_by,
                v ->> 'outcome' AS outcome, nullif(v -> 'output', 'null') AS output,
                v ->> 'error' AS error, v ->> 'note' AS note, v ->> 'status' AS status,
-               v ->> 'request' AS request, v ->> 'answer' AS answer, v ->> 'wait' AS wait
+               v ->> 'request' AS request, v ->> 'answer' AS answer, v ->> 'wait' AS wait,
+               v ->> 'spared' AS spared
         FROM (SELECT value AS v FROM json_each(%(rows)s))
     ), live AS (
         SELECT a.*, t.leased_at, t.worker FROM answer a JOIN crew_task t ON t.id = a.id
@@ -196,6 +199,7 @@ WRITE = statement(
 def _shared(vendor: str) -> str:
     """What the outcome `a` of its leader makes of the columns of a duplicate `t`."""
     after, greatest = AFTER[vendor], _GREATEST[vendor]
+    longest = f"{greatest}(t.error_delay_in_seconds, a.wait)"
     return f"""
         is_complete = a.outcome = 'completed',
         completed_at = CASE WHEN a.outcome = 'completed' THEN {{now}} END,
@@ -208,7 +212,7 @@ def _shared(vendor: str) -> str:
                                   THEN {greatest}(0, t.remaining_attempts - 1)
                                   ELSE t.remaining_attempts END,
         run_after = CASE a.outcome
-            WHEN 'failed' THEN {after.format("t.error_delay_in_seconds")}
+            WHEN 'failed' THEN {after.format(longest)}
             WHEN 'held' THEN {greatest}(t.run_after, {after.format("a.wait")})
             ELSE t.run_after END
     """

@@ -32,6 +32,8 @@ class Gate(s.Serializer):  # type: ignore[misc]
             "scheduled",
             "duplicate",
             "held",
+            "worker_rests",
+            "worker_ramp",
             "worker_full",
             "exhausted",
             "no_worker",

@@ -258,11 +258,24 @@ class AttemptList(s.Serializer):  # type: ignore[misc]
     count = s.IntegerField()
 
 
+class Rest(s.Serializer):  # type: ignore[misc]
+    """How a worker that failed of late is treated."""
+
+    until = s.DateTimeField(
+        allow_null=True, help_text="No attempt starts before; null: it is over."
+    )
+    allowed = s.IntegerField(help_text="Attempts that may be in flight for now.")
+    inFlight = s.IntegerField(help_text="Those of them that are.")
+    failures = s.IntegerField(help_text="In a row.")
+    error = s.CharField(allow_blank=True, help_text="The last of them.")
+
+
 class Worker(s.Serializer):  # type: ignore[misc]
     name = s.CharField()
     maxConcurrency = s.IntegerField(allow_null=True, help_text="As set; null for the default.")
     limit = s.IntegerField(allow_null=True, help_text="What counts; null for no limit.")
     inFlight = s.IntegerField()
+    rest = Rest(allow_null=True)
 
 
 class WorkerList(s.Serializer):  # type: ignore[misc]
@@ -277,6 +290,9 @@ class WorkerLimit(s.Serializer):  # type: ignore[misc]
         required=False,
         allow_null=True,
         help_text="Null leaves it; cleared it is the default.",
+    )
+    tryNow = s.BooleanField(
+        required=False, allow_null=True, help_text="True ends the rest of a worker that failed."
     )
     clear = clear("maxConcurrency")
 

@@ -2,7 +2,7 @@
 import { get } from "./api.js";
 import { ago, badge, el, find, number } from "./dom.js";
 import { countdown, every, show, span } from "./look.js";
-import { dim, failedShare, gauge, heldBy, holdButton, holds, hour, lag, lastError, limitButton, many, noScheduler, openButton, segments, table, url, why, workers } from "./parts.js";
+import { dim, failedShare, gauge, heldBy, holdButton, holds, hour, lag, lastError, limitButton, many, noScheduler, openButton, rest, segments, table, tryButton, url, why, workers } from "./parts.js";
 
 const page = find("#crew-fleet");
 const { kind, name } = page.dataset;
@@ -72,8 +72,9 @@ const ones = {
       el("p", { class: "crew-percent" }, line.limit === null ? number(line.inFlight) : `${number(line.inFlight)} of ${number(line.limit)}`, el("span", { class: "crew-dim" }, ` in flight, ${limit}`)),
       line.limit === null ? null : gauge(line.inFlight, line.limit, "in flight"),
       el("p", { class: "crew-chips" }, why(line), line.ready ? el("span", { class: "crew-chip", "data-state": "ready" }, `${number(line.ready)}${line.isMore ? "+" : ""} ready`) : null, line.held ? el("span", { class: "crew-chip", "data-state": "scheduled" }, `${number(line.held)} held back`) : null),
+      rest(line),
     );
-    actions(limitButton(line, look, now.ownLimit));
+    actions(tryButton(line, look), limitButton(line, look, now.ownLimit));
     card("Last hour", ...hour(now.minutes, now.step), facts(now));
     aside("What waits, by workgroup", lanes(now.lanes, "workgroup"));
     card("In flight, oldest first", running(now, line.inFlight, "workgroup"));

@@ -98,6 +98,8 @@ async function hold(name, look) {
 const WHY = {
   no_scheduler: ["failed", "no scheduler is running"],
   worker_closed: ["paused", "limit 0: nothing starts"],
+  worker_rests: ["failed", "it failed and rests"],
+  worker_ramp: ["paused", "it recovers: few at a time"],
   worker_full: ["paused", "full: the rest waits for room"],
   held: ["scheduled", "all that waits is held"],
   no_slot: ["blocked", "all slots are busy"],
@@ -118,13 +120,25 @@ export function workers(rows, look) {
     el("a", { href: url.worker(row.name) }, row.name),
     gauge(row.inFlight, row.limit, "in flight"),
     `${number(row.ready + row.held)}${row.isMore ? "+" : ""}`,
-    why(row),
+    row.rest?.until ? el("span", {}, why(row), " until ", countdown(row.rest.until)) : why(row),
     number(row.hour.attempts),
     failedShare(row.hour),
     lastError(row.hour),
-    limitButton(row, look) ?? "",
+    el("span", { class: "crew-buttons" }, tryButton(row, look), limitButton(row, look)),
   ]);
   return table(["Worker", "In flight", "Waiting", "State", "Last hour", "Failed", "Last error", ""], lines);
+}
+
+export function tryButton(line, look) {
+  return canOperate && line.rest?.until ? button("Try now", () => put(`api/v1/worker/${segments(line.name)}`, { tryNow: true }).then(look), { "aria-label": `Try ${line.name} now` }) : null;
+}
+
+// What is told of a worker that failed: until when it rests, and what came last.
+export function rest({ rest: told }) {
+  if (!told) return null;
+  const failed = told.failures ? `${many(told.failures, "failure")} in a row` : "it failed of late";
+  const now = told.until ? el("span", {}, "rests; one call tries it ", countdown(told.until)) : `${number(told.inFlight)} of ${many(told.allowed, "attempt")} that it may have for now`;
+  return el("p", { class: "crew-alarm" }, `${failed}: `, now, told.error ? el("span", { class: "crew-dim" }, ` The last: ${told.error}`) : null);
 }
 
 // `own` is the limit that was set for it; without, the one that counts.

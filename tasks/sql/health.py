@@ -1,0 +1,110 @@
+"""Statements of the workers' health: rows of crew_limit, which only a failure makes.
+
+Their locks come before all others of a settle, and nobody waits for them: what somebody else holds
+is skipped.
+"""
+
+from . import AFTER, PROBED, statement
+
+# A row for each of these workers, to lock.
+MAKE = statement(
+    postgresql="""
+        INSERT INTO crew_limit (kind, name, fails, rests, held_why)
+        SELECT 'worker', w.name, 0, 0, '' FROM (
+            SELECT jsonb_array_elements_text(%(workers)s::jsonb) AS name ORDER BY 1) AS w
+        ON CONFLICT (kind, name) DO NOTHING
+    """,
+    sqlite="""
+        INSERT INTO crew_limit (kind, name, fails, rests, held_why)
+        SELECT 'worker', value, 0, 0, '' FROM json_each(%(workers)s) WHERE true
+        ON CONFLICT (kind, name) DO NOTHING
+    """,
+)
+
+_IS_ILL = "(l.fails > 0 OR l.rests > 0 OR l.ramp IS NOT NULL)"
+
+
+def _health(only: str) -> tuple[str, str]:
+    columns = "l.name, l.fails, l.rests, l.ramp, coalesce(l.held_until > {now}, false)"
+    return (
+        f"""
+        SELECT held.* FROM jsonb_array_elements_text(%(workers)s::jsonb) AS w(name)
+        CROSS JOIN LATERAL (
+            SELECT {columns} FROM crew_limit l
+            WHERE l.kind = 'worker' AND l.name = w.name{only}
+            FOR NO KEY UPDATE SKIP LOCKED
+        ) held
+        """,
+        f"""
+        SELECT {columns} FROM json_each(%(workers)s) w
+        JOIN crew_limit l ON l.kind = 'worker' AND l.name = w.value{only}
+        """,
+    )
+
+
+# How these workers are, their rows locked: of all that have one, or of those that are not well.
+HEALTH = statement(postgresql=_health("")[0], sqlite=_health("")[1])
+ILL = statement(postgresql=_health(f" AND {_IS_ILL}")[0], sqlite=_health(f" AND {_IS_ILL}")[1])
+
+
+def _judged(vendor: str) -> str:
+    after = AFTER[vendor].format("a.rest")
+    return f"""
+        fails = a.fails,
+        rests = a.rests,
+        ramp = a.ramp,
+        held_until = CASE WHEN a.rest IS NOT NULL THEN {after}
+                          WHEN a.rests > 0 THEN l.held_until END,
+        held_since = CASE WHEN a.rests > 0 AND l.rests = 0 THEN {{now}}
+                          WHEN a.rests > 0 OR a.ramp IS NOT NULL THEN l.held_since END,
+        held_why = CASE WHEN a.why <> '' THEN a.why
+                        WHEN a.fails > 0 OR a.rests > 0 OR a.ramp IS NOT NULL THEN l.held_why
+                        ELSE '' END
+    """
+
+
+JUDGED = statement(
+    postgresql=f"""
+        UPDATE crew_limit l SET {_judged("postgresql")}
+        FROM jsonb_to_recordset(%(rows)s::jsonb)
+            AS a(name text, fails int, rests int, ramp float, rest float, why text)
+        WHERE l.kind = 'worker' AND l.name{PROBED.format("a.name")}
+    """,
+    sqlite=f"""
+        UPDATE crew_limit AS l SET {_judged("sqlite")}
+        FROM (SELECT value ->> 'name' AS name, value ->> 'fails' AS fails,
+                     value ->> 'rests' AS rests, value ->> 'ramp' AS ramp,
+                     value ->> 'rest' AS rest, value ->> 'why' AS why
+              FROM json_each(%(rows)s)) a
+        WHERE l.kind = 'worker' AND l.name = a.name
+    """,
+)
+
+# What the tasks of these attempts wait by themselves, and how many of their last attempts ended
+# so without a break. Those that were not delivered count too.
+FAILED = statement(
+    postgresql="""
+        SELECT a.id, a.attempt, t.error_delay_in_seconds, (
+            SELECT count(*) FROM (
+                SELECT bool_and(h.outcome IN ('failed', 'held')
+                                AND (h.status IS NULL OR h.status IN (502, 503, 504)))
+                           OVER (ORDER BY h.number DESC) AS is_fault
+                FROM crew_attempt h
+                WHERE h.task_id = a.id AND h.number BETWEEN a.attempt - 8 AND a.attempt - 1
+            ) before WHERE before.is_fault)
+        FROM jsonb_to_recordset(%(rows)s::jsonb) AS a(id text, attempt int)
+        CROSS JOIN LATERAL (SELECT * FROM crew_task WHERE crew_task.id = a.id LIMIT 1) t
+    """,
+    sqlite="""
+        SELECT t.id, a.value ->> 'attempt', t.error_delay_in_seconds, (
+            SELECT count(*) FROM (
+                SELECT min(h.outcome IN ('failed', 'held')
+                           AND (h.status IS NULL OR h.status IN (502, 503, 504)))
+                           OVER (ORDER BY h.number DESC) AS is_fault
+                FROM crew_attempt h
+                WHERE h.task_id = t.id
+                  AND h.number BETWEEN (a.value ->> 'attempt') - 8 AND (a.value ->> 'attempt') - 1
+            ) before WHERE before.is_fault)
+        FROM json_each(%(rows)s) a JOIN crew_task t ON t.id = a.value ->> 'id'
+    """,
+)
