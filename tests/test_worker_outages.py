@@ -15,6 +15,7 @@ from tasks.decide import Completed, Failed
 from tasks.models import Attempt, AuditEntry, Limit, SchedulerProcess, Task, TaskGroup
 from tasks.outages import IN_A_ROW, Fault
 from tasks.settle import Haste, Settlement, hastily, settle
+from tasks.sql import Within
 
 from . import processes, stub_worker
 from .factories import (
@@ -496,7 +497,7 @@ def test_a_failure_that_cannot_be_written_at_once_is_counted_once():
     first = [refusal(claim_one())]
 
     def other(settlements):
-        with hastily(Haste(0.2, 5.0)):
+        with hastily(Haste(Within(0.2, 5.0))):
             return settle(settlements).left
 
     with transaction.atomic():
