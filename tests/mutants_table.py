@@ -400,9 +400,9 @@ MUTANTS = (
     # --- What somebody keeps locked ---
     Mutant(
         "locks: a group is waited for",
-        _SQL + "settle.py",
-        "FOR KEY SHARE SKIP LOCKED",
-        "FOR KEY SHARE",
+        "tasks/aside.py",
+        "IN_TURN = Haste(Within(lock=0.1, statement=2.0))",
+        "IN_TURN = Haste(Within(lock=40.0, statement=40.0), skips=False)",
         ("tests/test_locked_rows.py::test_what_somebody_holds_stops_nothing_else",),
     ),
     Mutant(
