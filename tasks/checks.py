@@ -27,6 +27,7 @@ POSITIVE = (
     "CREW_DELIVERY_TIMEOUT_SECONDS",
     "CREW_AUDIT_DAYS",
     "CREW_WEB_CONNECTIONS",
+    "CREW_CALLS_BYTES",
     *(name for name in DEFAULTS if name.startswith("CREW_MAX_")),
 )
 

@@ -1,7 +1,6 @@
 """Due tasks become leases; leases of dead schedulers are found. Never any HTTP."""
 
 import random
-from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,13 +14,16 @@ from .decide import ERROR_DELAY
 from .deliver import Parent
 from .jsonio import dump
 from .limits import Lane
+from .loading import Brought, Loader, asking, budget
 from .models import SchedulerProcess, Task
-from .sql import Call, on_postgres, run, run_steered, run_together
 from .sql import claim as sql
+from .sql import on_postgres, run, run_steered, run_together
 from .sql import rescue as rescue_sql
 
 LANES_AT_ONCE = 1_000  # lanes looked at in one claim; the next claim goes on behind them
 START = ("", "", -32_768)
+
+NOTHING = Brought(None)
 
 Run = Callable[..., list[list[tuple[Any, ...]]]]  # run_together or run_steered
 Divide = Callable[..., dict[Lane, int]]  # `limits.share` for one scheduler as it is now
@@ -53,11 +55,13 @@ class Lease:
 class Claimed:
     """What one claim took, and when to look again.
 
-    `more` says that due tasks were left behind; `wait` is the seconds until the next scheduled
-    task is due, None if none is; `resume_after` is where the next claim continues.
+    `unfit` are leases whose calls have no room in memory now: they go back. `more` says that due
+    tasks were left behind; `wait` is the seconds until the next scheduled task is due, None if
+    none is; `resume_after` is where the next claim continues.
     """
 
     leases: tuple[Lease, ...] = ()
+    unfit: tuple[Lease, ...] = ()
     more: bool = False
     wait: float | None = None
     resume_after: tuple[str, str, int] = START
@@ -73,6 +77,7 @@ def claim(
     resume_after: tuple[str, str, int] = START,
     beside: Sequence[str] = (),
     chance: random.Random | None = None,
+    room: int | None = None,
 ) -> Claimed:
     """Lease up to `slots` due tasks to the scheduler `me`, committed when this returns.
 
@@ -80,6 +85,7 @@ def claim(
     workers that answered its last call: they only steer fairness (`limits.share`). `beside` are
     groups of which nothing is taken: their answers can not be written for now. `chance` draws
     the lots of equal lanes.
+    `room` are the bytes that the calls may hold; None = a budget of which nothing is used.
     """
     # On SQLite a transaction takes the one write lock, which an idle poll must not.
     looked = None if on_postgres() else _look(slots, resume_after)
@@ -90,7 +96,7 @@ def claim(
     )
     with transaction.atomic():
         looked = looked or _look(slots, resume_after)
-        return _claim(me, looked, divide, beside, publish.Note())
+        return _claim(me, looked, divide, beside, room, publish.Note())
 
 
 def claim_within(
@@ -102,6 +108,7 @@ def claim_within(
     answering: Collection[str],
     resume_after: tuple[str, str, int],
     beside: Sequence[str],
+    room: int | None = None,
     note: publish.Note,
 ) -> Claimed:
     """The same inside the transaction of a settle: nothing of it may be sent before its commit.
@@ -110,11 +117,16 @@ def claim_within(
     """
     looked = _look(slots, resume_after, run_together)  # the settle has steered
     divide = partial(limits.share, slots=slots, total=total, busy=busy, answering=answering)
-    return _claim(me, looked, divide, beside, note)
+    return _claim(me, looked, divide, beside, room, note)
 
 
 def _claim(
-    me: str, looked: "_Looked", divide: Divide, beside: Sequence[str], note: publish.Note
+    me: str,
+    looked: "_Looked",
+    divide: Divide,
+    beside: Sequence[str],
+    room: int | None,
+    note: publish.Note,
 ) -> Claimed:
     if not looked.due:
         note.write()
@@ -123,9 +135,9 @@ def _claim(
     rooms = limits.tightest(_rooms(looked.limited), _rooms_of_ill(looked.ill))
     shares = divide(looked.due, rooms=rooms)
     rows = _take(me, shares, beside, note) if shares else []
-    leases = _with_parents(me, rows, note)
+    leases, unfit = _loaded(me, rows, note, budget() if room is None else room)
     more = len(leases) < sum(looked.due.values()) or looked.following != START
-    return Claimed(tuple(leases), more, looked.wait, looked.following)
+    return Claimed(tuple(leases), tuple(unfit), more, looked.wait, looked.following)
 
 
 @dataclass(slots=True)
@@ -157,7 +169,7 @@ def find_lost(
         passed.processes.add(process)
     elif not rows:
         SchedulerProcess.objects.filter(pk=process).delete()
-    return [_lease(process, (*row, None)) for row in rows]
+    return [_lease(process, row) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,49 +297,33 @@ def _take_keyed(
     return leased
 
 
-def _with_parents(me: str, rows: Sequence[Sequence[Any]], note: publish.Note) -> list[Lease]:
-    """The leases with what their parents gave, read in the claim's own transaction."""
+def _loaded(
+    me: str, rows: Sequence[Sequence[Any]], note: publish.Note, room: int
+) -> tuple[list[Lease], list[Lease]]:
+    """The leases with what their calls bring, read in the claim's own transaction; those unfit."""
     note.updated((row[2], row[0]) for row in rows)
     calls = note.calls()
-    if children := [row[0] for row in rows if row[7]]:
-        calls.append(_asking(children))
+    children = [row[0] for row in rows if row[8]]
+    if children:
+        calls.append(asking(children))
     told = run_together(*calls)
-    parents, sizes = _by_child(told[-1] if children else [])
-    return [
-        _lease(me, row[:7], parents.get(row[0], ()), sizes.get(row[0], 0), error_delay=row[8])
-        for row in rows
-    ]
-
-
-def read_parents(ids: Sequence[str]) -> tuple[Mapping[str, Sequence[Parent]], dict[str, int]]:
-    """What the parents of each task bring, and its bytes; over the limit only the bytes."""
-    return _by_child(run(*_asking(ids)))
-
-
-def _asking(ids: Sequence[str]) -> Call:
-    return sql.PARENTS, {"ids": dump(ids), "most": conf.CREW_MAX_PAYLOAD_BYTES}
-
-
-def _by_child(
-    rows: Sequence[tuple[Any, ...]],
-) -> tuple[Mapping[str, Sequence[Parent]], dict[str, int]]:
-    sizes: dict[str, int] = {}
-    parents: defaultdict[str, list[Parent]] = defaultdict(list)
-    for child, size, *parent in rows:
-        sizes[child] = size
-        if parent[0] is not None:
-            parents[child].append(Parent(*parent))
-    return parents, sizes
+    if not children and not any(row[7] for row in rows):
+        return [_lease(me, row, Brought(row[6]), row[9]) for row in rows], []
+    loader = Loader(told[-1] if children else [], children, room=room)
+    leases, unfit = [], []
+    for row in rows:
+        brought = loader.fit(row[0], row[6], is_heavy=row[7], is_child=row[8])
+        if brought is None:
+            unfit.append(_lease(me, row))
+        else:
+            leases.append(_lease(me, row, brought, row[9]))
+    return leases, unfit
 
 
 def _lease(
-    me: str,
-    row: Sequence[Any],
-    parents: Sequence[Parent] = (),
-    size: int = 0,
-    error_delay: float = ERROR_DELAY,
+    me: str, row: Sequence[Any], brought: Brought = NOTHING, error_delay: float = ERROR_DELAY
 ) -> Lease:
-    id_, attempt, group_id, worker, workgroup, key, input_json = row
+    id_, attempt, group_id, worker, workgroup, key = row[:6]
     return Lease(
         id_,
         attempt,
@@ -336,18 +332,8 @@ def _lease(
         workgroup,
         key,
         me,
-        input_json,
-        parents=tuple(parents),
-        too_large=too_large(size),
-        error_delay=error_delay,
-    )
-
-
-def too_large(size: int) -> str:
-    """Why parents that bring so many bytes are not sent; "" when they are."""
-    if size <= conf.CREW_MAX_PAYLOAD_BYTES:
-        return ""
-    return (
-        f"not sent: the parents' inputs and outputs are {size} bytes, more than"
-        f" CREW_MAX_PAYLOAD_BYTES ({conf.CREW_MAX_PAYLOAD_BYTES})"
+        brought.input_json,
+        brought.parents,
+        brought.too_large,
+        error_delay,
     )

@@ -75,6 +75,8 @@ DEFAULTS: dict[str, Any] = {
     # int: rows on one page, and rows given for the old `pageSize=0`, which asks for all.
     "CREW_MAX_PAGE": 500,
     "CREW_MAX_PAGE_ALL": 5_000,
+    # int, bytes: of the tasks on one page, about; the page ends where they do, at least one is on.
+    "CREW_MAX_PAGE_BYTES": 8 * 1024 * 1024,
     # list[str]: origins (scheme://host:port) whose pages may open a live stream with a token;
     # "*" = any, as the token is the key. A session's cookie only counts for our own origin.
     "CREW_STREAM_ORIGINS": ["*"],
@@ -92,6 +94,8 @@ DEFAULTS: dict[str, Any] = {
     "CREW_MAX_INPUT_BYTES": 1024 * 1024,
     # int, bytes: the longest payload POSTed, parents' outputs included.
     "CREW_MAX_PAYLOAD_BYTES": 8 * 1024 * 1024,
+    # int, bytes: what the calls of a scheduler hold in memory until they are sent.
+    "CREW_CALLS_BYTES": 64 * 1024 * 1024,
     # int: children in one answer.
     "CREW_MAX_CHILDREN": 1_000,
     # int: tasks in one create call.

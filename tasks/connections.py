@@ -43,11 +43,10 @@ class Pool:
         self._all_closed = asyncio.Event()
 
     @staticmethod
-    def request(url: str, headers: Mapping[str, str], body: bytes) -> bytes:
-        """The bytes of a POST."""
+    def head(url: str, headers: Mapping[str, str], length: int) -> bytes:
+        """The bytes of a POST before its body."""
         lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-        head = f"{_start(url)}{lines}Content-Length: {len(body)}\r\n\r\n"
-        return head.encode("latin-1") + body
+        return f"{_start(url)}{lines}Content-Length: {length}\r\n\r\n".encode("latin-1")
 
     def idle(self) -> Connection | None:
         """The idle connection that was used last, so that what is not needed grows old."""

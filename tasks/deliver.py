@@ -76,9 +76,15 @@ class Parent:
 
 OnAnswer = Callable[[Delivery, Answer], None]
 Keys = Container[tuple[str, int]]  # task ids and attempts
+OnSent = Callable[[Delivery], None]
+LARGE = 64 * 1024  # bytes: only from there on is it told when a body is sent
 
 
 class Deliverer(Protocol):
+    # Set by the scheduler: called from any thread when a large body is sent and held no longer.
+    # Of one who never calls it, a body counts as held until the answer comes.
+    on_sent: OnSent
+
     def start(self, on_answer: OnAnswer) -> None:
         """`on_answer` is called exactly once for each delivery sent, from any thread.
 
@@ -115,17 +121,24 @@ def make_deliverer(name: str) -> Deliverer:
     return deliverer
 
 
-def payload(task_id: str, worker: str, input_json: str | None, parents: Sequence[Parent]) -> bytes:
-    """The body of contract 2.1. Stored JSON is spliced in as text, not decoded."""
-    told = ",".join(
-        f'{{"taskId":{dump(p.task_id)},"worker":{dump(p.worker)},'
-        f'"input":{_or_null(p.input_json)},"output":{_or_null(p.output_json)}}}'
-        for p in parents
-    )
-    return (
-        f'{{"input":{_or_null(input_json)},"worker":{dump(worker)},'
-        f'"parents":[{told}],"taskId":{dump(task_id)}}}'
-    ).encode()
+def payload(
+    task_id: str,
+    worker: str,
+    input_json: str | None,
+    parents: Sequence[Parent],
+    pieces: dict[str, bytes] | None = None,
+) -> bytes:
+    """The body of contract 2.1. Stored JSON is spliced in as text, not decoded.
+
+    `pieces` keeps what was made of each parent, for the other calls that it goes into.
+    """
+    pieces = {} if pieces is None else pieces
+    for parent in parents:
+        if parent.task_id not in pieces:
+            pieces[parent.task_id] = _piece(parent)
+    told = b",".join(pieces[parent.task_id] for parent in parents)
+    head = f'{{"input":{_or_null(input_json)},"worker":{dump(worker)},"parents":['.encode()
+    return b"".join((head, told, f'],"taskId":{dump(task_id)}}}'.encode()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +291,13 @@ def _host_base() -> str:
         return check_base(conf.CREW_WORKER_BASE_URL)
     except ValueError:
         return ""
+
+
+def _piece(parent: Parent) -> bytes:
+    return (
+        f'{{"taskId":{dump(parent.task_id)},"worker":{dump(parent.worker)},'
+        f'"input":{_or_null(parent.input_json)},"output":{_or_null(parent.output_json)}}}'
+    ).encode()
 
 
 def _or_null(text: str | None) -> str:

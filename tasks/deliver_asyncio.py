@@ -18,10 +18,12 @@ import uvloop
 from .connections import Pool
 from .decide import CANCELLED, Answer
 from .deliver import (
+    LARGE,
     CallRules,
     Delivery,
     Keys,
     OnAnswer,
+    OnSent,
     no_answer,
     no_connection,
     tls_context,
@@ -45,6 +47,7 @@ class _Call:
     headers: Mapping[str, str] = field(default_factory=dict)
     opening: asyncio.Task[None] | None = None
     connection: Connection | None = None
+    sent: str | None = None  # what is kept of a request whose body is held no longer
     is_done: bool = False
 
 
@@ -52,6 +55,7 @@ class AsyncioDeliverer:
     """A `Deliverer`. Nothing here sends a request twice."""
 
     def __init__(self) -> None:
+        self.on_sent: OnSent = lambda delivery: None
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._calls: _Calls | None = None
@@ -61,7 +65,7 @@ class AsyncioDeliverer:
         rules = CallRules.from_conf()
         tls = tls_context(rules.ca_file)
         loop = uvloop.new_event_loop()
-        calls = _Calls(rules, tls, on_answer, loop)
+        calls = _Calls(rules, tls, on_answer, self.on_sent, loop)
         opened = threading.Event()
         run = functools.partial(_run, loop, calls, opened)
         self._thread = threading.Thread(target=run, name="crew-deliver", daemon=True)
@@ -110,10 +114,12 @@ class _Calls:
         rules: CallRules,
         tls: ssl.SSLContext,
         on_answer: OnAnswer,
+        on_sent: OnSent,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._rules = rules
         self._on_answer = on_answer
+        self._on_sent = on_sent
         self._loop = loop
         self._pool = Pool(rules, tls, loop)
         # In the order of their deadlines, because all have the same time to live.
@@ -169,14 +175,13 @@ class _Calls:
     def _begin(self, call: _Call) -> None:
         call.url = self._rules.url(call.delivery.worker)
         call.headers = self._rules.headers(call.delivery)
-        request = self._pool.request(call.url, call.headers, call.delivery.body)
         connection = self._pool.idle()
         if connection is not None:
-            self._send(call, connection, request)
+            self._send(call, connection)
         else:
-            call.opening = self._loop.create_task(self._open(call, request))
+            call.opening = self._loop.create_task(self._open(call))
 
-    async def _open(self, call: _Call, request: bytes) -> None:
+    async def _open(self, call: _Call) -> None:
         try:
             connection = await self._pool.open()
         except (OSError, DestinationError) as error:
@@ -189,18 +194,26 @@ class _Calls:
             if call.is_done:
                 connection.abort()
             else:
-                self._send(call, connection, request)
+                self._send(call, connection)
 
-    def _send(self, call: _Call, connection: Connection, request: bytes) -> None:
+    def _send(self, call: _Call, connection: Connection) -> None:
         call.connection, call.opening = connection, None
-        connection.send(request, functools.partial(self._received, call))
+        received = functools.partial(self._received, call)
+        body = call.delivery.body
+        head = self._pool.head(call.url, call.headers, len(body))
+        if len(body) <= LARGE:
+            connection.send(head + body, received)
+            return
+        call.sent = self._sent(call)
+        call.delivery = replace(call.delivery, body=b"")
+        connection.send_large(head, body, received, functools.partial(self._on_sent, call.delivery))
 
     def _received(self, call: _Call, received: Received) -> None:
         self._give(call, self._rules.answer(received, call.started, self._sent(call)))
 
     def _sent(self, call: _Call) -> str | None:
-        if call.connection is None:
-            return None
+        if call.connection is None or call.sent is not None:
+            return call.sent
         return self._rules.sent(call.url, call.headers, call.delivery.body)
 
     def _end(self, call: _Call, reason: str) -> None:

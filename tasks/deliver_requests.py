@@ -12,10 +12,12 @@ import urllib3
 from .codings import Unreadable, decoded, listed, most_coded, too_large
 from .decide import CANCELLED, Answer
 from .deliver import (
+    LARGE,
     CallRules,
     Delivery,
     Keys,
     OnAnswer,
+    OnSent,
     broken,
     no_connection,
     tls_context,
@@ -23,7 +25,7 @@ from .deliver import (
 from .destinations import DestinationError
 from .names import check_base, check_within
 from .reading import TELLING, Received, tell
-from .requests_calls import Adapter, Call, NoAnswerError, WatchedTLSSocket, current
+from .requests_calls import Adapter, Call, LargeBody, NoAnswerError, WatchedTLSSocket, current
 
 logger = logging.getLogger("tasks.deliver")
 
@@ -34,6 +36,7 @@ class RequestsDeliverer:
     """A `Deliverer`: a thread for each call in flight, and a watchdog for their deadlines."""
 
     def __init__(self) -> None:
+        self.on_sent: OnSent = lambda delivery: None
         # In the order of their deadlines, because all have the same time to live.
         self._calls: dict[Call, None] = {}
         self._changed = threading.Condition()
@@ -145,7 +148,9 @@ class RequestsDeliverer:
 
     def _post(self, call: Call) -> Answer:
         prepared = requests.PreparedRequest()
-        prepared.prepare("POST", call.url, call.headers, data=call.delivery.body)
+        is_large = len(call.delivery.body) > LARGE
+        data = LargeBody(call, self.on_sent) if is_large else call.delivery.body
+        prepared.prepare("POST", call.url, call.headers, data=data)
         check_within(prepared.url or "", check_base(self._rules.base))
         response = self._adapter().send(prepared, stream=True, timeout=call.seconds_left())
         with response:

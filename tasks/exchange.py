@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from .deliver import broken
+from .deliver import LARGE, broken
 from .reading import MOST_OVERHEAD, Reader, Received
 
 OnReceived = Callable[[Received], None]
@@ -33,9 +33,11 @@ class Connection(asyncio.Protocol):
         self._on_received: OnReceived | None = None
         self._early: bytes | None = b""  # came before the first call; None from then on
         self._is_sent = True
+        self._on_sent: Callable[[], None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
+        self._transport.set_write_buffer_limits(LARGE)
 
     def is_usable(self) -> bool:
         return not self._transport.is_closing()
@@ -60,6 +62,17 @@ class Connection(asyncio.Protocol):
         if self._transport.is_closing() and self._on_received is not None:
             self._finish(self._reader.end())
 
+    def send_large(
+        self, head: bytes, body: bytes, on_received: OnReceived, on_sent: Callable[[], None]
+    ) -> None:
+        """The same, without a copy; `on_sent` is called when the body is held no longer."""
+        self._on_sent = on_sent
+        self.send(head, on_received)
+        if self._is_sent:
+            self._transport.write(body)
+        if self._transport.get_write_buffer_size() <= LARGE:
+            self.resume_writing()
+
     def abort(self) -> None:
         """Close at once. A call that is on it gets no answer any more."""
         self._on_received = None
@@ -71,6 +84,11 @@ class Connection(asyncio.Protocol):
         return self._reader.end(why)
 
     # What the event loop tells
+
+    def resume_writing(self) -> None:
+        on_sent, self._on_sent = self._on_sent, None
+        if on_sent is not None:
+            on_sent()
 
     def data_received(self, data: bytes) -> None:
         if self._on_received is not None:

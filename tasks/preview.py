@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from django.db.models import TextField
 from django.db.models.functions import Cast
 
-from .claim import read_parents, too_large
 from .deliver import CallRules, Delivery, payload
+from .loading import of_task
 from .models import Task
 from .transcript import shown
 
@@ -37,14 +37,14 @@ def call_of(task_id: str) -> Call | None:
     if row is None:
         return None
     worker, attempt, input_json = row
-    parents, sizes = read_parents([task_id])
-    body = payload(task_id, worker, input_json, parents.get(task_id, ()))
+    brought = of_task(task_id, input_json)
+    body = payload(task_id, worker, brought.input_json, brought.parents)
     url, headers, refused = _outside(Delivery(task_id, attempt + 1, worker, body))
     text = body.decode()
     return Call(
         worker,
         url,
-        refused or too_large(sizes.get(task_id, 0)),
+        refused or brought.too_large,
         headers,
         text[:SHOWN],
         len(body),

@@ -11,6 +11,7 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -19,7 +20,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from .decide import CANCELLED, Answer
-from .deliver import CallRules, Delivery, broken, no_answer
+from .deliver import CallRules, Delivery, OnSent, broken, no_answer
 from .destinations import connect
 from .reading import Reader, Received
 
@@ -40,6 +41,7 @@ class Call:
         self.reader = Reader(rules.max_bytes)
         self.received: Received | None = None
         self.early: bytes | None = None  # came before all was sent
+        self._sent: str | None = None
         self._lock = threading.Lock()
         self._is_done = False
         self._socket: socket.socket | None = None
@@ -50,9 +52,14 @@ class Call:
 
     def sent(self) -> str | None:
         """What is kept of its request, once there is a connection for it."""
-        if not self.is_connected:
-            return None
+        if not self.is_connected or self._sent is not None:
+            return self._sent
         return self.rules.sent(self.url, self.headers, self.delivery.body)
+
+    def let_go(self) -> None:
+        """Hold the body no longer."""
+        self._sent = self.sent()
+        self.delivery = replace(self.delivery, body=b"")
 
     def no_answer(self, error: str) -> Answer:
         return no_answer(error, self.started, self.sent(), may_run=self.is_connected)
@@ -82,6 +89,31 @@ class Call:
                     # Not SSLSocket's own shutdown, after which a write would go out in the clear.
                     socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
             return first
+
+
+class LargeBody:
+    """As `requests` takes a body that it is to read by pieces. Let go when it is sent."""
+
+    _PIECE = 256 * 1024
+
+    def __init__(self, call: Call, on_sent: OnSent) -> None:
+        self._call = call
+        self._on_sent = on_sent
+        self._at = 0
+
+    def __len__(self) -> int:
+        return len(self._call.delivery.body)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.read, b"")
+
+    def read(self, _size: int = -1) -> bytes:
+        piece = self._call.delivery.body[self._at : self._at + self._PIECE]
+        self._at += len(piece)
+        if not piece:
+            self._call.let_go()
+            self._on_sent(self._call.delivery)
+        return piece
 
 
 # The call that a thread is making, for the connection that urllib3 opens in the middle of it.

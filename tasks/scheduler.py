@@ -19,11 +19,11 @@ from django.db import Error, connection, reset_queries
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
-from . import claim, cuts, failpoints, publish, settle
+from . import claim, cuts, failpoints, loading, publish, settle
 from .aside import IN_TURN, Aside
 from .conf import conf
 from .decide import Answer, Failed, Limits, decide
-from .deliver import Delivery, make_deliverer, payload
+from .deliver import LARGE, Delivery, make_deliverer, payload
 from .heart import Heart, strays
 from .names import new_id
 from .rest import Rest, gather
@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 POLL = 1.0  # seconds: the truth, where a wake-up is only a hint
 CROWDED_POLL = 0.1  # seconds: due tasks are there, but others have their room or their lock
 BATCH = 500  # settlements in one transaction
+FEW = 8  # tasks: a claim that had no room for all it took takes so many in any case
+NO_ROOM = 1.0  # seconds: so long calls that are not sent keep others waiting for their room
 BATCH_BYTES = 16 * 1024 * 1024  # of answers in one: PostgreSQL takes 256 MiB, but not in time
 STOPS_WITHIN = 5.0  # seconds for what is aside
 RETRY_MOST = 5.0  # seconds between two tries while the database is away
@@ -71,6 +73,10 @@ class Scheduler:
         self._unsettled: list[Settlement] = []
         self._unsettled_bytes = 0
         self._aside = Aside(self.me, self._wake)
+        self._unsent: dict[tuple[str, int], int] = {}  # the bytes of large bodies
+        self._most = self.slots  # tasks in the next claim
+        self._short_until = 0.0  # until then the next claim waits for half of the room
+        self._back_at = 0.0  # when the tasks that were put off for want of room are due again
         self._busy: Counter[str] = Counter()
         self._answering: set[str] = set()  # workers whose last call was answered
         self._resume_after = claim.START
@@ -85,6 +91,7 @@ class Scheduler:
         )
         self._heart = Heart(self.me, slots=self.slots, wake=self._wake)
         self._heart.on_lost = self._deliverer.cancel
+        self._deliverer.on_sent = self._on_sent
 
     def run(self) -> None:
         """Work until `stop` was called and the calls in flight are settled.
@@ -125,6 +132,7 @@ class Scheduler:
                 return POLL
             self._resume_after = claimed.resume_after
             self._send(claimed.leases)
+            self._return(claimed.unfit, sent=len(claimed.leases))
         if claimed.resume_after != claim.START:
             return 0.0  # there are more lanes than one claim looks at
         if claimed.more:
@@ -140,7 +148,7 @@ class Scheduler:
         while self._goes_on():
             self._end_drain()
             wait = self._safe_tick()
-            if self.once and wait and self._is_idle() and not self._failures:
+            if self.once and wait and self._is_over():
                 break
             self._rest.at_most(self._not_after(wait), peeking=not self._failures)
 
@@ -186,6 +194,7 @@ class Scheduler:
         free = self.slots - len(self._in_flight)
         may_claim = self._heart.may_claim and self._aside.has_room
         claims = self._stop_at is None and free > 0 and may_claim
+        claims = claims and not self._waits_for_room()
         if self._unsettled and claims and not self._failures:
             try:
                 return self._in_one_transaction(free)
@@ -203,13 +212,22 @@ class Scheduler:
     def _claim(self, take: Callable[..., claim.Claimed], free: int) -> claim.Claimed:
         return take(
             self.me,
-            slots=free,
+            slots=min(free, self._most),
             total=self.slots,
             busy=self._busy,
             answering=self._answering,
             resume_after=self._resume_after,
             beside=self._aside.closed(),
+            room=self._room(),
         )
+
+    def _room(self) -> int:
+        """The bytes that calls may still hold."""
+        return loading.budget() - sum(list(self._unsent.values()))
+
+    def _waits_for_room(self) -> bool:
+        is_short = time.monotonic() < self._short_until
+        return is_short and self._room() < loading.budget() // 2
 
     def _look_for_strays(self) -> None:
         """Take back what a failed turn claimed: its COMMIT may be done, or still be under way.
@@ -262,6 +280,7 @@ class Scheduler:
         self, delivery: Delivery, answer: Answer, limits: Limits, now: datetime
     ) -> Settlement:
         lease = self._in_flight.pop((delivery.task_id, delivery.attempt))
+        self._unsent.pop((lease.task_id, lease.attempt), None)
         self._busy[lease.worker] -= 1
         (self._answering.discard if answer.status is None else self._answering.add)(lease.worker)
         if self._throttler:
@@ -284,7 +303,9 @@ class Scheduler:
     def _send(self, leases: Sequence[claim.Lease]) -> None:
         if leases:
             failpoints.reach("after_claim")
-        sent, deliveries = {}, []
+        sent: dict[tuple[str, int], claim.Lease] = {}
+        deliveries: list[Delivery] = []
+        pieces: dict[str, bytes] = {}
         for lease in leases:
             wait = self._throttler.push(lease.task_id, lease.worker) if self._throttler else 0.0
             if wait > 0:
@@ -297,17 +318,53 @@ class Scheduler:
                 self._in_flight[key] = replace(self._in_flight[key], leased_by="")
                 self._unsettled.append(Settlement(lease, Returned()))
             else:
-                sent[key] = lease
-                body = payload(lease.task_id, lease.worker, lease.input_json, lease.parents)
+                body = payload(lease.task_id, lease.worker, lease.input_json, lease.parents, pieces)
+                # What went into the body is held there, and nowhere else.
+                sent[key] = replace(lease, input_json=None, parents=())
                 deliveries.append(Delivery(lease.task_id, lease.attempt, lease.worker, body))
         if self._unsettled:
             self._wake.set()
         if deliveries:
-            self._deliverer.send(deliveries)
+            self._begin(deliveries)
             # Only now: what an error leaves unsent is not in flight, and taken back.
             self._in_flight.update(sent)
             self._busy.update(lease.worker for lease in sent.values())
             failpoints.reach("after_send")
+
+    def _begin(self, deliveries: Sequence[Delivery]) -> None:
+        large = {
+            (each.task_id, each.attempt): len(each.body)
+            for each in deliveries
+            if len(each.body) > LARGE
+        }
+        self._unsent |= large
+        try:
+            self._deliverer.send(deliveries)
+        except BaseException:
+            for key in large:
+                self._unsent.pop(key, None)
+            raise
+
+    def _return(self, unfit: Sequence[claim.Lease], *, sent: int) -> None:
+        """What had no room goes back; the next claim takes little more than had."""
+        if not unfit:
+            self._most = min(self.slots, 2 * self._most)
+            return
+        self._most = max(FEW, sent + 1)
+        later = time.monotonic() + NO_ROOM
+        back = Returned()
+        if sent:
+            self._short_until = later
+        else:
+            # So that what is small is met behind what is not, whoever holds the room.
+            back, self._back_at = Returned(NO_ROOM), later
+        self._unsettled += [Settlement(lease, back) for lease in unfit]
+        self._wake.set()
+
+    def _on_sent(self, delivery: Delivery) -> None:
+        """Called from the deliverer's threads."""
+        if self._unsent.pop((delivery.task_id, delivery.attempt), None):
+            self._wake.set()
 
     def _on_answer(self, delivery: Delivery, answer: Answer) -> None:
         """Called from the deliverer's threads."""
@@ -323,6 +380,7 @@ class Scheduler:
             wait = self.tick()
         except Exception as error:  # the loop must outlive every error
             self._failures += 1
+            self._most = max(1, self._most // 2)  # it may have been too much for the database
             self._doubtful_until = time.monotonic() + conf.CREW_LEASE_SECONDS
             if self._failures == 1:
                 logger.warning(
@@ -349,6 +407,10 @@ class Scheduler:
             return True
         is_done = self._is_idle() and not self._failures
         return not is_done and time.monotonic() < self._stop_at + CUT_SETTLES_WITHIN
+
+    def _is_over(self) -> bool:
+        """Whether nothing is due any more, when nothing was claimed."""
+        return self._is_idle() and not self._failures and time.monotonic() > self._back_at
 
     def _is_idle(self) -> bool:
         return not (self._in_flight or self._answers or self._unsettled or len(self._aside))

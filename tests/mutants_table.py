@@ -21,6 +21,7 @@ ANY_SERVER = "tests/test_any_server.py"
 OUTAGES = "tests/test_worker_outages.py"
 LIMITS = "tests/test_limits.py"
 ANSWERS, DECIDE = "tests/test_answers.py", "tests/test_decide.py"
+LOADING = "tests/test_loading.py"
 SCHEDULER, DELIVER = "tests/test_scheduler.py", "tests/test_deliver.py"
 
 
@@ -39,6 +40,31 @@ _LITE_FENCE = "t.attempt = a.attempt AND t.leased_by = a.leased_by"
 _SQL = "tasks/sql/"
 
 MUTANTS = (
+    # --- Memory ---
+    Mutant(
+        "loading: calls have room whatever they hold",
+        "tasks/loading.py",
+        "if self._held + size > self._room and not self._is_free:",
+        "if self._held < 0:",
+        (LOADING + "::test_a_claim_takes_what_has_room_and_the_rest_goes_back",),
+        LITE,
+    ),
+    Mutant(
+        "loading: what is too large stays in memory",
+        "tasks/loading.py",
+        "                    self._drop(id_)",
+        "                    pass",
+        (LOADING + "::test_what_was_read_of_a_call_that_is_too_large_is_dropped",),
+        LITE,
+    ),
+    Mutant(
+        "scheduler: a sent body counts until its answer",
+        "tasks/scheduler.py",
+        "        self._deliverer.on_sent = self._on_sent\n",
+        "",
+        (LOADING + "::test_a_body_counts_until_it_is_sent_not_until_it_is_answered",),
+        LITE,
+    ),
     # --- Claim ---
     Mutant(
         "claim: paused tasks too",

@@ -67,7 +67,11 @@ BATCHES = {
     "failed": (health_sql.FAILED, {"rows": '[{"id": "t1", "attempt": 1}]'}),
     "leaders": (claim_sql.LEADERS, {"ids": '["t1"]'}),
     "follow": (claim_sql.FOLLOW, {"keys": '[{"group_id": "g", "key": "k"}]'}),
-    "parents": (claim_sql.PARENTS, {"ids": '["c1"]', "most": 1_000}),
+    "parents": (
+        claim_sql.PARENTS,
+        {"ids": '["c1"]', "edges": 1_000, "most": 1_000, "largest": 1_000},
+    ),
+    "texts": (claim_sql.TEXTS, {"ids": '["t1"]', "outputs": True}),
     "groups": (settle_sql.GROUPS, {"groups": '["g"]'}),
     "outcomes": (settle_sql.OUTCOMES, {"rows": "[]"}),
     "children": (settle_sql.CHILDREN, DONE | SOME),

@@ -182,6 +182,29 @@ TRYING = statement(
 # Whether the task has parents. Not EXISTS: for that the planner may read every edge into a hash.
 _IS_CHILD = "(SELECT 1 FROM crew_parentedge e WHERE e.child_id = {} LIMIT 1) IS NOT NULL"
 
+# The most bytes of an input that a claim reads at once; a budget is asked for heavier ones.
+LIGHT = 16 * 1024
+AROUND = 100  # bytes of a body around each parent, about
+_BYTES = "length(CAST({} AS BLOB))"  # for SQLite
+# Compressed to less than 1,000 bytes, a value had at most 91,000 (or by lz4 255,000).
+_LIGHT = {
+    "postgresql": f"(pg_column_size({{0}}) < 1000 OR pg_column_size({{0}}) < {LIGHT}"
+    " AND pg_column_compression({0}) IS NULL)",
+    "sqlite": f"{_BYTES} < {LIGHT}",
+}
+
+
+def _input(vendor: str, column: str, text: str) -> str:
+    """The text of a light input, and whether there is a heavy one, which is left to TEXTS."""
+    light = _LIGHT[vendor].format(column)
+    return f"CASE WHEN {light} THEN {text} END AS input, NOT {light} AS is_heavy"
+
+
+_INPUT = {
+    "postgresql": _input("postgresql", "t.input", "t.input::text"),
+    "sqlite": _input("sqlite", "input", "input"),
+}
+
 
 _CUT_OF_KEY = f"""
     SELECT 1 FROM crew_cutcall c
@@ -218,12 +241,13 @@ def _claim(which: str = "") -> str:
             SET attempt = t.attempt + 1, leased_by = %(me)s, leased_at = {{now}}
             FROM picked WHERE t.id{PROBED.format("picked.id")} AND picked.key = ''
             RETURNING t.id, t.attempt, t.group_id, t.worker, t.workgroup, t.key,
-                      t.input::text AS input, {_IS_CHILD.format("t.id")} AS is_child,
+                      {_INPUT["postgresql"]}, {_IS_CHILD.format("t.id")} AS is_child,
                       t.error_delay_in_seconds
         )
         SELECT * FROM leased
         UNION ALL
-        SELECT id, NULL, group_id, NULL, NULL, key, NULL, NULL, NULL FROM picked WHERE key <> ''
+        SELECT id, NULL, group_id, NULL, NULL, key, NULL, NULL, NULL, NULL
+        FROM picked WHERE key <> ''
     """
 
 
@@ -267,14 +291,14 @@ LEASE = statement(
             ) t WHERE {{ready}}
         ) held
         WHERE t.id{PROBED.format("held.id")}
-        RETURNING t.id, t.attempt, t.group_id, t.worker, t.workgroup, t.key, t.input::text,
-                  {_IS_CHILD.format("t.id")}, t.error_delay_in_seconds
+        RETURNING t.id, t.attempt, t.group_id, t.worker, t.workgroup, t.key,
+                  {_INPUT["postgresql"]}, {_IS_CHILD.format("t.id")}, t.error_delay_in_seconds
     """,
     sqlite=f"""
         UPDATE crew_task AS t SET attempt = attempt + 1, leased_by = %(me)s, leased_at = {{now}}
         WHERE t.id IN (SELECT value FROM json_each(%(ids)s)) AND {{ready}}
-        RETURNING id, attempt, group_id, worker, workgroup, key, input,
-                  {_IS_CHILD.format("id")}, error_delay_in_seconds
+        RETURNING id, attempt, group_id, worker, workgroup, key,
+                  {_INPUT["sqlite"]}, {_IS_CHILD.format("id")}, error_delay_in_seconds
     """,
 )
 
@@ -351,40 +375,82 @@ FOLLOW = statement(
 )
 
 
-# What the parents of each task bring, in their order, and how many bytes it is; of those that
-# bring more than `most` only that. A subquery for each task: the planner may then not read all
-# the edges there are.
-def _parents(*, ids: str, json: str, size: str, one: str) -> str:
-    """`json` gives a column's text, `size` its bytes; `one` compares with an id."""
-    input_, output = "p.input", OUTPUT.format("p")
-    bytes_ = " + ".join(f"coalesce({size.format(it)}, 4)" for it in (input_, output))
-    return f"""
-        WITH child AS MATERIALIZED (
-            SELECT c.id, (
-                SELECT sum({bytes_} + 100)
-                FROM crew_parentedge e JOIN crew_task p ON p.id{one.format("e.parent_id")}
-                WHERE e.child_id = c.id) AS size
-            FROM {ids}
-        )
-        SELECT child.id, child.size, p.id, p.worker, {json.format(input_)}, {json.format(output)}
-        FROM child
-        LEFT JOIN crew_parentedge e ON e.child_id = child.id AND child.size <= %(most)s
-        LEFT JOIN crew_task p ON p.id{one.format("e.parent_id")}
-        WHERE child.size IS NOT NULL ORDER BY child.id, e.position
-    """
-
+# What the parents of these tasks bring. A row for each parent, however many children name it: its
+# texts as long as all together are within `most`, else NULL and its size, about. And a row for
+# each child (the worker is NULL): its parents with their places, as JSON. At most `edges` edges
+# are looked at, child by child in the order given.
+_NAMED = """named AS MATERIALIZED (
+            SELECT c.id AS child, c.place, e.parent_id, e.position FROM {}
+            ORDER BY c.place LIMIT %(edges)s
+        )"""
+_NAMED_POSTGRESQL = _NAMED.format("""
+                jsonb_array_elements_text(%(ids)s::jsonb) WITH ORDINALITY AS c(id, place)
+                CROSS JOIN LATERAL (
+                    SELECT * FROM crew_parentedge WHERE child_id = c.id OFFSET 0) e""")
+_NAMED_SQLITE = _NAMED.format("""
+                (SELECT key AS place, value AS id FROM json_each(%(ids)s)) c
+                JOIN crew_parentedge e ON e.child_id = c.id""")
+# Of a compressed value only its stored size is known unread. pglz makes nothing smaller than a
+# 91st, lz4 than a 255th; and no value is larger than `largest`.
+_ABOUT = """coalesce(CASE WHEN pg_column_compression({0}) IS NULL THEN pg_column_size({0})
+                            ELSE least(%(largest)s, 255 * pg_column_size({0})) END, 4)"""
 
 PARENTS = statement(
-    postgresql=_parents(
-        ids="jsonb_array_elements_text(%(ids)s::jsonb) AS c(id)",
-        json="{}::text",
-        size="octet_length({}::text)",
-        one=PROBED,
-    ),
-    sqlite=_parents(
-        ids="(SELECT value AS id FROM json_each(%(ids)s)) c",
-        json="{}",
-        size="length(CAST({} AS BLOB))",
-        one=" = {}",
-    ),
+    postgresql=f"""
+        WITH {_NAMED_POSTGRESQL}, parent AS (
+            SELECT p.id, p.worker, p.input, own.output, one.place,
+                   {_ABOUT.format("p.input")} + {_ABOUT.format("own.output")} + {AROUND} AS size
+            FROM (SELECT parent_id, min(place) AS place FROM named GROUP BY parent_id) one
+            JOIN crew_task p ON p.id{PROBED.format("one.parent_id")}
+            CROSS JOIN LATERAL (SELECT {OUTPUT.format("p")} AS output OFFSET 0) own
+        ), counted AS (
+            SELECT *, sum(size) OVER (ORDER BY place, id ROWS UNBOUNDED PRECEDING) AS total
+            FROM parent
+        )
+        SELECT id, worker, CASE WHEN total <= %(most)s THEN input::text END,
+               CASE WHEN total <= %(most)s THEN output::text END,
+               CASE WHEN total > %(most)s THEN size END, NULL FROM counted
+        UNION ALL
+        SELECT child, NULL, NULL, NULL, NULL,
+               json_agg(json_build_array(position, parent_id))::text
+        FROM named GROUP BY child
+    """,
+    # Only by reading does SQLite know a size: hence one after the other, until it is enough.
+    sqlite=f"""
+        WITH RECURSIVE {_NAMED_SQLITE}, one AS MATERIALIZED (
+            SELECT parent_id, row_number() OVER (ORDER BY min(place), parent_id) AS n
+            FROM named GROUP BY parent_id
+        ), walk(n, id, total) AS (
+            SELECT 0, NULL, 0
+            UNION ALL
+            SELECT one.n, one.parent_id, walk.total + {AROUND} + coalesce((
+                SELECT {_BYTES.format("coalesce(p.input, '')")}
+                     + {_BYTES.format(f"coalesce({OUTPUT.format('p')}, '')")}
+                FROM crew_task p WHERE p.id = one.parent_id), 0)
+            FROM walk JOIN one ON one.n = walk.n + 1 WHERE walk.total <= %(most)s
+        )
+        SELECT p.id, p.worker, p.input, {OUTPUT.format("p")}, NULL, NULL
+        FROM walk JOIN crew_task p ON p.id = walk.id WHERE walk.total <= %(most)s
+        UNION ALL
+        SELECT p.id, p.worker, NULL, NULL, %(largest)s, NULL
+        FROM one JOIN crew_task p ON p.id = one.parent_id
+        WHERE one.n > (SELECT max(n) FROM walk WHERE total <= %(most)s)
+        UNION ALL
+        SELECT child, NULL, NULL, NULL, NULL, json_group_array(json_array(position, parent_id))
+        FROM named GROUP BY child
+    """,
+)
+
+# The texts of these tasks: inputs, and outputs too when these are asked for.
+TEXTS = statement(
+    postgresql=f"""
+        SELECT t.id, t.worker, t.input::text,
+               CASE WHEN %(outputs)s THEN {OUTPUT.format("t")}::text END
+        FROM jsonb_array_elements_text(%(ids)s::jsonb) AS c(id)
+        CROSS JOIN LATERAL (SELECT * FROM crew_task WHERE crew_task.id = c.id LIMIT 1) t
+    """,
+    sqlite=f"""
+        SELECT t.id, t.worker, t.input, CASE WHEN %(outputs)s THEN {OUTPUT.format("t")} END
+        FROM json_each(%(ids)s) c JOIN crew_task t ON t.id = c.value
+    """,
 )
