@@ -1,7 +1,7 @@
 """Groups and tasks as people look for them: filters and pages, all in the database."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +13,7 @@ from django.db.models.expressions import RawSQL
 from django.db.models.functions import Cast, Now
 from django.db.models.lookups import IContains
 
+from . import portions
 from .errors import InvalidInputError
 from .models import Task, TaskGroup
 from .names import MAX_LENGTH
@@ -122,13 +123,47 @@ def groups(rows: QuerySet[TaskGroup], search: str, at: Page) -> tuple[int, list[
     return _look(rows.order_by("-created_at", "-id"), at)
 
 
-def tasks(group: TaskGroup, which: TaskFilter, at: Page) -> tuple[int, list[Task]]:
+@dataclass(frozen=True, slots=True)
+class Found:
+    """How many tasks there are, and the ids of a page of them; `sizes` as far as they are known."""
+
+    count: int
+    ids: Sequence[str]
+    sizes: Mapping[str, int]
+
+    def as_json(self) -> str:
+        """The page as JSON text; `isCut` says that its end did not fit."""
+        texts, is_cut = portions.task_texts(self.ids, self.sizes)
+        cut = ',"isCut":true' if is_cut else ""
+        return f'{{"count":{self.count},"tasks":[{",".join(texts)}]{cut}}}'
+
+
+def tasks(group: TaskGroup, which: TaskFilter, at: Page) -> Found:
     """Tasks of the group, oldest first: how many there are, and this page of them."""
     rows = matching(group.pk, which).order_by("created_at", "id")
+    count = group.task_count if which.is_empty else None
     if which.is_empty and at.start < DEEP:
-        return _look(rows, at, count=group.task_count)
+        return found(rows, at, count)
     with _by_index():
-        return _look(rows, at, count=group.task_count if which.is_empty else None)
+        return found(rows, at, count)
+
+
+def found(rows: QuerySet[Task], at: Page, count: int | None = None) -> Found:
+    """This page of some tasks; `count` is how many there are, if that is known."""
+    ids, sizes = _ids(rows, at) if at.size and at.start < 2**62 else ([], {})
+    if count is None:
+        is_last = len(ids) < at.size and (ids or at.start == 0)
+        count = at.start + len(ids) if is_last else rows.count()
+    return Found(count, ids, sizes)
+
+
+def _ids(rows: QuerySet[Task], at: Page) -> tuple[list[str], dict[str, int]]:
+    page: QuerySet[Task] = at.of(rows)
+    if at.start < DEEP and at.size <= portions.FEW:
+        sizes = dict(portions.weighed(page))
+        return list(sizes), sizes
+    # What is skipped is then passed over in the index alone, row by row never.
+    return list(page.values_list("pk", flat=True)), {}
 
 
 def matching(group_id: str, which: TaskFilter) -> QuerySet[Task]:
@@ -200,17 +235,15 @@ def _by_index() -> Iterator[None]:
         yield
 
 
-def _look(rows: QuerySet[Row], at: Page, count: int | None = None) -> tuple[int, list[Row]]:
+def _look(rows: QuerySet[Row], at: Page) -> tuple[int, list[Row]]:
     """How many rows there are, and this page of them.
 
     The page first: when it is the last one, it has told how many there are.
     """
     # A start past what the databases count to would be an error of theirs.
     page = _page(rows, at) if at.size and at.start < 2**62 else []
-    if count is None:
-        is_last = len(page) < at.size and (page or at.start == 0)
-        count = at.start + len(page) if is_last else rows.count()
-    return count, page
+    is_last = len(page) < at.size and (page or at.start == 0)
+    return at.start + len(page) if is_last else rows.count(), page
 
 
 def _page(rows: QuerySet[Row], at: Page) -> list[Row]:

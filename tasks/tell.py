@@ -13,12 +13,12 @@ from typing import Any
 from . import wire
 from .jsonio import dump
 from .models import Task, TaskGroup
+from .portions import portions
 from .publish import TOLD_ONE_BY_ONE
 from .tail import Seen
 
 MOST_HELD = 1_000  # tasks of one held workgroup told one by one
 MOST_CHARACTERS = 6 * 1024 * 1024  # of one group in one look; a socket takes a little more
-AT_ONCE = 100  # rows in memory: each may be some MiB
 
 
 class _News:
@@ -117,10 +117,8 @@ def _told(group_id: str, news: _News, change: int, most: int) -> list[str]:
     tasks = [_text("delete", {"task": last}, change) for last in news.gone.values()]
     left = MOST_CHARACTERS - sum(map(len, tasks))
     ids = list(news.tasks)
-    for at in range(0, len(ids), AT_ONCE):
-        rows = Task.objects.in_bulk(ids[at : at + AT_ONCE])
-        # In the order in which it happened; who is gone by now has a change of its own.
-        there = [rows[id_] for id_ in ids[at : at + AT_ONCE] if id_ in rows]
+    # In the order in which it happened; who is gone by now has a change of its own.
+    for there in portions(ids):
         some = [_text(news.tasks[task["id"]], {"task": task}, change) for task in wire.tasks(there)]
         left -= sum(map(len, some))
         if left < 0:

@@ -446,6 +446,19 @@ def test_lists_are_read_page_by_page_and_only_as_far_as_wanted(http, crew):
     assert len(http.calls) == 3
 
 
+def test_a_page_that_was_cut_is_gone_on_from_where_it_ended(http, crew):
+    """Its rows were too large together: the next page begins behind the last that came."""
+    answers = (("1", "4", "ab", {"isCut": True}), ("2", "2", "cd", {}), ("3", "2", "e", {}))
+    for page, size, ids, more in answers:
+        matcher = responses.matchers.query_param_matcher({"page": page, "pageSize": size})
+        tasks = [TASK | {"id": id_} for id_ in ids]
+        http.get(
+            API + "task_group/g/tasks", json={"count": 5, "tasks": tasks} | more, match=[matcher]
+        )
+
+    assert [task.id for task in crew.tasks("g", page_size=4)] == ["a", "b", "c", "d", "e"]
+
+
 def test_a_list_that_shrinks_meanwhile_ends(http, crew):
     http.get(API + "task_group/g/tasks", json={"count": 3, "tasks": [TASK]})
     http.get(API + "task_group/g/tasks", json={"count": 3, "tasks": []})

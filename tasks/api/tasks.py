@@ -29,7 +29,7 @@ from ..spec import (
     read_worker,
 )
 from . import query
-from .answers import json_answer
+from .answers import json_answer, json_text
 from .base import CrewView
 from .changes import Field, read_changes
 from .groups import attempts
@@ -89,8 +89,8 @@ class Tasks(CrewView):
             group = self.group(gid)
         except NotFoundError:
             return json_answer({"count": 0, "tasks": []})
-        count, page = find.tasks(group, query.task_filter(request), query.page(request))
-        return json_answer({"count": count, "tasks": wire.tasks(page)})
+        found = find.tasks(group, query.task_filter(request), query.page(request))
+        return json_text(found.as_json())
 
     def post(self, request: Request, gid: str) -> HttpResponse:
         """Create a task. Its parents must be in the group already."""
@@ -237,8 +237,7 @@ class Relatives(OneTask):
     def get(self, request: Request, tid: str) -> HttpResponse:
         at = query.page(request, strict=True)
         rows = Task.objects.filter(**{self.edge: self.task(tid).pk}).order_by(*self.order)
-        page = list(at.of(rows))
-        return json_answer({"count": rows.count(), "tasks": wire.tasks(page)})
+        return json_text(find.found(rows, at).as_json())
 
 
 class Children(Relatives):

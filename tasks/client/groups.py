@@ -111,3 +111,7 @@ class Groups(Transport):
             number, seen = number + 1, seen + len(page[name])
             if not page[name] or seen >= page["count"]:
                 return
+            if page.get("isCut"):  # its rows were too large together: on, in pages that fit
+                fitting = range(len(page[name]), 0, -1)
+                page_size = next(size for size in fitting if seen % size == 0)
+                number = seen // page_size + 1

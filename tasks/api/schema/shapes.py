@@ -123,6 +123,11 @@ class Task(s.Serializer):  # type: ignore[misc]
 class TaskList(s.Serializer):  # type: ignore[misc]
     count = s.IntegerField(help_text="How many there are, on all pages.")
     tasks = Task(many=True)
+    isCut = s.BooleanField(
+        required=False,
+        help_text="Present where the rows end before the page does: together they are too large."
+        " `count` stays true; smaller pages go on from there.",
+    )
 
 
 class NewGroup(s.Serializer):  # type: ignore[misc]
