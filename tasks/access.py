@@ -176,13 +176,17 @@ def ensure_operator() -> bool:
     return True
 
 
-def prune() -> int:
-    """Delete login tokens and tickets that expired; return how many."""
+def prune(most: int) -> int:
+    """Delete login tokens and tickets that expired, so many at most; return how many."""
     tickets = Token.objects.filter(kind=Token.Kind.TICKET, expires_at__lt=Now())
     # An hour later: no ticket is left by then that refers to the token.
     expired = Now() - timedelta(hours=1)
     logins = Token.objects.filter(kind=Token.Kind.LOGIN, expires_at__lt=expired)
-    return sum(rows._raw_delete(rows.db) for rows in (tickets, logins))
+    count = 0
+    for rows in (tickets, logins):
+        some = Token.objects.filter(pk__in=list(rows.values_list("pk", flat=True)[: most - count]))
+        count += some._raw_delete(some.db) or 0  # None for no ids
+    return count
 
 
 def _is_fixed(secret: str) -> bool:

@@ -38,7 +38,6 @@ REFUSED = {"denied", "login failed"}
 LISTED = 50  # ids kept of an act on several tasks
 LONGEST = 255  # characters of a name
 DENIED_EVERY = 60.0  # seconds between two stored denials of one caller, in one process
-AT_ONCE = 10_000  # rows of one pruning
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +212,8 @@ def of_task(task: Task) -> QuerySet[AuditEntry]:
     return of_group(task.group_id).filter(alone | listed | Q(kind=Kind.GROUP))
 
 
-def prune() -> int:
-    """Delete entries older than CREW_AUDIT_DAYS, some at a time; return how many."""
+def prune(most: int) -> int:
+    """Delete entries older than CREW_AUDIT_DAYS, so many at most; return how many."""
     old = AuditEntry.objects.filter(at__lt=Now() - timedelta(days=conf.CREW_AUDIT_DAYS))
-    rows = AuditEntry.objects.filter(pk__in=old.order_by("at").values("pk")[:AT_ONCE])
+    rows = AuditEntry.objects.filter(pk__in=old.order_by("at").values("pk")[:most])
     return rows._raw_delete(rows.db)

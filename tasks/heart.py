@@ -108,10 +108,10 @@ class Heart:
 
     def _sweep_loop(self) -> None:
         apart = random.uniform(0.8, 1.2)  # noqa: S311
-        self._every(lambda: conf.CREW_SWEEP_SECONDS * apart, self._sweep, statistics.renew)
+        works = (sweep_once, self._look_at_tables, statistics.renew)
+        self._every(lambda: conf.CREW_SWEEP_SECONDS * apart, *works)
 
-    def _sweep(self) -> None:
-        sweep_once()
+    def _look_at_tables(self) -> None:
         before, self._newer = self._newer, schema.newer()
         if self._newer and not before:
             logger.error("%s No more claims", schema.too_old(self._newer))
@@ -119,7 +119,7 @@ class Heart:
     def _prune_loop(self) -> None:
         with patience.within(PRUNE_WITHIN):
             self._stop.wait(PRUNE_EVERY)
-            self._every(lambda: PRUNE_EVERY, prune.prune, self._prune_groups)
+            self._every(lambda: PRUNE_EVERY, *prune.PARTS.values(), self._prune_groups)
 
     def _prune_groups(self) -> None:
         if conf.CREW_KEEP_DAYS is not None:

@@ -219,13 +219,14 @@ def _row(group_id: str, **told: Any) -> dict[str, Any]:
     return {"group_id": group_id, "created": [], "updated": [], "group_event": ""} | told
 
 
-def prune() -> int:
-    """Delete the changes every browser has seen, from the first on; return how many.
+def prune(most: int) -> int:
+    """Delete changes that every browser has seen, so many at most, from the first on.
 
     Nothing goes from among those that stay, and the newest always stays: so a reader knows by the
-    first of them whether it missed one (`sql.stream.REACH`).
+    first of them whether it missed one (`sql.stream.REACH`). Returns how many went.
     """
-    in_order = Change.objects.order_by("id").values_list("id", flat=True)
-    young = Q(at__gte=Now() - timedelta(minutes=KEPT_MINUTES))
-    bound = in_order.filter(young).first() or in_order.last()
-    return Change.objects.filter(~young, id__lt=bound or 0).delete()[0]
+    is_old = Q(at__lt=Now() - timedelta(minutes=KEPT_MINUTES))
+    first = Change.objects.order_by("id").annotate(is_old=is_old).values_list("id", "is_old")
+    found = list(first[: most + 1])
+    bound = next((id_ for id_, is_seen in found if not is_seen), found[-1][0] if found else 0)
+    return Change.objects.filter(is_old, id__lt=bound).delete()[0]

@@ -21,6 +21,7 @@ from .sql.patience import is_outage, is_overload
 logger = logging.getLogger(__name__)
 
 AT_ONCE = 2_000  # tasks in one transaction
+FEWEST, PARTED = 20, 10  # with less at once where the database does not get done, by that much
 GROUPS = 100  # looked up at once: to find all that are old would cost more than to delete a few
 WHO = "retention"  # who the audit history says it was
 
@@ -90,7 +91,7 @@ def _parts(group_id: str, days: float) -> Iterator[tuple[int | None, bool]]:
 
     None instead of a number: it is another process's turn.
     """
-    is_first, is_gone = True, False
+    is_first, is_gone, most = True, False, AT_ONCE
     while not is_gone:
         try:
             with transaction.atomic():
@@ -102,12 +103,15 @@ def _parts(group_id: str, days: float) -> Iterator[tuple[int | None, bool]]:
                 with control.alone(group_id):
                     if is_first and not finished(days).filter(pk=group_id).exists():
                         return
-                    count, is_gone = _delete_some(group_id, days)
+                    count, is_gone = _delete_some(group_id, days, most)
         except NotFoundError:
             return
         except DatabaseError as error:
             if is_outage(error) and not is_overload(error):
                 raise
+            if is_overload(error) and most > FEWEST:
+                most //= PARTED
+                continue
             logger.warning("Task group %s can not be deleted: %s", one_line(group_id), error)
             return
         if not count:
@@ -116,7 +120,7 @@ def _parts(group_id: str, days: float) -> Iterator[tuple[int | None, bool]]:
         is_first = False
 
 
-def _delete_some(group_id: str, days: float) -> tuple[int, bool]:
+def _delete_some(group_id: str, days: float, most: int) -> tuple[int, bool]:
     """Delete some tasks of a group that was finished, if it still is; whether all are gone.
 
     To look at all of its tasks for each part would make a large group cost the square of itself.
@@ -124,13 +128,13 @@ def _delete_some(group_id: str, days: float) -> tuple[int, bool]:
     tasks = Task.objects.filter(group_id=group_id)
     is_old = Q(is_complete=True, completed_at__lt=Now() - timedelta(days=days))
     some = tasks.order_by("created_at", "id").annotate(is_old=is_old)
-    found = list(some.values_list("id", "is_old")[: AT_ONCE + 1])
+    found = list(some.values_list("id", "is_old")[: most + 1])
     if tasks.filter(is_complete=False).exists() or not all(is_old for _, is_old in found):
         return 0, False
-    if len(found) <= AT_ONCE:
+    if len(found) <= most:
         with audit.by(WHO):
             return control.delete_group(group_id), True
-    ids = [id_ for id_, _ in found[:AT_ONCE]]
+    ids = [id_ for id_, _ in found[:most]]
     edges.lock(group_id, ids)
     edges.remove(group_id, ids, is_told=False)
-    return AT_ONCE, False
+    return most, False

@@ -17,6 +17,7 @@ from django.db import DatabaseError, connections
 
 from . import hints, publish, tell
 from .pace import Pace, most_at_once
+from .sql.patience import is_outage, is_overload
 from .tail import Seen, Tail
 from .watcher import Watcher
 
@@ -181,10 +182,16 @@ class Hub:
         self._places = {name: self._places[name] if name in kept else place for name in groups}
 
     def _missed(self, tail: Tail, group_id: str, since: int) -> Sequence[str]:
-        missed = tail.missed(group_id, since, most=MOST_MISSED)
-        if missed is None:
-            return tell.reloads([], {group_id}, tail.safe)[group_id]
-        told = tell.messages(missed, {group_id}, tail.safe, before={group_id: since})
+        reload = tell.reloads([], {group_id}, tail.safe)[group_id]
+        try:
+            missed = tail.missed(group_id, since, most=MOST_MISSED)
+            if missed is None:
+                return reload
+            told = tell.messages(missed, {group_id}, tail.safe, before={group_id: since})
+        except DatabaseError as error:
+            if not is_overload(error):
+                raise
+            return reload  # it would be too much the next time too
         return told.get(group_id, [])
 
     def _send(self, batch: Batch) -> None:
@@ -225,10 +232,27 @@ class Hub:
             except Exception as error:  # noqa: BLE001  the loop must outlive every error
                 if not failing:
                     logger.warning("No live news for now: %s; trying again", error)
+                elif is_overload(error) or not is_outage(error):
+                    self._skip()
                 failing = True
                 _close_quietly()
                 self._stop.wait(AGAIN)
         _close_quietly()
+
+    def _skip(self) -> None:
+        """Go past what can not be told, and have everybody load anew; a failure is tried again."""
+        with self._look, contextlib.suppress(DatabaseError):
+            with self._members:
+                watchers = [each for found in self._watchers.values() for each in found]
+            groups = {each.group_id for each in watchers}
+            tail = Tail()
+            tail.start(groups)
+            self._tail, self._looked_at = tail, time.monotonic()
+            self._owed, self._pace = [], Pace()
+            self._places = dict.fromkeys(groups, tail.safe)
+            told = tell.reloads([], groups, tail.safe)
+            self._send([(each, told[each.group_id]) for each in watchers])
+            logger.error("What happened could not be told: whoever watches loads its group anew")
 
     def _is_over(self) -> bool:
         """Whether to end, because nobody has watched for a while; then nothing is left of us."""

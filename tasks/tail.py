@@ -47,11 +47,13 @@ class Tail:
         self._marks: deque[tuple[int, int]] = deque()
 
     def start(self, groups: Collection[str]) -> None:
-        """From here: what was committed before is not read."""
+        """From here: what was committed before is not read, however much it is."""
         most, _ = run(sql.REACH, {"since": 0})[0]
         self.safe = max(0, most - MARGIN) if on_postgres() else most
         self.newest = self.safe
-        self.read(groups)
+        rows = run(sql.UNREAD, self._place(groups))
+        low, high, most = rows[0][:3]
+        self._advance(low, high, most, [row[3] for row in rows if row[3] is not None])
 
     def read(self, groups: Collection[str]) -> list[Seen]:
         """What was committed since, of these groups and of all workgroups, in order."""

@@ -959,10 +959,26 @@ MUTANTS = (
         LITE,
     ),
     Mutant(
+        "stream: what is too much is looked at for ever",
+        "tasks/stream.py",
+        "elif is_overload(error) or not is_outage(error):",
+        "elif False:",
+        ("tests/test_ways_out.py::test_news_that_are_too_much_are_gone_past_with_a_reload",),
+    ),
+    Mutant(
+        "prune: slices of one size",
+        "tasks/prune.py",
+        "if most == 1 or not is_overload(error):",
+        "if True:",
+        (
+            "tests/test_ways_out.py::test_what_is_cleared_away_goes_in_smaller_slices_at_last_one_by_one",
+        ),
+    ),
+    Mutant(
         "stream: pruned to the last",
         "tasks/publish.py",
-        "bound = in_order.filter(young).first() or in_order.last()",
-        "bound = in_order.last()",
+        "next((id_ for id_, is_seen in found if not is_seen), found[-1][0] if found else 0)",
+        "found[-1][0] if found else 0",
         ("tests/test_tail.py",),
         LITE,
     ),

@@ -84,13 +84,9 @@ def prepare_part(count):
     group = make_group()
     create.create_tasks(group.pk, [{"worker": "w", "isComplete": True}] * (3 * count))
     group.tasks.update(completed_at=Now() - OLD)
-    retention.AT_ONCE, before = count, retention.AT_ONCE
 
     def part():
-        try:
-            assert retention._delete_some(group.pk, 30) == (count, False)
-        finally:
-            retention.AT_ONCE = before
+        assert retention._delete_some(group.pk, 30, count) == (count, False)
 
     return part
 

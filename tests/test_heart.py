@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from tasks import heart, prune, retention
+from tasks import heart, publish, retention
 from tasks.models import SchedulerProcess, Task
 from tasks.scheduler import Scheduler
 from tasks.sql import statistics
@@ -29,7 +29,7 @@ def failing(calls):
     [
         (heart, "sweep_once"),
         (heart.Heart, "_beat_once"),
-        (prune, "prune"),
+        (publish, "prune"),
         (retention, "prune_groups"),
         (statistics, "renew"),
         pytest.param(heart.Heart, "_listen", marks=[pytest.mark.postgres, pytest.mark.notify]),
@@ -65,7 +65,7 @@ def test_old_groups_are_looked_at_though_other_old_rows_can_not_go(monkeypatch, 
     settings.CREW_KEEP_DAYS = 30.0
     monkeypatch.setattr(heart, "PRUNE_EVERY", 0.02)
     calls: list[str] = []
-    monkeypatch.setattr(prune, "prune", failing([]))
+    monkeypatch.setattr(publish, "prune", failing([]))
     monkeypatch.setattr(retention, "prune_groups", lambda *args, **kwargs: calls.append("looked"))
     side = heart.Heart("s1", slots=1, wake=threading.Event())
 

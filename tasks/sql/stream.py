@@ -28,6 +28,13 @@ CHANGES = statement(
     """,
 )
 
+# The same, but only which there are: nothing that they say is read.
+_NAMES = "c.group_id, c.created, c.updated, c.deleted,\n            c.group_event, c.workgroup"
+UNREAD = statement(
+    postgresql=CHANGES.postgresql.replace(f", {_NAMES}", ""),
+    sqlite=CHANGES.sqlite.replace(f", {_NAMES}", ""),
+)
+
 # The newest change, and whether those up to `since` are still there, or were never there.
 REACH = statement(
     postgresql="""
