@@ -28,6 +28,7 @@ from .health import Result, Verdict
 from .jsonio import dump
 from .late import LateAnswer, record
 from .lesser import lesser
+from .models import Task
 from .outages import Cost, Fault
 from .rows import Family
 from .sql import Call, Statement, Within, on_postgres, run, run_steered, run_together
@@ -198,7 +199,18 @@ def _settle_refused(settlement: Settlement, error: Exception) -> Settled:
                 raise
             if why is not Why.REFUSED:
                 return Settled(left=left([settlement], why))
+    if _is_late(settlement.lease):
+        # Nothing of it would take effect; only the record of it was wanted.
+        logger.error("The late answer to task %s is not kept", settlement.lease.task_id)
+        with whole():
+            cuts.settled(late=[settlement.lease], may_run=[])
+        return Settled(late=1)
     return Settled(left=left([settlement], Why.REFUSED))
+
+
+def _is_late(lease: Lease) -> bool:
+    fence = {"pk": lease.task_id, "attempt": lease.attempt, "leased_by": lease.leased_by}
+    return not Task.objects.filter(**fence).exists()
 
 
 def settle_within(settlements: Sequence[Settlement], note: publish.Note) -> Settled:

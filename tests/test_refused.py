@@ -1,20 +1,22 @@
 """Answers that the database refuses: less and less of them, and never at their neighbours' cost."""
 
 from contextlib import contextmanager
+from io import StringIO
 
 import psycopg
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.core.management.base import SystemCheckError
 from django.db import connection
 
-from tasks import aside
+from tasks import aside, control
 from tasks.decide import Completed, Delays, Failed, Held
 from tasks.lesser import UNSTORABLE
 from tasks.models import Attempt, Task
 from tasks.settle import Settlement, Why, settle_each
 from tasks.transcript import Transcript
 
+from .api_client import GROUP, GROUPS, TASK, TASKS, Api, everything_stored
 from .factories import claim_all, make_group, make_task, row, wire
 from .processes import database_url, wait_until
 from .stub_worker import StubWorker
@@ -24,6 +26,7 @@ pytestmark = pytest.mark.django_db
 
 KEPT = Transcript("POST /w", "200 OK")
 WITHOUT = (None, None)
+TASK_SENT = {"id": "n", "worker": "w", "name": "bad"}
 
 
 def refuse(table, event, when):
@@ -150,6 +153,60 @@ def test_a_scheduler_works_on_beside_an_answer_that_it_can_not_write(settings, m
             wait_until(lambda: Task.objects.get(pk="bad").leased_by is None)
 
     assert len(worker.requests) == 3
+
+
+CALLS = [
+    ("crew_task", "INSERT", "NEW.name = 'bad'", "POST", GROUPS, {"tasks": [TASK_SENT]}),
+    ("crew_change", "INSERT", "NEW.group_id = 'new'", "POST", GROUPS, {"tasks": [TASK_SENT]}),
+    ("crew_task", "INSERT", "NEW.name = 'bad'", "POST", TASKS, TASK_SENT),
+    ("crew_task", "UPDATE", "NEW.name = 'bad'", "PUT", TASK, {"name": "bad"}),
+    ("crew_auditentry", "INSERT", "NEW.verb = 'edit'", "PUT", TASK, {"name": "bad"}),
+    ("crew_task", "DELETE", "OLD.id = 't'", "DELETE", TASK, None),
+    ("crew_taskgroup", "UPDATE", "NEW.is_paused", "POST", f"{GROUP}/pause", None),
+]
+
+
+@pytest.mark.usefixtures("no_auth")
+@pytest.mark.parametrize(("table", "event", "when", "method", "path", "sent"), CALLS)
+def test_a_call_that_the_database_refuses_is_told_so_and_stores_nothing(
+    table, event, when, method, path, sent
+):
+    make_group(id="g", tasks=[wire(id="t"), wire(id="u")])
+    refuse(table, event, when)
+    before = everything_stored()
+    sent = {"id": "new"} | sent if path == GROUPS else sent
+
+    answer = Api().send(method, path, b"" if sent is None else sent)
+
+    assert (answer.status, answer.why.partition(": ")[2]) == (409, "not here")
+    assert everything_stored() == before
+
+
+def test_a_late_answer_whose_record_is_refused_is_dropped_with_a_line(caplog):
+    batch = twenty_one(Completed("1"))
+    Task.objects.filter(pk="bad").delete()
+    refuse("crew_auditentry", "INSERT", "NEW.target = 'bad'")
+
+    settled = settle_each(batch)
+
+    assert (settled.live, settled.late, settled.left, neighbours()) == (20, 1, (), 20)
+    assert "The late answer to task bad is not kept" in caplog.text
+
+
+@pytest.mark.parametrize("table", ["crew_task", "crew_attempt", "crew_change", "crew_auditentry"])
+def test_an_import_that_the_database_refuses_ends_in_words_and_stores_nothing(table, tmp_path):
+    batch = twenty_one(Completed("1"))
+    settle_each(batch)
+    file = str(tmp_path / "out.ndjson")
+    call_command("crewexport", "--all", "-o", file, stdout=StringIO())
+    control.delete_group(batch[0].lease.group_id)
+    refuse(table, "INSERT", "1 = 1")
+    before = everything_stored()
+
+    with pytest.raises(CommandError, match="not here"):
+        call_command("crewimport", file, stdout=StringIO())
+
+    assert everything_stored() == before
 
 
 @contextmanager

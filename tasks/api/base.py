@@ -31,7 +31,7 @@ from ..access import Access
 from ..conf import conf
 from ..errors import ConflictError, CrewError, InvalidInputError, NotFoundError
 from ..models import TaskGroup
-from ..sql.patience import is_outage
+from ..sql.patience import is_outage, is_refusal, refusal
 from . import query
 from .answers import JSONRenderer, NoParser, json_answer, problem, text
 from .auth import client_address, imported, of_embedder
@@ -212,12 +212,13 @@ class CrewView(APIView):  # type: ignore[misc]
     def handle_exception(self, exc: Exception) -> HttpResponseBase:
         """Every error in words, as the route tells them; a bug of ours too."""
         set_rollback()  # of a host project's ATOMIC_REQUESTS
+        request = self.request
         match exc:
             case CrewError():
                 status = next(STATUSES[kind] for kind in STATUSES if isinstance(exc, kind))
                 return self.error(getattr(exc, "status", status), str(exc))
             case PermissionDenied():
-                audit.denied(self.request.method, self.request.path, str(exc.detail))
+                audit.denied(request.method, request.path, str(exc.detail))
                 return self._framework_error(exc)
             case APIException():
                 return self._framework_error(exc)
@@ -228,7 +229,10 @@ class CrewView(APIView):  # type: ignore[misc]
             case Exception() if is_outage(exc):
                 log.warning("The database gave up: %s", exc)
                 return self.error(503, "the database is busy, try again", {"Retry-After": "1"})
-        log.exception("An error of ours at %s %s", self.request.method, self.request.path)
+            case Exception() if is_refusal(exc):
+                log.warning("The database refused %s %s: %s", request.method, request.path, exc)
+                return self.error(409, refusal(exc))
+        log.exception("An error of ours at %s %s", request.method, request.path)
         return self.error(500, "internal error")
 
     def _framework_error(self, exc: APIException) -> HttpResponse:

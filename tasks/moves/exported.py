@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from django.db import DatabaseError
+
 from ..conf import conf
 from ..errors import ConflictError, CrewError, InvalidInputError
+from ..sql.patience import is_refusal, refusal
 from . import records
 from .into import Existing, How, Incoming, coming_in, is_there
 from .lines import FORMAT, Lines
@@ -60,6 +63,8 @@ class _Place:
         self.part = None
 
     def __exit__(self, _type: object, error: object, _trace: object) -> None:
+        if isinstance(error, DatabaseError) and is_refusal(error):
+            error = InvalidInputError(refusal(error))
         if not isinstance(error, CrewError):
             return
         first, last = self.part or (self.lines.number, self.lines.number)

@@ -101,7 +101,8 @@ class Incoming:
             with transaction.atomic():
                 stored = set(run(sql.ATTEMPTS_IN, {"rows": dump(rows), "group": self.group.id}))
         except IntegrityError as error:
-            raise InvalidInputError("an attempt comes twice") from error
+            why = str(error).partition("\n")[0]
+            raise InvalidInputError(f"an attempt comes twice, or is refused: {why}") from error
         reset_queries()
         for row in rows:
             if (row["task_id"], row["number"]) not in stored:

@@ -19,7 +19,14 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django.db import DatabaseError, InterfaceError, OperationalError, connections
+from django.db import (
+    DatabaseError,
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    connections,
+)
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
@@ -122,6 +129,19 @@ def is_overload(error: BaseException) -> bool:
     Either is an outage, or the same whenever it is asked again.
     """
     return _state(error) in ("57014", "53200")
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether the database does not take what it was given: a value, a constraint, a trigger."""
+    state = _state(error)
+    if state:
+        return state.startswith(("22", "23", "54", "P0"))
+    return isinstance(error, DataError | IntegrityError)
+
+
+def refusal(error: BaseException) -> str:
+    """What it says of that; not what stood in the row, nor where."""
+    return f"the database refuses it: {str(error).partition(chr(10))[0]}"
 
 
 def _state(error: BaseException) -> str:

@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import IO, Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import transaction
+from django.db import DatabaseError, transaction
 
 from ... import audit, create
 from ...errors import CrewError
@@ -67,7 +67,7 @@ class Command(BaseCommand):
                     self._old_crew(redis, options)
                 else:
                     self._file(str(file), options)
-        except (JSONError, OSError, CrewError) as error:
+        except (JSONError, OSError, CrewError, DatabaseError) as error:
             raise CommandError(f"{file or 'redis'}: {error}") from error
         if options["dry_run"]:
             self.stdout.write("Dry run: nothing is stored")
