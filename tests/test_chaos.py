@@ -47,6 +47,7 @@ def test_nothing_is_lost_stuck_or_done_twice_while_everything_breaks(tmp_path):
         "black holes",
         "backends terminated",
         "drains",
+        "groups locked",
     ):
         assert figure(done.stdout, trouble) > 0
     assert figure(done.stdout, "answers to COMMIT lost") > 0

@@ -23,7 +23,7 @@ from .chaos.checker import check
 from .chaos.journal import DONE, REFUSED, UNKNOWN, Call, Journal
 from .chaos.plan import SHAPES, GroupPlan, group_of
 from .chaos.proxy import Proxies
-from .chaos.story import AttemptRow, Post, Story, TaskRow, load, read_log
+from .chaos.story import AttemptRow, Lock, Post, Story, TaskRow, load, read_log
 from .chaos.worker import LATE, LOST, Log, Worker
 from .factories import claim_one, complete, make_group, make_task
 
@@ -191,6 +191,13 @@ HARM = {
         "over_the_limit",
         lambda s: (post(s, 5, answered=None, gone=9), s.attempts.update(c=[])),
     ),
+    "nothing goes on while a group is locked": (
+        "held_up_by_a_lock",
+        lambda s: (
+            s.locks.append(Lock("g2", 70, 75)),
+            s.posts.extend(Post(20 + n, "c", 2 + n, at=71) for n in range(5)),
+        ),
+    ),
     "an invariant is broken": (
         "broken_invariants",
         lambda s: s.invariants.update(pending_parents=["c"]),
@@ -207,6 +214,14 @@ def test_harm_is_seen(harm):
     plant(story)
 
     assert rule in {violation.rule for violation in check(story)}
+
+
+def test_a_lock_beside_which_others_go_on_is_no_harm():
+    story = good()
+    HARM["nothing goes on while a group is locked"][1](story)
+    attempt(story, "c", 2, "failed", 72)
+
+    assert "held_up_by_a_lock" not in {violation.rule for violation in check(story)}
 
 
 def test_every_rule_has_a_harm_that_only_it_might_see():

@@ -9,6 +9,8 @@ from .journal import DONE, REFUSED
 from .story import AttemptRow, Post, Story
 
 SURE = 0.5  # seconds: a call begins with a fifth of its lease left at least
+LONG, MANY = 2.0, 5  # a lock of so many seconds, in the first half of which so many calls begin
+ANSWERED = ("completed", "failed", "held")
 CREATES = ("create_group", "create_tasks")
 
 
@@ -282,6 +284,21 @@ def _runs_beside(story: Story, earlier: Post, post: Post) -> bool:
     return by_lease or post.at - earlier.at < SURE
 
 
+def held_up_by_a_lock(story: Story) -> Iterator[str]:
+    """While somebody holds a group, answers to tasks of others are written."""
+    ended = {
+        id_: [row.finished_at for row in rows if row.outcome in ANSWERED]
+        for id_, rows in story.attempts.items()
+    }
+    for lock in (each for each in story.locks if each.until - each.since > LONG):
+        others = {id_ for id_, task in story.tasks.items() if task.group != lock.group}
+        early = (lock.since + lock.until) / 2
+        asked = sum(lock.since < each.at < early for each in story.posts if each.task in others)
+        went = any(lock.since < at < lock.until for id_ in others for at in ended.get(id_, ()))
+        if asked >= MANY and not went:
+            yield f"{asked} calls of other groups, none settled while {lock.group} was held: {lock}"
+
+
 def broken_invariants(story: Story) -> Iterator[str]:
     for name, ids in story.invariants.items():
         yield f"{name}: {', '.join(ids[:20])}"
@@ -309,6 +326,7 @@ RULES: tuple[Callable[[Story], Iterator[str]], ...] = (
     ran_while_paused,
     too_early,
     over_the_limit,
+    held_up_by_a_lock,
     kept_deletions,
     kept_resets,
     broken_invariants,

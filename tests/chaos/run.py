@@ -76,6 +76,7 @@ def _trouble(
         calls=journal.read(folder / "journal.jsonl"),
         plans=clients.plans,
         deaths=[*deaths, *clients.failures],
+        locks=scene.locks,
     )
     return told, scene.done
 
@@ -124,6 +125,7 @@ def _left(options: Options, scene: Scene, clients: Clients) -> bool:
         scene.done["kills"] < options.kills
         or scene.done["stops"] < options.kills * STOPS_PER_KILL
         or scene.done["database crashes"] < crashes
+        or (scene.server is not None and not scene.locks)
         or clients.created < options.tasks
     )
 

@@ -64,6 +64,15 @@ class AttemptRow:
     finished_at: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """Somebody held the row of a group, from and until these seconds of the clock."""
+
+    group: str
+    since: float
+    until: float
+
+
 @dataclass(slots=True)
 class Story:
     posts: list[Post] = field(default_factory=list)
@@ -76,6 +85,7 @@ class Story:
     invariants: dict[str, list[str]] = field(default_factory=dict)
     deaths: list[str] = field(default_factory=list)
     limits: dict[str, int] = field(default_factory=dict)  # of workers
+    locks: list[Lock] = field(default_factory=list)
 
     # --- What the rules ask ---
 

@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 import psycopg
@@ -12,6 +12,7 @@ import psycopg
 from ..servers import Postgres
 from .fleet import Member, tend_all
 from .proxy import Door
+from .story import Lock
 
 BULK_WITHIN = 1.5  # seconds in which a bulk create may begin that a killed web server is to break
 LOCK = """
@@ -40,7 +41,8 @@ class Scene:
     bulks: Callable[[], int] = lambda: 0  # bulk creates in flight
     invite: Callable[[], None] = lambda: None  # has the clients begin one
     released_at: dict[int, float] = field(default_factory=dict)
-    forgotten: list[tuple[float, psycopg.Connection]] = field(default_factory=list)
+    forgotten: list[tuple[float, psycopg.Connection, Lock]] = field(default_factory=list)
+    locks: list[Lock] = field(default_factory=list)  # that nothing else disturbed which stops all
     done: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -79,6 +81,7 @@ class Scene:
         return self._kill(1)
 
     def kill_many(self) -> bool:
+        self._disturb()
         return self._kill(len(self.schedulers))
 
     def stop(self) -> bool:
@@ -134,6 +137,7 @@ class Scene:
     def crash(self) -> bool:
         """The database server, as if the power went; it recovers from its log."""
         assert self.server is not None
+        self._disturb()
         self.server.restart("immediate")
         self.done["database crashes"] += 1
         return True
@@ -165,10 +169,13 @@ class Scene:
         with contextlib.suppress(psycopg.Error):
             session = psycopg.connect(self.server.url)
             until = time.monotonic() + self.dice.uniform(1, 5)
-            self.forgotten.append((until, session))
-            is_locked = session.execute(LOCK).fetchone() is not None
-            self.done["groups locked"] += is_locked
-            return is_locked
+            found = session.execute(LOCK).fetchone()
+            if found is None:
+                session.close()
+                return False
+            self.forgotten.append((until, session, Lock(found[0], time.time(), 0.0)))
+            self.done["groups locked"] += 1
+            return True
         return False
 
     def swallow(self) -> bool:
@@ -189,9 +196,16 @@ class Scene:
     # --- Helpers ---
 
     def _unlock(self, now: float) -> None:
-        for _, session in [each for each in self.forgotten if each[0] < now]:
+        for _, session, lock in [each for each in self.forgotten if each[0] < now]:
+            self.locks.append(replace(lock, until=time.time()))
             session.close()
         self.forgotten = [each for each in self.forgotten if each[0] >= now]
+
+    def _disturb(self) -> None:
+        """What follows stops all groups: that is no lock's fault."""
+        for _, session, _ in self.forgotten:
+            session.close()
+        self.forgotten = []
 
     def _ready(self) -> list[Member]:
         return [each for each in self.schedulers if each.is_ready]
