@@ -12,7 +12,16 @@ from django.db.models.functions import Now
 from tasks import control, cuts, edges, heart
 from tasks.decide import CANCELLED, Answer, Completed, Failed, Interrupted, decide
 from tasks.explain import explain
-from tasks.models import Attempt, AuditEntry, CutCall, SchedulerProcess, Task, TaskGroup, Worker
+from tasks.models import (
+    Attempt,
+    AuditEntry,
+    CutCall,
+    Limit,
+    SchedulerProcess,
+    Task,
+    TaskGroup,
+    Worker,
+)
 from tasks.settle import Returned, Settlement, settle
 
 from .factories import (
@@ -285,6 +294,7 @@ def test_a_verb_of_another_process_cuts_the_call_and_no_other(deliverer):
 
     assert work.most == 2
     assert Attempt.objects.filter(task_id="stays").count() == 1
+    assert not Limit.objects.exists()
 
 
 def test_a_reset_group_runs_again_and_never_beside_itself():

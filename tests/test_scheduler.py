@@ -17,7 +17,7 @@ from tasks import claim, settle
 from tasks import scheduler as scheduling
 from tasks.decide import Answer, Completed
 from tasks.deliver import Delivery
-from tasks.models import Attempt, Change, SchedulerProcess, Task, Worker
+from tasks.models import Attempt, Change, Limit, SchedulerProcess, Task, Worker
 from tasks.scheduler import Scheduler
 from tasks.sql import prepared
 
@@ -333,6 +333,7 @@ def test_an_answer_at_the_moment_of_the_cut_is_an_answer(worker, settings, deliv
     assert outcomes.total() == 20
     assert left[True, 4, None] == outcomes["completed"]
     assert left[False, 5, None] == outcomes["interrupted"]
+    assert not Limit.objects.exists()
 
 
 def test_what_the_drain_cuts_is_left_to_the_lease_only_while_it_can_not_be_written(

@@ -10,10 +10,10 @@ import pytest
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from tasks import audit, fleet, invariants, prune, rescue
-from tasks.decide import Completed, Failed
+from tasks import audit, control, fleet, invariants, prune, rescue
+from tasks.decide import Completed, Failed, Interrupted
 from tasks.models import Attempt, AuditEntry, Limit, SchedulerProcess, Task, TaskGroup
-from tasks.outages import IN_A_ROW, Fault
+from tasks.outages import BORNE, IN_A_ROW, Fault
 from tasks.settle import Haste, Settlement, hastily, settle
 from tasks.sql import Within
 
@@ -318,7 +318,133 @@ def test_a_worker_that_is_well_has_no_row_and_one_that_is_well_again_is_not_writ
     assert not [sql for sql in statements if "UPDATE crew_limit" in sql]
 
 
+# --- Calls that we ended ourselves ---
+
+
+def drained(leases):
+    settle([Settlement(lease, Interrupted(), may_run=True) for lease in leases])
+
+
+def given_up(leases):
+    """By a verb, which took the leases before the calls were cut."""
+    for group in {lease.group_id for lease in leases}:
+        control.reset_group(group)
+    drained(leases)
+
+
+def rescued(leases):
+    """Their scheduler lost its heartbeat, and cut them when others had them back."""
+    SchedulerProcess.objects.filter(pk="s1").update(beat_at=Now() - timedelta(hours=1))
+    rescue.rescue(lease_seconds=30)
+    drained(leases)
+
+
+cuts = pytest.mark.parametrize("cut", [drained, given_up, rescued])
+
+
+@cuts
+def test_what_we_cut_is_no_failure_of_its_worker(cut):
+    tasks(30)
+    cut(claim_all())
+    assert limit() is None
+
+    make_due()
+    refuse(*claim_all("s2", slots=IN_A_ROW - 1))
+    make_due()
+    cut(claim_all("s1", slots=5))
+
+    assert (limit().fails, limit().rests) == (19, 0)
+
+
+@cuts
+def test_what_we_cut_is_no_answer_of_its_worker(cut):
+    tasks(IN_A_ROW)
+    make_group(tasks=[wire() for _ in range(5)])
+    refuse(*claim_all("s2", slots=IN_A_ROW - 1))
+    left = claim_all("s1")
+    cut(left)
+    make_due()
+    refuse(claim_all("s2")[0])
+
+    assert (limit().fails, limit().rests) == (20, 1)
+
+
+@cuts
+def test_a_call_that_tries_and_is_cut_leaves_the_rest_and_another_tries(cut):
+    resting()
+    rest_over()
+    before = limit()
+
+    cut(claim_all("s1"))
+
+    after = limit()
+    assert (after.fails, after.rests, after.ramp) == (before.fails, 1, None)
+    make_due()
+    assert len(claim_all("s2")) == 1
+
+
+@cuts
+def test_a_ramp_is_the_same_after_a_cut(cut):
+    tasks(20)
+    Limit.objects.create(kind="worker", name="worker-a", ramp=5.0, held_why="x")
+
+    cut(claim_all("s1"))
+
+    assert limit().ramp == 5.0
+    make_due()
+    assert len(claim_all("s2")) == 5
+
+
+@pytest.mark.parametrize("ramp", [None, 3.0])
+def test_a_call_that_was_given_up_counts_until_it_has_ended(ramp):
+    resting()
+    rest_over()
+    if ramp:
+        Limit.objects.update(rests=0, ramp=ramp, held_until=None)
+    flying = claim_all("s1")
+    control.reset_group(flying[0].group_id)
+    make_due()
+
+    meanwhile = claim_all("s2")
+    drained(flying)
+    make_due()
+
+    assert meanwhile == []
+    assert len(claim_all("s2")) == len(flying) == (ramp or 1)
+
+
+@pytest.mark.parametrize("cut", [drained, rescued])
+@pytest.mark.parametrize("times", [1, 12])
+def test_what_we_cut_in_between_leaves_the_wait_long(cut, times):
+    task = make_task(error_delay_in_seconds=10, remaining_attempts=99)
+    for _ in range(4):
+        make_due()
+        refuse(claim_one())
+    for _ in range(times):
+        make_due()
+        Task.objects.update(rescues=0)
+        cut(claim_all("s1"))
+    make_due()
+    refuse(claim_one("s2"))
+
+    assert from_now(Task.objects.get(pk=task.pk).run_after) > 10 + 150 * 0.8
+
+
 # --- Crowded workers ---
+
+
+@pytest.mark.parametrize(("fault", "borne"), [(Fault.REFUSED, 12), (Fault.BROKEN, BORNE)])
+def test_what_fails_while_others_are_served_keeps_its_attempt(fault, borne):
+    """What was cut off only for a while: it may be the task."""
+    make_task(remaining_attempts=9)
+    Limit.objects.create(kind="worker", name="worker-a", ramp=9.0, held_why="x")
+    for _ in range(12):
+        make_due()
+        settle([Settlement(claim_one(), Failed(WHY), None, fault=fault)])
+
+    ended = Attempt.objects.order_by("number").values_list("outcome", flat=True)
+    assert list(ended) == ["held"] * borne + ["failed"] * (12 - borne)
+    assert row(Task.objects.get())["remaining_attempts"] == 9 - (12 - borne)
 
 
 @pytest.mark.parametrize("slots", [22, 40, 200])
@@ -365,25 +491,32 @@ def test_a_task_that_breaks_its_worker_fails_in_the_end_though_others_are_served
 
 
 class Crowded:
-    """Takes so many calls at a time, and does `otherwise` with the others."""
+    """Takes so many calls at a time, and does `otherwise` with the others.
+
+    The first that it takes are answered when many others were turned away, however slow we are.
+    """
 
     def __init__(self, most, otherwise):
         self.most, self.otherwise = most, otherwise
-        self.busy, self.lock = 0, threading.Lock()
+        self.busy, self.turned_away, self.lock = 0, 0, threading.Lock()
+        self.is_known = threading.Event()
 
     def __call__(self, exchange):
         with self.lock:
-            self.busy += 1
-            takes = self.busy <= self.most
-        try:
-            if takes:
-                time.sleep(0.02)  # what the work takes
-                stub_worker.answer(200, b"{}")(exchange)
-            else:
-                self.otherwise(exchange)
-        finally:
+            takes = self.busy < self.most
+            self.busy += takes
+        if takes:
+            self.is_known.wait(60)
+            time.sleep(0.02)  # what the work takes
             with self.lock:
                 self.busy -= 1
+            stub_worker.answer(200, b"{}")(exchange)
+            return
+        self.otherwise(exchange)
+        with self.lock:
+            self.turned_away += 1
+            if self.turned_away == IN_A_ROW + 5:
+                self.is_known.set()
 
 
 @pytest.mark.django_db(transaction=True)
@@ -418,7 +551,7 @@ def test_tasks_outlive_a_worker_that_is_away_for_long(deliverer):
     def tried_often():
         make_due()
         rest_over()
-        return Limit.objects.filter(rests__gt=12).exists()
+        return Limit.objects.filter(rests__gt=5).exists()
 
     def are_done():
         make_due()
@@ -428,8 +561,7 @@ def test_tasks_outlive_a_worker_that_is_away_for_long(deliverer):
     with StubWorker(stub_worker.answer(200, b"{}")) as worker:
         with processes.scheduler("http://127.0.0.1:9/", "--slots", "50", CREW_DELIVERER=deliverer):
             wait_until(tried_often, 120)
-        used = Task.objects.filter(remaining_attempts__lt=5)
-        assert used.count() == 20
+        assert sum(Task.objects.values_list("remaining_attempts", flat=True)) == 200 * 5 - 20
         assert "no connection to http://127.0.0.1:9/worker-a" in limit().held_why
         with processes.scheduler(worker.url, "--slots", "50", CREW_DELIVERER=deliverer):
             wait_until(are_done, 120)

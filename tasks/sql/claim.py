@@ -160,20 +160,28 @@ TRIED = statement(
     """,
 )
 
-TRYING = statement(
-    postgresql="""
+
+def _trying(since: str) -> str:
+    return f"""
         SELECT l.name, (SELECT count(*) FROM crew_task t
                         WHERE t.worker = l.name AND t.leased_by IS NOT NULL
-                          AND t.leased_at >= coalesce(l.held_since, '-infinity'))
+                          AND t.leased_at >= {since})
+                     + (SELECT count(*) FROM crew_cutcall c
+                        WHERE c.worker = l.name AND c.until IS NULL AND c.since >= {since})
+    """
+
+
+# With those that were given up and are not cut yet.
+TRYING = statement(
+    postgresql=f"""
+        {_trying("coalesce(l.held_since, '-infinity')")}
         FROM jsonb_array_elements_text(%(workers)s::jsonb) AS w(name)
         CROSS JOIN LATERAL (
             SELECT * FROM crew_limit WHERE kind = 'worker' AND crew_limit.name = w.name LIMIT 1
         ) l
     """,
-    sqlite="""
-        SELECT l.name, (SELECT count(*) FROM crew_task t
-                        WHERE t.worker = l.name AND t.leased_by IS NOT NULL
-                          AND t.leased_at >= coalesce(l.held_since, ''))
+    sqlite=f"""
+        {_trying("coalesce(l.held_since, '')")}
         FROM json_each(%(workers)s) w
         JOIN crew_limit l ON l.kind = 'worker' AND l.name = w.value
     """,

@@ -80,31 +80,36 @@ JUDGED = statement(
     """,
 )
 
+# How an attempt ends that says nothing of its worker: neither a failure nor an answer.
+_SILENT = "('interrupted', 'cancelled', 'abandoned')"
+_LAST = 8  # attempts; waits and patience grow no more from there
+
+
+def _in_a_row(is_fault: str, id_: str, attempt: str) -> str:
+    return f"""
+        SELECT count(*) FROM (
+            SELECT {is_fault}(h.outcome IN ('failed', 'held')
+                              AND (h.status IS NULL OR h.status IN (502, 503, 504)))
+                       OVER (ORDER BY h.number DESC) AS is_fault
+            FROM (SELECT number, outcome, status FROM crew_attempt
+                  WHERE task_id = {id_} AND number < {attempt} AND outcome NOT IN {_SILENT}
+                  ORDER BY number DESC LIMIT {_LAST}) h
+        ) before WHERE before.is_fault
+    """
+
+
 # What the tasks of these attempts wait by themselves, and how many of their last attempts ended
 # so without a break. Those that were not delivered count too.
 FAILED = statement(
-    postgresql="""
-        SELECT a.id, a.attempt, t.error_delay_in_seconds, (
-            SELECT count(*) FROM (
-                SELECT bool_and(h.outcome IN ('failed', 'held')
-                                AND (h.status IS NULL OR h.status IN (502, 503, 504)))
-                           OVER (ORDER BY h.number DESC) AS is_fault
-                FROM crew_attempt h
-                WHERE h.task_id = a.id AND h.number BETWEEN a.attempt - 8 AND a.attempt - 1
-            ) before WHERE before.is_fault)
+    postgresql=f"""
+        SELECT a.id, a.attempt, t.error_delay_in_seconds,
+            ({_in_a_row("bool_and", "a.id", "a.attempt")})
         FROM jsonb_to_recordset(%(rows)s::jsonb) AS a(id text, attempt int)
         CROSS JOIN LATERAL (SELECT * FROM crew_task WHERE crew_task.id = a.id LIMIT 1) t
     """,
-    sqlite="""
-        SELECT t.id, a.value ->> 'attempt', t.error_delay_in_seconds, (
-            SELECT count(*) FROM (
-                SELECT min(h.outcome IN ('failed', 'held')
-                           AND (h.status IS NULL OR h.status IN (502, 503, 504)))
-                           OVER (ORDER BY h.number DESC) AS is_fault
-                FROM crew_attempt h
-                WHERE h.task_id = t.id
-                  AND h.number BETWEEN (a.value ->> 'attempt') - 8 AND (a.value ->> 'attempt') - 1
-            ) before WHERE before.is_fault)
+    sqlite=f"""
+        SELECT t.id, a.value ->> 'attempt', t.error_delay_in_seconds,
+            ({_in_a_row("min", "t.id", "(a.value ->> 'attempt')")})
         FROM json_each(%(rows)s) a JOIN crew_task t ON t.id = a.value ->> 'id'
     """,
 )
