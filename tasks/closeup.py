@@ -17,6 +17,7 @@ from .errors import NotFoundError
 from .hour import IDLE, SHOWN_ERROR, Ended, Minute
 from .ill import rests
 from .models import Attempt, AuditEntry, CutCall, Task, Worker, Workgroup
+from .outages import SPARED
 from .running import GroupLine, Next, Running, groups_of, lines_of_groups, longest, next_in
 from .slots import leases, slots
 from .sql import closeup as sql
@@ -218,7 +219,7 @@ def _held_answers(name: str, ended: Ended) -> tuple[HeldAnswer, ...]:
     """The newest first."""
     if ended.looked is None:
         return ()
-    asked = asdict(ended.looked) | {"workgroup": name, "most": RECENT}
+    asked = asdict(ended.looked) | {"workgroup": name, "most": RECENT, "spared": SPARED}
     ids = [id_ for (id_,) in run(sql.HELD, asked)]
     rows = Attempt.objects.filter(pk__in=ids).annotate(text=Left("error", SHOWN_ERROR))
     fields = ("task_id", "worker", "finished_at", "text")

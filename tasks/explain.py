@@ -164,7 +164,7 @@ def _rest(task: Any) -> Iterator[Gate]:
     rest = rests([task.worker]).get(task.worker) if task.worker else None
     if rest is None or not rest.is_full:
         return
-    last = f" The last: {rest.error}" if rest.error else ""
+    last = f" The last: {rest.error.rstrip('.')}." if rest.error else ""
     if rest.until or rest.failures:
         words = f"Its worker failed {_several(rest.failures, 'time')} in a row and rests."
         if not rest.until:
@@ -173,7 +173,7 @@ def _rest(task: Any) -> Iterator[Gate]:
             )
         yield Gate("worker_rests", f"{words}{last}", True, until=rest.until, worker=task.worker)
         return
-    words = f"Its worker failed of late: {rest.in_flight} attempts run, as many as it may for now."
+    words = f"Its worker failed of late and may have {_several(rest.allowed, 'attempt')} for now."
     yield Gate("worker_ramp", words + last, True, count=rest.in_flight, worker=task.worker)
 
 
@@ -205,7 +205,7 @@ def _slots(task: Any) -> Iterator[Gate]:
         return
     total, free = sum(one.total for one in alive), sum(one.free for one in alive)
     if not free:
-        words = f"No slot is free: the schedulers run {total} attempts, as many as they may."
+        words = f"No slot is free: the schedulers may run {_several(total, 'attempt')}, and do."
         yield Gate("no_slot", words, True, count=total)
     elif task.worker and not any(one.open_to(task.worker) for one in alive):
         held = sum(one.held[task.worker] for one in alive)

@@ -19,6 +19,10 @@ WIDEST = 512.0  # attempts in flight; a ramp that reaches it is none
 LESS, MORE = 0.9, 0.25  # what a failure leaves of the ramp, what an answer adds
 
 
+# How the note of an attempt begins that was held though its worker did not ask for it.
+SPARED = "no attempt was used up: the worker "
+
+
 class Fault(StrEnum):
     """How a worker failed as a whole."""
 

@@ -288,7 +288,7 @@ def _borne(settlement: Settlement, verdict: Verdict | None) -> Settlement:
     if verdict.cost is Cost.ATTEMPT:
         return replace(settlement, outcome=replace(failed, seconds=verdict.seconds))
     is_spared = verdict.cost is Cost.NOTHING
-    note = f"no attempt was used up: the worker {'rests' if is_spared else 'has too much'}"
+    note = outages.SPARED + ("rests" if is_spared else "has too much")
     held = Held(verdict.seconds, failed.error, None, failed.delays, note, is_spared)
     return replace(settlement, outcome=held)
 

@@ -6,8 +6,11 @@ import pytest
 from django.db.models.functions import Now
 
 from tasks import audit, closeup, create, fleet, hour, waiting
+from tasks.decide import Failed
 from tasks.errors import NotFoundError
-from tasks.models import Attempt, SchedulerProcess, Task, Worker, Workgroup
+from tasks.models import Attempt, Limit, SchedulerProcess, Task, Worker, Workgroup
+from tasks.outages import Fault
+from tasks.settle import Settlement, settle
 from tasks.waiting import Waiting
 
 from . import crowd
@@ -18,6 +21,7 @@ from .factories import (
     complete,
     fail,
     from_now,
+    make_due,
     make_group,
     make_task,
     wire,
@@ -230,6 +234,19 @@ def test_the_last_answers_that_asked_to_wait_are_named():
 
     assert (said.task_id, said.worker, said.error) == (asked.pk, A, "HTTP 429: null")
     assert -60 < from_now(said.at) <= 0 and other.pk != said.task_id
+
+
+def test_what_a_failing_worker_left_is_no_answer():
+    make_task(workgroup="shop", remaining_attempts=9)
+    Workgroup.objects.create(pk="shop")
+    Limit.objects.create(kind="worker", name=A, ramp=9.0)
+    for status in (None, 502, 503):
+        make_due()
+        settle([Settlement(claim_one(), Failed("gone"), status, fault=Fault.REFUSED)])
+
+    assert [*Attempt.objects.values_list("outcome", flat=True)] == ["held"] * 3
+    assert closeup.workgroup("shop").recent == ()
+    assert closeup.worker(A).latency.answers == 2
 
 
 def test_what_people_did_is_told_newest_first():

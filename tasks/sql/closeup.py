@@ -71,7 +71,7 @@ SECONDS = statement(
         FROM generate_series((%(last)s - %(first)s) / %(step)s, 0::bigint, -1) AS look(n)
         JOIN crew_attempt h ON h.id = {PICKED}
         WHERE h.worker = %(worker)s AND h.finished_at >= %(since)s
-          AND h.outcome IN ('completed', 'failed', 'held')
+          AND h.outcome IN ('completed', 'failed', 'held') AND h.status IS NOT NULL
         LIMIT %(most)s
     """,
     sqlite=f"""
@@ -80,6 +80,7 @@ SECONDS = statement(
         FROM crew_attempt h
         WHERE h.id IN (SELECT {PICKED} FROM look) AND h.finished_at >= %(since)s
           AND h.worker = %(worker)s AND h.outcome IN ('completed', 'failed', 'held')
+          AND h.status IS NOT NULL
         ORDER BY h.id DESC LIMIT %(most)s
     """,
 )
@@ -91,6 +92,7 @@ HELD = statement(
         FROM generate_series((%(last)s - %(first)s) / %(step)s, 0::bigint, -1) AS look(n)
         JOIN crew_attempt h ON h.id = {PICKED}
         WHERE h.outcome = 'held' AND h.finished_at >= %(since)s
+          AND NOT starts_with(h.note, %(spared)s::text)
           AND (SELECT t.workgroup FROM crew_task t WHERE t.id = h.task_id) = %(workgroup)s
         LIMIT %(most)s
     """,
@@ -98,7 +100,7 @@ HELD = statement(
         {LOOK}
         SELECT h.id FROM crew_attempt h
         WHERE h.id IN (SELECT {PICKED} FROM look) AND h.finished_at >= %(since)s
-          AND h.outcome = 'held'
+          AND h.outcome = 'held' AND substr(h.note, 1, length(%(spared)s)) <> %(spared)s
           AND (SELECT t.workgroup FROM crew_task t WHERE t.id = h.task_id) = %(workgroup)s
         ORDER BY h.id DESC LIMIT %(most)s
     """,

@@ -120,7 +120,7 @@ export function workers(rows, look) {
     el("a", { href: url.worker(row.name) }, row.name),
     gauge(row.inFlight, row.limit, "in flight"),
     `${number(row.ready + row.held)}${row.isMore ? "+" : ""}`,
-    row.rest?.until ? el("span", {}, why(row), " until ", countdown(row.rest.until)) : why(row),
+    row.rest?.until ? el("span", { class: "crew-until" }, why(row), el("span", {}, "until ", countdown(row.rest.until))) : why(row),
     number(row.hour.attempts),
     failedShare(row.hour),
     lastError(row.hour),
@@ -137,7 +137,7 @@ export function tryButton(line, look) {
 export function rest({ rest: told }) {
   if (!told) return null;
   const failed = told.failures ? `${many(told.failures, "failure")} in a row` : "it failed of late";
-  const now = told.until ? el("span", {}, "rests; one call tries it ", countdown(told.until)) : `${number(told.inFlight)} of ${many(told.allowed, "attempt")} that it may have for now`;
+  const now = told.until ? el("span", {}, "it rests; one call tries it ", countdown(told.until), ".") : `${number(told.inFlight)} of ${many(told.allowed, "attempt")} that it may have for now.`;
   return el("p", { class: "crew-alarm" }, `${failed}: `, now, told.error ? el("span", { class: "crew-dim" }, ` The last: ${told.error}`) : null);
 }
 

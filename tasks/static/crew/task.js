@@ -46,7 +46,7 @@ function gates(task, why) {
 function gate({ text: words, opensItself, until, tasks, count }) {
   const sign = badge(opensItself ? "scheduled" : "failed", opensItself ? "opens by itself" : "needs you");
   const time = until ? el("span", {}, " It opens ", ago(until)) : null;
-  const more = count > tasks.length ? ` and ${number(count - tasks.length)} more` : null;
+  const more = tasks.length && count > tasks.length ? ` and ${number(count - tasks.length)} more` : null;
   return el("li", {}, sign, el("span", {}, words, time, ...links(tasks), more));
 }
 
