@@ -811,7 +811,9 @@ call_command("crewexport", "--all", "-o", sys.argv[2])
 
 
 @pytest.mark.postgres
-def test_from_postgresql_to_sqlite_and_back_it_is_the_same(db: None, tmp_path: Path) -> None:
+def test_from_postgresql_to_sqlite_and_back_it_is_the_same(
+    transactional_db: None, tmp_path: Path
+) -> None:
     make_world()
     first, second = export(tmp_path), tmp_path / "second.gz"
     elsewhere = {
