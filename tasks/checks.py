@@ -28,6 +28,7 @@ POSITIVE = (
     "CREW_AUDIT_DAYS",
     "CREW_WEB_CONNECTIONS",
     "CREW_CALLS_BYTES",
+    "CREW_WEB_BYTES",
     *(name for name in DEFAULTS if name.startswith("CREW_MAX_")),
 )
 

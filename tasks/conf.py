@@ -69,7 +69,7 @@ DEFAULTS: dict[str, Any] = {
     # int, bytes: the longest body of a request; of a bulk create; of one as NDJSON.
     "CREW_MAX_BODY_BYTES": 2 * 1024 * 1024,
     "CREW_MAX_BULK_BYTES": 16 * 1024 * 1024,
-    "CREW_MAX_NDJSON_BYTES": 256 * 1024 * 1024,
+    "CREW_MAX_NDJSON_BYTES": 128 * 1024 * 1024,
     # int: tasks in one NDJSON create.
     "CREW_MAX_NDJSON_TASKS": 100_000,
     # int: rows on one page, and rows given for the old `pageSize=0`, which asks for all.
@@ -94,6 +94,8 @@ DEFAULTS: dict[str, Any] = {
     "CREW_MAX_INPUT_BYTES": 1024 * 1024,
     # int, bytes: the longest payload POSTed, parents' outputs included.
     "CREW_MAX_PAYLOAD_BYTES": 8 * 1024 * 1024,
+    # int, bytes: memory that the large answers and bodies of one web process share.
+    "CREW_WEB_BYTES": 96 * 1024 * 1024,
     # int, bytes: what the calls of a scheduler hold in memory until they are sent.
     "CREW_CALLS_BYTES": 64 * 1024 * 1024,
     # int: children in one answer.

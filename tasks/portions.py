@@ -4,8 +4,8 @@ A page and a look of the stream hold their rows in memory: without this, 500 tas
 each would be a gigabyte, and several in decoded form.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from django.db.models import F, Func, IntegerField, QuerySet, Value
 from django.db.models.functions import Coalesce
@@ -14,27 +14,25 @@ from . import wire
 from .conf import conf
 from .jsonio import dump
 from .models import Task
+from .sql import STORED
 from .sql.probes import probed
 
 PORTION = 2 * 1024 * 1024  # bytes of payloads that are decoded at once, about
 FEW = 100  # rows at once, however small
+LIGHT = 256 * 1024  # bytes of a page that needs no room of its own
 PAYLOADS = ("input", "output", "errors")
 NONE: Mapping[str, int] = {}
 
+T = TypeVar("T")
+
 
 class Stored(Func):
-    """How many bytes a payload takes, about: PostgreSQL tells without reading a large one.
-
-    A compressed one may be many times as large.
-    """
+    """How many bytes a payload takes, about."""
 
     output_field = IntegerField()
 
     def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        template = (
-            "(CASE WHEN pg_column_compression(%(expressions)s) IS NULL THEN 1 ELSE 20 END"
-            " * pg_column_size(%(expressions)s))"
-        )
+        template = STORED.format("%(expressions)s")
         return self.as_sql(compiler, connection, template=template, **context)
 
     def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
@@ -42,21 +40,29 @@ class Stored(Func):
         return self.as_sql(compiler, connection, template=template, **context)
 
 
-def task_texts(ids: Sequence[str], sizes: Mapping[str, int] = NONE) -> tuple[list[str], bool]:
-    """These tasks as the wire shows them, as JSON texts in the order given; whether it was cut.
+def page(count: int, name: str, rows: Iterable[wire.Json]) -> Iterator[bytes]:
+    """A page of a list as JSON, piece by piece; `isCut` says that its end did not fit.
 
-    As many as `CREW_MAX_PAGE_BYTES` allows, at least one.
+    As many rows as `CREW_MAX_PAGE_BYTES` allows, at least one.
     """
+    yield f'{{"count":{count},"{name}":['.encode()
     left = int(conf.CREW_MAX_PAGE_BYTES)
-    texts: list[str] = []
+    comma, cut = "", ""
+    for row in rows:
+        piece = f"{comma}{dump(row)}".encode()
+        left -= len(piece)
+        if left < 0 and comma:
+            cut = ',"isCut":true'
+            break
+        yield piece
+        comma = ","
+    yield f"]{cut}}}".encode()
+
+
+def tasks(ids: Sequence[str], sizes: Mapping[str, int] = NONE) -> Iterator[wire.Json]:
+    """These tasks as the wire shows them, in the order given."""
     for some in portions(ids, sizes):
-        for task in wire.tasks(some):
-            text = dump(task)
-            left -= len(text)
-            if left < 0 and texts:
-                return texts, True
-            texts.append(text)
-    return texts, False
+        yield from wire.tasks(some)
 
 
 def portions(ids: Sequence[str], sizes: Mapping[str, int] = NONE) -> Iterator[list[Task]]:
@@ -67,9 +73,14 @@ def portions(ids: Sequence[str], sizes: Mapping[str, int] = NONE) -> Iterator[li
     for at in range(0, len(ids), FEW):
         some = ids[at : at + FEW]
         known = sizes if sizes else dict(weighed(Task.objects.filter(probed("id", some))))
-        for part in _apart(some, known):
+        for part in apart((id_, known.get(id_, 0)) for id_ in some):
             found = {task.pk: task for task in Task.objects.filter(probed("id", part))}
             yield [found[id_] for id_ in part if id_ in found]
+
+
+def some(rows: QuerySet[Any]) -> Iterator[Any]:
+    """The rows of a page that has no more than some kilobytes in each, not all at once."""
+    return rows.iterator(chunk_size=FEW)
 
 
 def weighed(rows: QuerySet[Task]) -> list[tuple[str, int]]:
@@ -78,15 +89,15 @@ def weighed(rows: QuerySet[Task]) -> list[tuple[str, int]]:
     return list(rows.values_list("pk", total))
 
 
-def _apart(ids: Sequence[str], sizes: Mapping[str, int]) -> Iterator[list[str]]:
-    some: list[str] = []
+def apart(weighed: Iterable[tuple[T, int]]) -> Iterator[list[T]]:
+    """In portions: as many at once as may be in memory together, at least one."""
+    some: list[T] = []
     size = 0
-    for id_ in ids:
-        more = sizes.get(id_, 0)
-        if some and size + more > PORTION:
+    for each, more in weighed:
+        if len(some) == FEW or (some and size + more > PORTION):
             yield some
             some, size = [], 0
-        some.append(id_)
+        some.append(each)
         size += more
     if some:
         yield some

@@ -19,6 +19,7 @@ from .tail import Seen
 
 MOST_HELD = 1_000  # tasks of one held workgroup told one by one
 MOST_CHARACTERS = 6 * 1024 * 1024  # of one group in one look; a socket takes a little more
+MOST_IN_ALL = 4 * MOST_CHARACTERS  # of all groups in one look
 
 
 class _News:
@@ -77,10 +78,13 @@ def messages(
         elif one.group_id in found:
             found[one.group_id].add(one)
     most = groups if isinstance(groups, Mapping) else {}
-    told = {
-        group_id: _told(group_id, each, before[group_id], most.get(group_id, TOLD_ONE_BY_ONE))
-        for group_id, each in found.items()
-    }
+    told: dict[str, list[str]] = {}
+    left = MOST_IN_ALL
+    for group_id, each in found.items():
+        tasks = most.get(group_id, TOLD_ONE_BY_ONE)
+        texts = _told(group_id, each, before[group_id], tasks, min(left, MOST_CHARACTERS))
+        left -= sum(map(len, texts))
+        told[group_id] = texts
     return {name: _ended(texts, before[name], change) for name, texts in told.items() if texts}
 
 
@@ -104,7 +108,7 @@ def _add_held(workgroup: str, found: dict[str, _News]) -> None:
             news.update(ids)
 
 
-def _told(group_id: str, news: _News, change: int, most: int) -> list[str]:
+def _told(group_id: str, news: _News, change: int, most: int, characters: int) -> list[str]:
     texts = []
     for last in news.group:
         row = None if last else TaskGroup.objects.filter(pk=group_id).first()
@@ -115,7 +119,7 @@ def _told(group_id: str, news: _News, change: int, most: int) -> list[str]:
     if news.reload or len(news.tasks) + len(news.gone) > min(most, TOLD_ONE_BY_ONE):
         return [*texts, reload_text(change)]
     tasks = [_text("delete", {"task": last}, change) for last in news.gone.values()]
-    left = MOST_CHARACTERS - sum(map(len, tasks))
+    left = characters - sum(map(len, tasks))
     ids = list(news.tasks)
     # In the order in which it happened; who is gone by now has a change of its own.
     for there in portions(ids):

@@ -1014,4 +1014,20 @@ MUTANTS = (
         ("tests/test_tail.py",),
         LITE,
     ),
+    Mutant(
+        "room: nobody waits",
+        "tasks/room.py",
+        "return not self.held or self.held + size <= conf.CREW_WEB_BYTES // 2",
+        "return True",
+        ("tests/test_room.py",),
+        LITE,
+    ),
+    Mutant(
+        "stream: all changes are read at once",
+        "tasks/sql/stream.py",
+        "CASE WHEN c.fits THEN c.group_event ELSE 'reload' END",
+        "c.group_event",
+        ("tests/test_tail.py",),
+        LITE,
+    ),
 )

@@ -12,7 +12,9 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
+from secrets import token_urlsafe
 from typing import Any
 
 import pytest
@@ -22,7 +24,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from tasks import audit, control, create, edit, fleet
+from tasks import audit, control, create, edit, fleet, portions
 from tasks.errors import InvalidInputError
 from tasks.invariants import INVARIANTS
 from tasks.jsonio import dump
@@ -765,6 +767,17 @@ def written() -> bytes:
     with out.snapshot():
         out.write(lines.Writer(sink))
     return sink.getvalue()
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db
+def test_tasks_go_out_as_many_at_once_as_their_bytes_allow(monkeypatch: Any) -> None:
+    monkeypatch.setattr(portions, "PORTION", 50_000)
+    tasks = [{"id": f"t{n}", "input": token_urlsafe(15_000)} for n in range(5)]
+    create.create_group(id="g", tasks=[*tasks, {"id": "u"}, {"id": "v"}])
+
+    assert list(islice(out._portions("g"), 5)) == [2, 2, 3, 1, 1]
+    assert written().count(b'{"task":') == 7
 
 
 def test_what_comes_in_is_not_looked_for_among_all_of_its_group(fresh_tables: None) -> None:

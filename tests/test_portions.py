@@ -1,11 +1,12 @@
 """What pages and streams hold in memory: rows come some at a time, within a budget."""
 
+from datetime import UTC, datetime
 from secrets import token_urlsafe
 
 import pytest
 
 from tasks import portions
-from tasks.models import Task
+from tasks.models import Attempt, AuditEntry, Task
 
 from .api_client import TASKS, Api
 from .factories import make_group, wire
@@ -47,6 +48,25 @@ def test_relatives_obey_the_same_budget(group, settings):
     page = Api().get("/api/v1/task/child/parents").json
 
     assert ([task["id"] for task in page["tasks"]], page["count"]) == (["t0", "t1", "t2"], 9)
+
+
+def test_attempts_and_history_obey_it_too(group, settings):
+    settings.CREW_MAX_PAGE_BYTES = 10 * KB
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    rows = [
+        Attempt(task_id="t0", number=n, error="x" * 4 * KB, started_at=at, finished_at=at)
+        for n in range(5)
+    ]
+    Attempt.objects.bulk_create(rows)
+    entries = [AuditEntry(verb="edit", group_id="g", detail={"q": "x" * 4 * KB}) for _ in range(5)]
+    AuditEntry.objects.bulk_create(entries)
+
+    attempts = Api().get("/api/v1/task/t0/attempts").json
+    history = Api().get("/api/v1/task_group/g/history").json
+
+    assert ([each["number"] for each in attempts["attempts"]], attempts["count"]) == ([4, 3], 5)
+    assert (len(history["entries"]), history["count"]) == (2, 5)
+    assert attempts["isCut"] is history["isCut"] is True
 
 
 @pytest.mark.parametrize("is_weighed", [True, False])

@@ -9,6 +9,7 @@ from django.db.models.functions import Now
 
 from tasks import publish
 from tasks.models import Change
+from tasks.sql import stream as sql
 from tasks.tail import Tail
 
 from .processes import database_url
@@ -96,6 +97,27 @@ def test_who_comes_back_gets_what_it_missed():
     assert tail.missed("g", 10**15, most=10) is None  # never given by us
     Change.objects.filter(pk__lte=since).delete()
     assert tail.missed("g", since, most=10) is None  # nobody knows any more
+
+
+def test_what_is_too_much_for_a_look_is_told_as_a_reload():
+    tail = start()
+    since = tail.safe
+    publish.tasks_changed([("g", "small")])
+    publish.tasks_deleted("g", [{"id": "t", "input": "x" * sql.MOST_BYTES}])
+    publish.group_changed("g", "update")
+    publish.tasks_changed([("g", "behind")])
+
+    read = tail.read(GROUPS)
+
+    assert [(each.updated, each.deleted, each.group_event) for each in read] == [
+        (["small"], [], ""),
+        ([], [], "reload"),
+        ([], [], "update"),
+        ([], [], "reload"),
+    ]
+    for _ in range(3):
+        tail.read(GROUPS)
+    assert tail.missed("g", since, most=10) == read
 
 
 def test_what_is_pruned_is_pruned_in_order_and_the_newest_stays():

@@ -230,6 +230,21 @@ def test_too_much_text_is_a_reload(group, news, monkeypatch):
     assert news() == [{"type": "reload", "change": BEHIND}]
 
 
+def test_groups_share_what_is_told_in_one_look(monkeypatch):
+    names = ["a", "b"]
+    for name in names:
+        make_group(id=name)
+    tail = Tail()
+    tail.start(names)
+    for name in names:
+        create.create_tasks(name, [{"id": f"{name}-t", "input": "x" * 5_000}])
+    monkeypatch.setattr(tell, "MOST_IN_ALL", 10_000)
+
+    told = tell.messages(tail.read(names), names, BEHIND, before=dict.fromkeys(names, BEFORE))
+
+    assert [json.loads(texts[-1])["type"] for texts in told.values()] == ["create", "reload"]
+
+
 def test_what_is_gone_by_now_is_not_told(group, news):
     make_task(group, id="t")
     Task.objects.filter(pk="t").delete()  # by somebody who tells nobody

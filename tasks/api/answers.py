@@ -1,13 +1,18 @@
 """The forms of an answer: JSON with a newline at its end, plain text, problem details."""
 
-from collections.abc import Mapping
+import weakref
+from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Any
 
 from django.http import HttpResponse
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 
+from .. import room
+from ..conf import conf
 from ..jsonio import dump
+from ..portions import PORTION
 
 JSON = "application/json; charset=UTF-8"
 TEXT = "text/plain; charset=UTF-8"
@@ -61,6 +66,38 @@ def json_answer(
 def json_text(text: str) -> HttpResponse:
     """What is JSON text already."""
     return HttpResponse(f"{text}\n", content_type=JSON)
+
+
+class Roomy(HttpResponse):
+    """One that has a share of the room, until it has been sent."""
+
+    def __init__(self, share: room.Share, pieces: Iterable[bytes], **options: Any) -> None:
+        super().__init__(pieces, **options)
+        share.shrink(len(self.content))
+        # Not every server tells of one whose client goes meanwhile.
+        self._gone = weakref.finalize(self, share.give_back)
+
+    def close(self) -> None:
+        super().close()
+        self._gone()
+
+    def let_go(self) -> None:
+        """It was sent, or will never be."""
+        self.content = b""
+        self._gone()
+
+
+def json_pieces(pieces: Iterable[bytes], *, is_large: bool) -> HttpResponse:
+    """Pieces of JSON text. A large answer has its room before the first of them is made."""
+    if not is_large:
+        return HttpResponse([*pieces, b"\n"], content_type=JSON)
+    # The pieces, the answer made of them, and rows as they are decoded.
+    share = room.answers.take(2 * conf.CREW_MAX_PAGE_BYTES + 3 * PORTION)
+    try:
+        return Roomy(share, chain(pieces, [b"\n"]), content_type=JSON)
+    except BaseException:
+        share.give_back()
+        raise
 
 
 def text(words: str, status: int = 200) -> HttpResponse:

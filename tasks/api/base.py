@@ -31,6 +31,7 @@ from ..access import Access
 from ..conf import conf
 from ..errors import ConflictError, CrewError, InvalidInputError, NotFoundError
 from ..models import TaskGroup
+from ..room import NoRoomError
 from ..sql.patience import is_outage, is_refusal, refusal
 from . import query
 from .answers import JSONRenderer, NoParser, json_answer, problem, text
@@ -106,7 +107,11 @@ class CrewView(APIView):  # type: ignore[misc]
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """What the call does is recorded as the caller's, once `check_permissions` knows them."""
         with audit.nobody():
-            response: HttpResponseBase = super().dispatch(request, *args, **kwargs)
+            try:
+                response: HttpResponseBase = super().dispatch(request, *args, **kwargs)
+            finally:
+                if self.sent:
+                    self.sent.done()
             return response
 
     def get_authenticators(self) -> list[BaseAuthentication]:
@@ -214,6 +219,8 @@ class CrewView(APIView):  # type: ignore[misc]
         set_rollback()  # of a host project's ATOMIC_REQUESTS
         request = self.request
         match exc:
+            case NoRoomError():
+                return self.error(503, str(exc), {"Retry-After": "1"})
             case CrewError():
                 status = next(STATUSES[kind] for kind in STATUSES if isinstance(exc, kind))
                 return self.error(getattr(exc, "status", status), str(exc))

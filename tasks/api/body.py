@@ -1,16 +1,20 @@
 """A request's body, read once and strictly: JSON whatever the Content-Type says."""
 
 import hashlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from rest_framework.exceptions import UnsupportedMediaType
 from rest_framework.request import Request
 
+from .. import room
 from ..errors import InvalidInputError
 from ..garbage import uncollected
 from ..jsonio import JSONError, read
 
+LIGHT = 1024 * 1024  # bytes of a body that needs no room of its own
+GROWS = 20  # times as large as the text may be what it holds: many small objects
 UTF_8 = {"utf-8", "utf8", "us-ascii"}
 
 
@@ -27,6 +31,8 @@ class Body:
         _check_coding(request)
         self._stream = request._request
         self._max_bytes = max_bytes
+        self._length = _length(request, max_bytes)
+        self._share: room.Share | None = None
         self._seen = hashlib.sha256()
 
     @property
@@ -38,6 +44,7 @@ class Body:
 
         `empty`, if given, stands for a body without a byte.
         """
+        self._take_room()
         data = self._stream.read(self._max_bytes + 1)
         if len(data) > self._max_bytes:
             raise self._too_large()
@@ -52,6 +59,7 @@ class Body:
 
         Raises TooLargeError over the limit of the body, InvalidInputError over that of a line.
         """
+        self._take_room()
         number, left = 0, self._max_bytes
         while line := self._stream.readline(min(left, max_line) + 1):
             number += 1
@@ -63,6 +71,15 @@ class Body:
             self._seen.update(line)
             if not line.isspace():
                 yield number, line
+
+    def done(self) -> None:
+        """Nothing that it held is needed any more."""
+        if self._share:
+            self._share.give_back()
+
+    def _take_room(self) -> None:
+        if self._length > LIGHT and not self._share:
+            self._share = room.bodies.take(GROWS * self._length)
 
     def _too_large(self) -> TooLargeError:
         return TooLargeError(f"request body larger than {self._max_bytes} bytes")
@@ -84,6 +101,14 @@ def consumed(items: list[Any]) -> Iterator[Any]:
     items.reverse()
     while items:
         yield items.pop()
+
+
+def _length(request: Request, most: int) -> int:
+    """How long the body is; as long as it may be, if it comes in chunks."""
+    if "HTTP_TRANSFER_ENCODING" in request.META:
+        return most
+    said = request.META.get("CONTENT_LENGTH", "")
+    return min(int(said), most) if re.fullmatch("[0-9]{1,18}", said) else 0
 
 
 def _check_coding(request: Request) -> None:

@@ -4,12 +4,12 @@ from django.db.models import QuerySet
 from django.http import HttpResponse
 from rest_framework.request import Request
 
-from .. import audit, wire
+from .. import audit, portions, wire
 from ..access import READ
 from ..errors import NotFoundError
 from ..models import AuditEntry, TaskGroup
 from . import query
-from .answers import json_answer
+from .answers import json_pieces
 from .base import CrewView
 from .tasks import OneTask
 
@@ -41,5 +41,7 @@ class TaskHistory(OneTask):
 
 
 def _history(request: Request, rows: QuerySet[AuditEntry]) -> HttpResponse:
-    page = query.page(request, strict=True).of(rows)
-    return json_answer({"count": rows.count(), "entries": [wire.audit_entry(row) for row in page]})
+    at = query.page(request, strict=True)
+    found = (wire.audit_entry(row) for row in portions.some(at.of(rows)))
+    page = portions.page(rows.count(), "entries", found)
+    return json_pieces(page, is_large=at.size > portions.FEW)

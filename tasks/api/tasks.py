@@ -9,7 +9,7 @@ from django.http import HttpResponse, HttpResponseBase
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 
-from .. import control, create, edit, find, wire
+from .. import control, create, edit, find, portions, wire
 from ..access import OPERATE, READ, WRITE
 from ..conf import conf
 from ..errors import NotFoundError
@@ -29,7 +29,7 @@ from ..spec import (
     read_worker,
 )
 from . import query
-from .answers import json_answer, json_text
+from .answers import json_answer, json_pieces
 from .base import CrewView
 from .changes import Field, read_changes
 from .groups import attempts
@@ -90,7 +90,7 @@ class Tasks(CrewView):
         except NotFoundError:
             return json_answer({"count": 0, "tasks": []})
         found = find.tasks(group, query.task_filter(request), query.page(request))
-        return json_text(found.as_json())
+        return json_pieces(found.as_json(), is_large=found.is_large)
 
     def post(self, request: Request, gid: str) -> HttpResponse:
         """Create a task. Its parents must be in the group already."""
@@ -207,8 +207,9 @@ class TaskAttempts(OneTask):
         """Every attempt of the task that ended, the newest first."""
         rows = self.task(tid).attempts.order_by("-number").defer("request", "answer")
         at = query.page(request, strict=True)
-        page = at.of(rows)
-        return json_answer({"attempts": [wire.attempt(row) for row in page], "count": rows.count()})
+        found = (wire.attempt(row) for row in portions.some(at.of(rows)))
+        page = portions.page(rows.count(), "attempts", found)
+        return json_pieces(page, is_large=at.size > portions.FEW)
 
 
 class OneAttempt(OneTask):
@@ -237,7 +238,8 @@ class Relatives(OneTask):
     def get(self, request: Request, tid: str) -> HttpResponse:
         at = query.page(request, strict=True)
         rows = Task.objects.filter(**{self.edge: self.task(tid).pk}).order_by(*self.order)
-        return json_text(find.found(rows, at).as_json())
+        found = find.found(rows, at)
+        return json_pieces(found.as_json(), is_large=found.is_large)
 
 
 class Children(Relatives):

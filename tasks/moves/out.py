@@ -1,8 +1,8 @@
 """Groups leave the store, as they were at one moment; nothing is locked, nothing is changed.
 
-Memory does not grow with the groups: rows come a hundred at a time. A task in flight leaves as
-one that waits, its attempt as abandoned: a lease is a scheduler's, and no scheduler comes along.
-Tokens and settings never leave.
+Memory does not grow with the groups: rows come some at a time, as many as their bytes allow. A task
+in flight leaves as one that waits, its attempt as abandoned: a lease is a scheduler's, and no
+scheduler comes along. Tokens and settings never leave.
 """
 
 import heapq
@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any
 
 from django.db import connection, transaction
 
-from .. import VERSION
+from .. import VERSION, portions
 from ..errors import NotFoundError
 from ..fleet_now import clock
 from ..jsonio import dump
@@ -25,8 +25,8 @@ from ..sql import moves as sql
 from ..sql.probes import among
 from .lines import FORMAT, Writer, payload
 
-AT_ONCE = 100  # tasks in memory: each may have a megabyte of input and one of output
-SMALL = 1_000  # rows without payloads
+SMALL = 100  # rows of some kilobytes each
+WEIGHTS = 1_000
 IMPORTED = "imported"  # in the detail of an entry that tells of an import: it stays where it is
 WHY = "abandoned: it ran when its group was exported"
 
@@ -98,7 +98,7 @@ def _group(to: Writer, row: tuple[Any, ...], now: datetime) -> int:
     head = {"id": group_id, "name": name, "isPaused": bool(is_paused)}
     to.put("group", head | {"createdAt": _time(created_at)})
     seen = _Seen()
-    for task in sql.stream(sql.TASKS_OUT, {"group": group_id}, AT_ONCE):
+    for task in sql.fetched(sql.TASKS_OUT, {"group": group_id}, _portions(group_id)):
         to.put("task", _task(task) | _shared(to, task, seen))
         seen.tasks += 1
         seen.workers.add(task[2])
@@ -113,6 +113,14 @@ def _group(to: Writer, row: tuple[Any, ...], now: datetime) -> int:
     told = {"id": group_id, "tasks": seen.tasks, "attempts": seen.attempts}
     to.put("groupEnd", told | {"entries": seen.entries, "sha256": to.digest()})
     return seen.tasks
+
+
+def _portions(group_id: str) -> Iterator[int]:
+    """How many of the group's tasks fit into memory at once, in the order of `sql.TASKS_OUT`."""
+    if on_postgres():
+        weights = sql.stream(sql.WEIGHTS_OUT, {"group": group_id}, WEIGHTS)
+        yield from map(len, portions.apart((None, size) for (size,) in weights))
+    yield from repeat(1)  # SQLite gives them one by one in any case
 
 
 def _task(row: tuple[Any, ...]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from typing import Any
 
 import django
 from asgiref.sync import sync_to_async
@@ -29,6 +30,14 @@ class Handler(ASGIHandler):
         except asyncio.CancelledError:
             given_up.set()
             raise
+
+    async def send_response(self, response: HttpResponseBase, send: Any) -> None:
+        """A large answer is let go of at once: Django's own circles keep it for long."""
+        try:
+            await super().send_response(response, send)
+        finally:
+            if let_go := getattr(response, "let_go", None):
+                let_go()
 
     def _respond(self, request: HttpRequest, given_up: threading.Event) -> HttpResponseBase:
         with patience.until(given_up):

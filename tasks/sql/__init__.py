@@ -42,6 +42,10 @@ OUTPUT = (
     " WHERE crew_sharedoutput.id = {0}.shared_output_id) END)"
 )
 
+# How many bytes a payload of PostgreSQL's takes as text, about, without reading a large one: a
+# compressed one may be many times as large.
+STORED = "(CASE WHEN pg_column_compression({0}) IS NULL THEN 1 ELSE 20 END * pg_column_size({0}))"
+
 # `queries.READY` in SQL, for a table named or aliased `t`. PostgreSQL's planner must see the
 # index condition's own words to use it.
 _READY = (

@@ -3,12 +3,13 @@
 What leaves is ordered by bytes, whatever the collation: the same group is the same file.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import repeat
 from typing import Any
 
 from django.db import connection
 
-from . import Statement, on_postgres, run, statement, steer
+from . import STORED, Statement, on_postgres, run, statement, steer
 
 _GROUPS = """
     SELECT g.id, g.name, g.is_paused, g.created_at FROM crew_taskgroup g {} ORDER BY g.id {}
@@ -53,6 +54,14 @@ TASKS_OUT = statement(
         bytes="",
     ),
 )
+
+# About how many bytes the payloads of each are, in the same order; PostgreSQL alone is asked.
+_WEIGHTS = f"""
+    SELECT coalesce({STORED.format("t.input")}, 0) + coalesce({STORED.format("t.output")}, 0)
+        + {STORED.format("t.errors")}
+    FROM crew_task t WHERE t.group_id = %(group)s ORDER BY t.created_at, t.id COLLATE "C"
+"""
+WEIGHTS_OUT = Statement(postgresql=_WEIGHTS, sqlite="")
 
 # Tasks that have an output in common: it stands once in the file, before the first of them.
 _OUTPUT_OUT = "SELECT value{} FROM crew_sharedoutput WHERE id = %(id)s"
@@ -298,7 +307,17 @@ def steer_patiently() -> None:
 
 def stream(what: Statement, params: Mapping[str, Any], at_once: int) -> Iterator[tuple[Any, ...]]:
     """The rows of a statement, in the running transaction, `at_once` of them in memory."""
+    yield from fetched(what, params, repeat(at_once))
+
+
+def fetched(
+    what: Statement, params: Mapping[str, Any], numbers: Iterable[int]
+) -> Iterator[tuple[Any, ...]]:
+    """The rows of a statement, as many at once as these numbers say, in turn."""
     with connection.chunked_cursor() as cursor:
         cursor.execute(getattr(what, connection.vendor), params)
-        while rows := cursor.fetchmany(at_once):
+        for number in numbers:
+            rows = cursor.fetchmany(number)
             yield from rows
+            if len(rows) < number:
+                return

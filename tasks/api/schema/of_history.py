@@ -27,6 +27,7 @@ class Entry(s.Serializer):  # type: ignore[misc]
 class History(s.Serializer):  # type: ignore[misc]
     count = s.IntegerField()
     entries = Entry(many=True)
+    isCut = s.BooleanField(required=False, help_text="Present where the page ends too early.")
 
 
 def _history(id_: str, summary: str) -> dict[str, Any]:

@@ -261,6 +261,7 @@ class WholeAttempt(Attempt):
 class AttemptList(s.Serializer):  # type: ignore[misc]
     attempts = Attempt(many=True)
     count = s.IntegerField()
+    isCut = s.BooleanField(required=False, help_text="Present where the page ends too early.")
 
 
 class Rest(s.Serializer):  # type: ignore[misc]

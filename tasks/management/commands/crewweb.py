@@ -25,13 +25,14 @@ class Command(BaseCommand):
         parser.add_argument("-p", "--port", type=int, default=int(_default("PORT", "8090")))
 
     def handle(self, *args: Any, bind: str, port: int, **options: Any) -> None:
-        from ...serving import database
+        from ...serving import database, memory
         from ...serving.server import Server  # installs Twisted's reactor
 
         for problem in default_credentials(bind):
             raise CommandError(f"{problem.msg} {problem.hint}")
         for words in open_doors():
             logger.warning("%s", words)
+        memory.share_what_is_free()
         application = get_default_application()
         database.prepare()
         failure = Server(application, host=bind, port=port).run()

@@ -19,12 +19,13 @@ export function history(panel, path, said) {
     }
   }
 
-  function draw({ count, entries }) {
+  function draw({ count, entries, isCut }) {
     if (!entries.length) return show(panel, el("p", { class: "crew-empty" }, "Nobody did anything to it yet."));
     const heads = ["When", "Who", "Did", "To", "Tasks", "Detail"].map((head) => el("th", { scope: "col" }, head));
     const table = el("table", { class: "crew-table" }, el("thead", {}, el("tr", {}, ...heads)), el("tbody", {}, ...entries.map(row)));
-    const more = count > entries.length && size < 500 ? el("button", { type: "button", class: "crew-button", onclick: () => ((size = Math.min(500, size + 100)), reload()) }, `Older ones: ${number(count - entries.length)}`) : null;
-    show(panel, el("div", { class: "crew-scroll" }, table), more);
+    const more = count > entries.length && size < 500 && !isCut ? el("button", { type: "button", class: "crew-button", onclick: () => ((size = Math.min(500, size + 100)), reload()) }, `Older ones: ${number(count - entries.length)}`) : null;
+    const cut = isCut ? el("p", { class: "crew-dim" }, `${number(count - entries.length)} older ones do not fit into one answer.`) : null;
+    show(panel, el("div", { class: "crew-scroll" }, table), more, cut);
   }
 
   reload();
