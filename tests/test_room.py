@@ -1,6 +1,7 @@
 """What large requests hold in memory together: who has no room waits, or is told to try again."""
 
 import threading
+from secrets import token_urlsafe
 
 import pytest
 from django.test import RequestFactory
@@ -80,7 +81,7 @@ def test_an_answer_that_can_not_be_made_gives_its_room_back():
 
 @pytest.mark.django_db
 def test_pages_of_few_bytes_take_none(no_auth, monkeypatch):
-    make_group(id="g", tasks=[wire(id=f"t{n}", input="x" * 100 * KB) for n in range(5)])
+    make_group(id="g", tasks=[wire(input=token_urlsafe(75 * KB)) for _ in range(5)])
     page = find.tasks(Task.objects.first().group, find.TaskFilter(), find.Page(0, 20))
 
     assert page.is_large

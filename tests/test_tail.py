@@ -100,7 +100,10 @@ def test_who_comes_back_gets_what_it_missed():
 
 
 def test_what_is_too_much_for_a_look_is_told_as_a_reload():
+    publish.tasks_changed([("g", "before")])
     tail = start()
+    for _ in range(3):
+        tail.read(GROUPS)
     since = tail.safe
     publish.tasks_changed([("g", "small")])
     publish.tasks_deleted("g", [{"id": "t", "input": "x" * sql.MOST_BYTES}])
