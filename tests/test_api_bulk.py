@@ -612,14 +612,14 @@ def test_workers_with_their_limits(api, settings):
     limited = api.put("/api/v1/worker/a/x", {"maxConcurrency": 3})
     new = api.put("/api/v1/worker/c", {"maxConcurrency": 0})
 
-    told = {"name": "a/x", "maxConcurrency": 3, "limit": 3, "inFlight": 2}
+    told = {"name": "a/x", "maxConcurrency": 3, "limit": 3, "inFlight": 2, "rest": None}
     assert (limited.status, limited.json) == (200, told)
-    assert new.json == {"name": "c", "maxConcurrency": 0, "limit": 0, "inFlight": 0}
+    assert new.json == {"name": "c", "maxConcurrency": 0, "limit": 0, "inFlight": 0, "rest": None}
     assert api.get("/api/v1/workers").json == {
         "count": 3,
         "workers": [
             told,
-            {"name": "b", "maxConcurrency": None, "limit": 9, "inFlight": 1},
+            {"name": "b", "maxConcurrency": None, "limit": 9, "inFlight": 1, "rest": None},
             new.json,
         ],
     }
