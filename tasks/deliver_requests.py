@@ -99,6 +99,8 @@ class RequestsDeliverer:
             # A bug must not cost the delivery its answer.
             logger.exception("Delivery of task %s failed", call.delivery.task_id)
             answer = call.no_answer(f"not delivered: {type(error).__name__}")
+        finally:
+            current.call = None  # or an idle thread would hold what it has read
         self._give(call, answer)
 
     def _watch(self) -> None:

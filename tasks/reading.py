@@ -104,7 +104,11 @@ class Reader:
         try:
             while (step := self._step) and step():
                 pass
-            return None if self._step else self._complete()
+            if self._step is None:
+                return self._complete()
+            if self._at == len(self._came):
+                self._came, self._at = b"", 0  # it may be long until there is more
+            return None
         except Unreadable as error:
             self._is_odd = True
             return Received(self._status, self._headers, self._told, error=str(error))
@@ -134,6 +138,9 @@ class Reader:
 
     def _complete(self) -> Received:
         body = bytes(self._body)
+        # The readers of idle connections must not hold what they have read.
+        self._body = bytearray()
+        self._came, self._at = self._came[self._at :], 0
         if self._codings:
             body = decoded(body, self._codings, self._max_bytes)
         return Received(self._status, self._headers, self._told, body)
