@@ -123,7 +123,11 @@ def test_clients_that_create_tasks_leave_connections_to_others(server, program):
         ]
 
     watching = threading.Thread(target=watch)
-    with served(server, program) as url, ThreadPoolExecutor(CLIENTS) as clients:
+    account = {"CREW_AUTH_USERNAME": program, "CREW_AUTH_PASSWORD": "of a test, and no other"}
+    with (
+        served(server, program, **account) as url,
+        ThreadPoolExecutor(CLIENTS) as clients,
+    ):
         watching.start()
         try:
             answers = [each for some in clients.map(create, range(CLIENTS)) for each in some]
