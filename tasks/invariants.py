@@ -17,7 +17,7 @@ from .conf import conf
 from .ill import IS_ILL
 from .models import CutCall, Limit, ParentEdge, SchedulerProcess, Task, Workgroup
 from .models.queries import READY, TaskQuerySet
-from .sql import Statement, on_postgres, run, statement
+from .sql import Statement, on_postgres, read, run, statement
 
 OVERDUE = timedelta(seconds=10)
 
@@ -101,7 +101,7 @@ def cycles() -> Iterable[str]:
     open_edges = ParentEdge.objects.filter(
         Q(child__is_complete=False, parent__is_complete=False)
     ).values_list("parent_id", "child_id")
-    return on_cycles(open_edges.iterator(chunk_size=10_000))
+    return on_cycles(read(open_edges, 10_000))
 
 
 def on_cycles(edges: Iterable[tuple[str, str]]) -> list[str]:

@@ -14,7 +14,7 @@ from . import wire
 from .conf import conf
 from .jsonio import dump
 from .models import Task
-from .sql import STORED
+from .sql import STORED, read
 from .sql.probes import probed
 
 PORTION = 2 * 1024 * 1024  # bytes of payloads that are decoded at once, about
@@ -80,7 +80,7 @@ def portions(ids: Sequence[str], sizes: Mapping[str, int] = NONE) -> Iterator[li
 
 def some(rows: QuerySet[Any]) -> Iterator[Any]:
     """The rows of a page that has no more than some kilobytes in each, not all at once."""
-    return rows.iterator(chunk_size=FEW)
+    return read(rows, FEW)
 
 
 def weighed(rows: QuerySet[Task]) -> list[tuple[str, int]]:

@@ -9,7 +9,8 @@ import pytest
 from django.db import OperationalError, connection
 from django.db.backends.signals import connection_created
 
-from tasks import control
+from tasks import control, portions
+from tasks.models import Task
 from tasks.sql import patience, run_bounded
 
 from .factories import make_group, make_task
@@ -51,6 +52,37 @@ def ask_to_reset(served, group) -> socket.socket:
         f"Authorization: Bearer {TOKEN}\r\nContent-Length: 0\r\n\r\n".encode()
     )
     return client
+
+
+class After:
+    """An event that is set once it was asked for so many times."""
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+
+    def is_set(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.mark.filterwarnings("ignore:.*ServerCursor")
+def test_whenever_a_page_is_given_up_it_is_said_as_an_outage():
+    """The driver closes a cursor by a round trip of its own, which Django does not look at."""
+    make_task()
+    ended: list[BaseException] = []
+    for times in range(100):
+        connection.close()
+        connection.ensure_connection()
+        try:
+            with patience.until(After(times)):
+                list(portions.some(Task.objects.all()))
+            break
+        except Exception as error:  # noqa: BLE001  whatever it is
+            ended.append(error)
+    connection.close()
+
+    assert len(ended) > 5
+    assert [each for each in ended if not patience.is_outage(each)] == []
 
 
 @pytest.mark.parametrize("gone", ["client", "process"])

@@ -20,7 +20,7 @@ from ..errors import NotFoundError
 from ..fleet_now import clock
 from ..jsonio import dump
 from ..models import AuditEntry, Worker, Workgroup
-from ..sql import Statement, moment, on_postgres, run
+from ..sql import Statement, moment, on_postgres, read, run
 from ..sql import moves as sql
 from ..sql.probes import among
 from .lines import FORMAT, Writer, payload
@@ -214,7 +214,7 @@ def _named(model: Any, names: set[str]) -> Iterator[Any]:
 
 def _entries(group_id: str) -> Iterator[dict[str, Any]]:
     """What was done to the group, oldest first; without what came in with which import."""
-    for row in AuditEntry.objects.filter(group_id=group_id).order_by("id").iterator(SMALL):
+    for row in read(AuditEntry.objects.filter(group_id=group_id).order_by("id"), SMALL):
         if IMPORTED not in row.detail:
             yield {
                 "at": _time(row.at),

@@ -4,13 +4,14 @@ Each statement stands in its PostgreSQL and its SQLite form side by side. A batc
 JSON parameter. Named parameters only; a literal percent sign is doubled.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
 from django.db import connection
+from django.db.models import QuerySet
 
 from ..conf import conf
 from . import patience, prepared
@@ -134,6 +135,12 @@ def put(what: Statement, rows: Iterable[tuple[Any, ...]]) -> None:
             left = iter(rows)
             while some := list(islice(left, AT_ONCE)):
                 cursor.executemany(what.sqlite, some)
+
+
+def read(rows: QuerySet[Any], most: int) -> Iterator[Any]:
+    """The rows, so many at once; what the driver says at their end is said as Django does."""
+    with connection.wrap_database_errors:
+        yield from rows.iterator(chunk_size=most)
 
 
 @dataclass(frozen=True, slots=True)
