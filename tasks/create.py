@@ -110,12 +110,6 @@ def insert(families: Sequence[Family]) -> None:
         _counted(counts, counted)
 
 
-def known(ids: Sequence[str]) -> dict[str, tuple[str, bool]]:
-    """Of these ids, those in the store: their group and whether they are complete."""
-    found = run(sql.KNOWN, {"ids": dump(list(ids))})
-    return {id_: (group_id, bool(is_complete)) for id_, group_id, is_complete in found}
-
-
 def _bring_in(group_id: str, specs: Sequence[TaskSpec], write: Callable[[Family], Any]) -> Any:
     """Store checked tasks in one transaction; return what `write` does.
 
@@ -204,7 +198,7 @@ def _lock_alone(group_id: str) -> None:
 
 
 def _refuse_known(ids: Sequence[str]) -> None:
-    taken = known(ids)
+    taken = rows.known(ids)
     if taken:
         raise ConflictError(f"a task with the id {min(taken)} exists already")
 
@@ -213,7 +207,7 @@ def _complete_parents(group_id: str, specs: Sequence[TaskSpec], outside: set[str
     """Those of the outside parents that are complete; all must be in this group."""
     if not outside:
         return set()
-    found = known(sorted(outside))
+    found = rows.known(sorted(outside))
     for index, spec in enumerate(specs):
         for parent in spec.parent_ids:
             if parent in outside and found.get(parent, ("", False))[0] != group_id:

@@ -6,13 +6,16 @@ transaction that settles what came of the call.
 """
 
 from collections.abc import Container, Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from .claim import Lease
 from .conf import conf
 from .jsonio import dump
 from .models import CutCall
 from .sql import cuts as sql
 from .sql import run
+
+if TYPE_CHECKING:
+    from .claim import Lease
 
 
 def give_up(ids: Sequence[str]) -> None:
@@ -32,7 +35,7 @@ def end_unknown(me: str, *, known: Container[tuple[str, int]]) -> None:
         _end([{"id": id_, "attempt": n, "scheduler": me} for id_, n in never_made])
 
 
-def settled(*, late: Iterable[Lease], may_run: Iterable[Lease]) -> None:
+def settled(*, late: "Iterable[Lease]", may_run: "Iterable[Lease]") -> None:
     """The calls of these leases have ended, which were given up if they are `late`.
 
     Those of `may_run` ended for us only: their workers keep slot and key for a while, if it is set.
@@ -56,7 +59,7 @@ def _end(rows: list[dict[str, object]]) -> None:
     run(sql.ENDED, {"rows": dump(rows)})
 
 
-def _row(lease: Lease) -> dict[str, object]:
+def _row(lease: "Lease") -> dict[str, object]:
     return {
         "id": lease.task_id,
         "attempt": lease.attempt,

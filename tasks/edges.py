@@ -11,11 +11,12 @@ from django.db import models
 from django.db.models import F
 from django.db.models.functions import Greatest
 
-from . import create, cuts, graph, publish, wire
+from . import cuts, graph, publish, wire
 from .conf import conf
 from .errors import ConflictError, InvalidInputError
 from .jsonio import dump
 from .models import Attempt, ParentEdge, Task, TaskGroup
+from .rows import known
 from .sql import control as sql
 from .sql import run
 from .sql.probes import probed, sliced
@@ -38,7 +39,7 @@ def set_parents(group_id: str, task: Task, parent_ids: Sequence[str]) -> None:
         raise ConflictError(f"task {task.id} is complete: its parents are history")
     if len(parent_ids) > conf.CREW_MAX_PARENTS:
         raise InvalidInputError(f"task {task.id} has more than {conf.CREW_MAX_PARENTS} parents")
-    found = create.known(parent_ids)
+    found = known(parent_ids)
     for parent in parent_ids:
         if found.get(parent, ("", False))[0] != group_id:
             raise InvalidInputError(f"cannot find all parents for task {task.id}: {parent}")

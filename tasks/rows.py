@@ -53,6 +53,12 @@ def write_many(family: Family) -> None:
     put(sql.EDGE_ROWS, _edges(family))
 
 
+def known(ids: Sequence[str]) -> dict[str, tuple[str, bool]]:
+    """Of these ids, those in the store: their group and whether they are complete."""
+    found = run(sql.KNOWN, {"ids": dump(list(ids))})
+    return {id_: (group_id, bool(is_complete)) for id_, group_id, is_complete in found}
+
+
 def _edges(family: Family) -> Iterator[tuple[str, str, int]]:
     """A continuation's maker is its last parent (contract 2.3)."""
     last = (family.created_by,) if family.created_by else ()

@@ -30,7 +30,7 @@ from .late import LateAnswer, record
 from .lesser import lesser
 from .models import Task
 from .outages import Cost, Fault
-from .rows import Family
+from .rows import Family, known
 from .sql import Call, Statement, Within, on_postgres, run, run_steered, run_together
 from .sql import settle as sql
 from .sql.patience import is_locked, is_outage, is_overload
@@ -394,7 +394,7 @@ def _refuse_children(settlements: Sequence[Settlement]) -> list[Settlement]:
     ]
     if named:
         run_steered(within=_within())
-    taken = set(create.known(named)) if named else set()
+    taken = set(known(named)) if named else set()
     # Of two answers to one task the older is late: it must not take the ids of the newer.
     by_attempt = sorted(settlements, key=lambda s: s.lease.attempt)
     newest = {s.lease.task_id: s.lease.attempt for s in by_attempt}

@@ -7,10 +7,11 @@ import pytest
 from django.db import DatabaseError, InternalError, connection
 from django.utils import timezone
 
-from tasks import control, create
+from tasks import control
 from tasks.decide import Completed, Failed, Held, Interrupted
 from tasks.models import Attempt, Change, ParentEdge, Task, TaskGroup, Workgroup
 from tasks.rescue import rescue
+from tasks.rows import known
 from tasks.settle import Abandoned, Returned, Settlement, settle, settle_each
 from tasks.sql import settle as sql
 from tasks.sql import steer
@@ -504,8 +505,8 @@ def test_of_many_makers_only_the_one_whose_child_id_is_taken_fails():
 
 
 def test_only_ids_of_somebody_s_choice_are_looked_for(monkeypatch):
-    known, asked = create.known, []
-    monkeypatch.setattr(create, "known", lambda ids: asked.append(list(ids)) or known(ids))
+    asked = []
+    monkeypatch.setattr("tasks.settle.known", lambda ids: asked.append(list(ids)) or known(ids))
     make_task(id="first")
     make_task(id="second", run_after="2090-01-01T00:00:00Z")
 

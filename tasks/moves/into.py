@@ -14,12 +14,13 @@ from uuid import uuid4
 
 from django.db import IntegrityError, reset_queries, transaction
 
-from .. import audit, control, create, edges, publish
+from .. import audit, control, edges, publish
 from ..conf import conf
 from ..errors import ConflictError, InvalidInputError
 from ..invariants import on_cycles
 from ..jsonio import dump
 from ..models import TaskGroup
+from ..rows import known
 from ..sql import create as create_sql
 from ..sql import moves as sql
 from ..sql import run, statistics
@@ -151,7 +152,7 @@ class Incoming:
 
     def _refuse_known(self, ids: Sequence[str]) -> None:
         twice = next((id_ for place, id_ in enumerate(ids) if id_ in ids[:place]), None)
-        taken = {id_: group_id for id_, (group_id, _) in create.known(ids).items()}
+        taken = {id_: group_id for id_, (group_id, _) in known(ids).items()}
         twice = twice or next((id_ for id_, g in taken.items() if g == self.group.id), None)
         if twice:
             raise InvalidInputError(f"duplicate task id: {twice}")
