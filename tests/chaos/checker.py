@@ -32,7 +32,7 @@ def check(story: Story) -> list[Violation]:
 
 
 def lost(story: Story) -> Iterator[str]:
-    """W5: what a create acknowledged is there, unless somebody asked for its deletion."""
+    """What a create acknowledged is there, unless somebody asked for its deletion."""
     gone = story.gone()
     for call in story.calls:
         if call.verb not in CREATES or call.result != DONE or call.group in gone:
@@ -45,7 +45,7 @@ def lost(story: Story) -> Iterator[str]:
 
 
 def half_created(story: Story) -> Iterator[str]:
-    """W6: a create without an answer has had its effect whole, or none."""
+    """A create without an answer has had its effect whole, or none."""
     gone = story.gone()
     for call in story.calls:
         if call.verb not in CREATES or call.result == DONE or call.group in gone:
@@ -83,7 +83,7 @@ def kept_resets(story: Story) -> Iterator[str]:
 
 
 def posted_twice(story: Story) -> Iterator[str]:
-    """W2."""
+    """A (task, attempt) is POSTed at most once."""
     counts = Counter((post.task, post.attempt) for post in story.posts)
     for (task, attempt), count in counts.items():
         if count > 1:
@@ -104,7 +104,7 @@ def stuck(story: Story) -> Iterator[str]:
 
 
 def worked_by_nobody(story: Story) -> Iterator[str]:
-    """W1: what completed was POSTed, and that call was one to complete it."""
+    """What completed was POSTed, and that call was one to complete it."""
     posts = {(post.task, post.attempt): post for post in story.posts}
     for task, rows in story.attempts.items():
         for row in rows:
@@ -114,7 +114,7 @@ def worked_by_nobody(story: Story) -> Iterator[str]:
 
 
 def posted_unclaimed(story: Story) -> Iterator[str]:
-    """W3: each call was claimed before, so at the end there is an attempt for it."""
+    """Each call was claimed before, so at the end there is an attempt for it."""
     for post in story.posts:
         rows = story.attempts.get(post.task, [])
         if post.task in story.tasks and not any(row.number == post.attempt for row in rows):
@@ -122,7 +122,7 @@ def posted_unclaimed(story: Story) -> Iterator[str]:
 
 
 def posted_in_vain(story: Story) -> Iterator[str]:
-    """W4: nobody is asked to do what is done: no attempt is later than the completing one."""
+    """Nobody is asked to do what is done: no attempt is later than the completing one."""
     unrun = story.unrun()
     for post in story.posts:
         task = story.tasks.get(post.task)
@@ -216,7 +216,7 @@ def before_its_parents(story: Story) -> Iterator[str]:
 
 
 def wrong_payload(story: Story) -> Iterator[str]:
-    """W7: a child is told of exactly its parents, and of the outputs they ended with."""
+    """A child is told of exactly its parents, and of the outputs they ended with."""
     unrun = story.unrun()
     for post in story.posts:
         task = story.tasks.get(post.task)
