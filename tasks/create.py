@@ -12,7 +12,7 @@ from . import graph, publish, rows
 from .conf import conf
 from .errors import ConflictError, InvalidInputError, NotFoundError
 from .garbage import uncollected
-from .jsonio import dump
+from .jsonio import dump, from_store
 from .models import Task, TaskGroup
 from .rows import Family
 from .spec import TaskSpec, read_id, read_task, read_text
@@ -173,8 +173,8 @@ def _stored(group_id: str, spec: TaskSpec, told: Sequence[Any]) -> Task:
         priority=spec.priority,
         created_at=moment(created_at),
         pending_parents=pending,
-        input=None if input_json is None else json.loads(input_json),
-        output=None if output_json is None else json.loads(output_json),
+        input=None if input_json is None else json.loads(from_store(input_json)),
+        output=None if output_json is None else json.loads(from_store(output_json)),
         errors=list(spec.errors),
     )
 

@@ -12,7 +12,7 @@ from typing import Any
 from . import graph, retry_after
 from .charsets import REPLACED, as_utf8
 from .errors import InvalidInputError
-from .jsonio import JSONError, dump, read, safe_text
+from .jsonio import JSONError, dump, for_store, read, safe_text
 from .outages import Fault
 from .spec import TaskSpec, read_child
 from .transcript import NOTHING, Transcript
@@ -233,7 +233,7 @@ def _read(answer: Answer, limits: Limits) -> _Reading:
 
 def _output(reading: _Reading) -> str | None:
     output = reading.fields.get("output")
-    return None if output is None else dump(output)
+    return None if output is None else for_store(dump(output))
 
 
 def _error_text(reading: _Reading) -> str:

@@ -23,7 +23,7 @@ from .charsets import charset_of, transcoded
 from .conf import conf
 from .decide import Answer
 from .destinations import Destinations
-from .jsonio import dump, safe_text
+from .jsonio import MANY_ZEROS, dump, from_store, safe_text
 from .names import check_base, worker_url
 from .outages import Fault
 from .reading import BROKEN, CLOSED, Received
@@ -46,6 +46,7 @@ ALWAYS = {
     "Accept-Encoding": "identity",
     "User-Agent": "crew",
 }
+_MANY_ZEROS = MANY_ZEROS.encode()
 # What a header can carry: begins with something visible, no line breaks, no NUL.
 _HEADER_VALUE = re.compile(r"(?:[^\s\x00][^\r\n\x00]*)?")
 
@@ -138,7 +139,8 @@ def payload(
             pieces[parent.task_id] = _piece(parent)
     told = b",".join(pieces[parent.task_id] for parent in parents)
     head = f'{{"input":{_or_null(input_json)},"worker":{dump(worker)},"parents":['.encode()
-    return b"".join((head, told, f'],"taskId":{dump(task_id)}}}'.encode()))
+    body = b"".join((head, told, f'],"taskId":{dump(task_id)}}}'.encode()))
+    return from_store(body.decode()).encode() if _MANY_ZEROS in body else body
 
 
 @dataclass(frozen=True, slots=True)

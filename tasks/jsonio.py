@@ -9,17 +9,24 @@ import re
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Context, Decimal
 from itertools import accumulate, product
 from json.decoder import JSONDecodeError, JSONDecoder
 from json.encoder import JSONEncoder
 from typing import Any, NoReturn
 
 MAX_DIGITS = 300
+# So many zeros in a row are in each number of more digits that was ever read: it was a float,
+# which has 17 others at most.
+MANY_ZEROS = "0" * 100
+_MOST_WRITTEN_OUT = 1_000  # numbers, of 300 bytes each
 
 _UNSAFE = re.compile("[\x00\ud800-\udfff]")
 _UNSAFE_ESCAPE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 # A quote always matches, closed or not, and gives nothing back: no quadratic search.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_STRING_OR_NUMBER = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|-?[0-9][0-9.eE+-]*+', re.DOTALL)
+_EXACT = Context(prec=200_000)  # more than PostgreSQL's numbers have
 _EMPTY = re.compile(rb"\[\s*\]|\{\s*\}")
 _NOT_BRACKETS_OR_QUOTES = bytes(set(range(256)) - set(b'[]{}"'))
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # one down, one up again
@@ -69,9 +76,40 @@ def dump(value: Any) -> str:
     return _encode(value)
 
 
+def for_store(text: str) -> str:
+    """JSON of ours as it is stored: 1e+16 as 10000000000000000.0.
+
+    PostgreSQL keeps a fraction, if only of 0, but no exponent, and would give back an integer.
+    Of a great many such numbers it does, and they are as large.
+    """
+    is_meant = 0 < text.count("e+") <= _MOST_WRITTEN_OUT
+    return _STRING_OR_NUMBER.sub(_written_out, text) if is_meant else text
+
+
+def from_store(text: str) -> str:
+    """JSON of ours as a database gives it back, without numbers longer than `read` takes.
+
+    PostgreSQL writes all digits of 1e300 and of 1e-300.
+    """
+    return _STRING_OR_NUMBER.sub(_with_exponent, text) if MANY_ZEROS in text else text
+
+
 def safe_text(text: str, limit: int = 4096) -> str:
     """`text` as every database takes it: cut, U+FFFD for NUL and lone surrogates."""
     return _UNSAFE.sub("\ufffd", text[:limit])
+
+
+def _written_out(found: re.Match[str]) -> str:
+    text = found[0]
+    return text if text[0] == '"' or "e+" not in text else f"{Decimal(text):f}.0"
+
+
+def _with_exponent(found: re.Match[str]) -> str:
+    text = found[0]
+    is_float = "." in text or len(text.removeprefix("-")) > MAX_DIGITS
+    if text[0] == '"' or not is_float or MANY_ZEROS not in text:
+        return text
+    return f"{_EXACT.create_decimal(text).normalize(_EXACT):e}"
 
 
 def _text(data: bytes) -> str:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from .errors import InvalidInputError
-from .jsonio import dump, safe_text
+from .jsonio import MANY_ZEROS, dump, for_store, safe_text
 from .names import check_id, check_text, check_worker, new_id
 
 MAX_ATTEMPTS = 1_000
@@ -17,6 +17,7 @@ MAX_ERRORS = 50
 DEFAULT_ATTEMPTS = 5
 DEFAULT_ERROR_DELAY = 60
 
+_ZEROS = re.compile(f"{MANY_ZEROS}+")
 RFC_3339 = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)", re.ASCII
 )
@@ -142,14 +143,19 @@ def read_time(value: object, field: str) -> datetime | None:
 
 
 def read_json(value: object, field: str, *, limit: int) -> str | None:
-    """The JSON text of a value that the strict reader gave; None for null."""
+    """The JSON text, for the store, of a value that the strict reader gave; None for null."""
     if value is None:
         return None
     text = dump(value)
     # A character is at most four bytes: most texts need no second look.
-    if len(text) * 4 > limit and len(text.encode()) > limit:
+    if len(text) * 4 > limit and _size(text) > limit:
         raise InvalidInputError(f"{field} is larger than {limit} bytes")
-    return text
+    return for_store(text)
+
+
+def _size(text: str) -> int:
+    """In bytes; an export may have written out numbers that came as 1e299."""
+    return len(_ZEROS.sub("", text).encode())
 
 
 def read_errors(value: object) -> tuple[str, ...]:

@@ -1030,4 +1030,18 @@ MUTANTS = (
         ("tests/test_tail.py",),
         LITE,
     ),
+    Mutant(
+        "numbers: a call has all digits",
+        "tasks/deliver.py",
+        "return from_store(body.decode()).encode() if _MANY_ZEROS in body else body",
+        "return body",
+        ("tests/test_numbers.py::test_through_calls_and_answers",),
+    ),
+    Mutant(
+        "numbers: a large float comes back as an integer",
+        "tasks/decide.py",
+        "None if output is None else for_store(dump(output))",
+        "None if output is None else dump(output)",
+        ("tests/test_numbers.py::test_through_calls_and_answers",),
+    ),
 )

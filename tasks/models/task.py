@@ -8,7 +8,7 @@ from django.db.models.functions import Now
 
 from ..names import new_id
 from .group import TaskGroup
-from .output import OutputField, SharedOutput
+from .output import OutputField, PayloadField, SharedOutput
 from .queries import READY, TaskQuerySet
 
 # `progress.State.FAILED`: the condition of two indexes. Few tasks are in them, so they cost the
@@ -33,7 +33,7 @@ class Task(models.Model):
     worker = models.CharField(max_length=200, blank=True, default="")
     workgroup = models.CharField(max_length=200, blank=True, default="")
     key = models.CharField(max_length=200, blank=True, default="")
-    input = models.JSONField(null=True, blank=True)
+    input = PayloadField(null=True, blank=True)
     # Reads the shared output where the task has one. Whoever writes it lets go of that.
     output = OutputField(null=True, blank=True)
     errors = models.JSONField(default=list, blank=True)

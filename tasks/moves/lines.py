@@ -26,7 +26,6 @@ MAX_LINE = 64 * 1024 * 1024
 MAX_DEPTH = 80  # a payload may be 64 deep, and stands in a line of its own
 MAX_VALUES = 5_000_000
 GZIP = b"\x1f\x8b"
-WRITTEN_OUT = 1e16  # from here on Python writes floats as 1e+16, PostgreSQL all digits
 
 KINDS = (
     "crew",
@@ -191,21 +190,8 @@ def _integer(digits: str) -> int | float:
     return int(digits) if len(digits.lstrip("-")) <= MAX_DIGITS else float(digits)
 
 
-def _float(digits: str) -> int | float:
-    value = float(digits) + 0.0  # never -0.0, which PostgreSQL does not know
-    if abs(value) >= WRITTEN_OUT:
-        number = _whole(digits)
-        return number if len(str(abs(number))) <= MAX_DIGITS else value
-    return value
-
-
-def _whole(digits: str) -> int:
-    """1.5e+16 as all its digits: it is what the text says, not the float nearest to it."""
-    mantissa, _, exponent = digits.lower().partition("e")
-    whole, _, fraction = mantissa.partition(".")
-    places = int(exponent or 0) - len(fraction)
-    number = int(whole + fraction)
-    return number * int(10**places) if places >= 0 else number // int(10**-places)
+def _float(digits: str) -> float:
+    return float(digits) + 0.0  # never -0.0, which PostgreSQL does not know
 
 
 _encode = JSONEncoder(
