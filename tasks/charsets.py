@@ -24,6 +24,8 @@ _READ = frozenset(
     | {"euc_jp", "euc_kr", "gb2312", "gb18030", "gbk", "iso2022_jp", "koi8-r", "koi8-u"}
     | {"mac-roman", "shift_jis", "tis-620"}
 )
+# Names that servers of Windows and Java give to what Python knows by another.
+_ALSO = {"iso-8859-8-i": "iso8859-8", "windows-31j": "cp932", "x-sjis": "cp932"}
 
 
 @lru_cache(maxsize=256)
@@ -78,7 +80,7 @@ def _from(data: bytes, name: str) -> tuple[bytes, tuple[str, ...]]:
 @lru_cache(maxsize=256)
 def _codec(charset: str) -> str | None:
     try:
-        name = codecs.lookup(charset).name
+        name = codecs.lookup(_ALSO.get(charset, charset)).name
     except (LookupError, ValueError):
         return None
     return name if name in _READ or name.startswith(("utf-16", "utf-32")) else None

@@ -94,6 +94,12 @@ class _BadData(Unreadable):
     pass
 
 
+def _spoilt(body: bytes, name: str) -> str:
+    if name == "gzip" and body.startswith(_GZIP_MAGIC):
+        return "the answer, compressed with gzip, is damaged"
+    return f"the answer is said to be compressed with {name}, and is not"
+
+
 def _one(body: bytes, wbits: int, name: str, most: int) -> tuple[bytes, bytes]:
     """One compressed stream, and what stands behind it."""
     unpacker = zlib.decompressobj(wbits)
@@ -101,7 +107,7 @@ def _one(body: bytes, wbits: int, name: str, most: int) -> tuple[bytes, bytes]:
         # One more than is allowed is unpacked, and not a byte beyond.
         whole = unpacker.decompress(body, most + 1)
     except zlib.error:
-        raise _BadData(f"the answer is said to be compressed with {name}, and is not") from None
+        raise _BadData(_spoilt(body, name)) from None
     if len(whole) > most:
         raise too_large(most)
     if not unpacker.eof:

@@ -21,7 +21,8 @@ MAX_DELAY = 366 * 86_400.0  # seconds
 MAX_ERROR = 4_096  # characters kept of one error
 ERROR_DELAY = 60.0  # seconds; what a task has of which nothing is known
 RATE_LIMITED = (429, 503)
-_BLANK = b" \t\r\n\v\f\0"  # some end their texts with NUL
+_BLANK = " \t\r\n\v\f\0"  # some end their texts with NUL
+_MARKED = _BLANK + "\ufeff"  # and some begin them with more than one byte order mark
 REDIRECTS = (301, 302, 303, 307, 308)
 CANCELLED = "cancelled by the scheduler"  # the error of a call that we ended ourselves
 
@@ -215,7 +216,7 @@ def _read(answer: Answer, limits: Limits) -> _Reading:
     if len(answer.body) > limits.answer_bytes:
         raise JSONError(f"larger than {limits.answer_bytes} bytes")
     body, mended = as_utf8(answer.body, answer.charset)
-    body = body.strip(_BLANK)
+    body = _bare(body)
     if not body:
         return _Reading({}, list(mended))
     # As UTF-8 it may be longer than it came; what a worker sends is what has a limit.
@@ -229,6 +230,15 @@ def _read(answer: Answer, limits: Limits) -> _Reading:
         kind = type(document.value).__name__
         raise InvalidInputError(f"the answer must be a JSON object, not a {kind}")
     return _Reading(document.value, notes)
+
+
+def _bare(body: bytes) -> bytes:
+    """Without what stands around the JSON and is none of it, bytes that are no letters too."""
+    body = body.strip(_BLANK.encode())
+    if body[:1] < b"\x80" and body[-1:] < b"\x80":
+        return body
+    text = body.decode().strip(_MARKED)
+    return (text.strip(_MARKED + "\ufffd") or text).encode()
 
 
 def _output(reading: _Reading) -> str | None:

@@ -41,7 +41,7 @@ _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _UNFIT = re.compile(rb"[\r\0]")
 _LONG_HEAD = 1_024  # bytes; from here on no head is remembered
 _TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_LENGTH = re.compile(r"[0-9]{1,18}")
+_LENGTH = re.compile(r"[0-9]{1,400}")
 _CHUNK_SIZE = re.compile(rb"[ \t]*0*([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?")
 _BODILESS = (204, 304)
 # The headers that say how an answer is to be read, or what it asks for.
@@ -221,7 +221,8 @@ class Reader:
         ]
         is_chunked = transfer[-1:] == ["chunked"]
         if "transfer-encoding" in told:
-            self._is_odd |= transfer != ["chunked"] or "content-length" in told
+            self._is_odd |= told["transfer-encoding"].lower() != "chunked"
+            self._is_odd |= "content-length" in told
         while transfer[-1:] == ["chunked"]:
             transfer.pop()  # said twice, as by a proxy and the server behind it: done once
         self._codings += listed("Transfer-Encoding", ",".join(transfer))
@@ -238,18 +239,14 @@ class Reader:
         if length is None:
             self._step = self._read_to_the_end
         elif _LENGTH.fullmatch(length):
-            self._left, self._step = int(length), self._read_length
+            self._begin_sized(int(length))
         else:
-            self._begin_repeated(length.split(","))
+            self._is_odd = True
+            self._begin_sized(_repeated(length.split(",")))
 
-    def _begin_repeated(self, said: Sequence[str]) -> None:
-        """Content-Length, several times: as by a proxy and the server behind it."""
-        lengths = [length.strip(" \t") for length in said]
-        if not all(map(_LENGTH.fullmatch, lengths)):
-            raise Unreadable(BAD_LENGTH)
-        if len(set(map(int, lengths))) > 1:
-            raise Unreadable(TWO_LENGTHS)
-        self._left, self._step, self._is_odd = int(lengths[0]), self._read_length, True
+    def _begin_sized(self, length: int) -> None:
+        self._expect(length)
+        self._step = self._read_length
 
     def _read_length(self) -> bool:
         self._take_body()
@@ -262,6 +259,12 @@ class Reader:
         self._left = len(self._came) - self._at
         self._take_body()
         return False
+
+    def _expect(self, bytes_: int) -> None:
+        """Of the body. A worker may send many for as long as we would let it."""
+        if len(self._body) + bytes_ > self._most:
+            raise too_large(self._max_bytes)
+        self._left = bytes_
 
     def _take_body(self) -> None:
         part = self._came[self._at : self._at + self._left]
@@ -280,7 +283,7 @@ class Reader:
         size = _CHUNK_SIZE.fullmatch(line)
         if not size:
             raise Unreadable(BAD_CHUNK)
-        self._left = int(size[1], 16)
+        self._expect(int(size[1], 16))
         self._step = self._read_chunk if self._left else self._read_trailer
         return True
 
@@ -316,7 +319,8 @@ class Reader:
         line = self._came[self._at : end]
         self._count_overhead(end + 1 - self._at)
         self._at = end + 1
-        self._is_odd |= line[-1:] != b"\r"
+        # One within it: others may have read the end of a line there.
+        self._is_odd |= line[-1:] != b"\r" or line.count(b"\r") > 1
         return line.removesuffix(b"\r")
 
     def _count_overhead(self, read: int, unread: int = 0) -> None:
@@ -354,28 +358,42 @@ def _read_lines(lines: Sequence[bytes], *, is_odd: bool = False) -> _Head:
     for line in lines[1:]:
         name, colon, value = line.partition(b":")
         if not colon or not name or name.translate(None, _TOKEN) or _UNFIT.search(value):
-            return _read_lines(_unfolded(lines), is_odd=True)
+            return _read_lines(_mended(lines), is_odd=True)
         header = name.decode("ascii").lower(), value.strip(b" \t").decode("latin-1")
         headers.append(header)
         if header[0] in TELLING:
             tell(told, *header)
     if len(headers) > MOST_HEADERS:
         raise Unreadable(TOO_MANY_HEADERS)
-    is_kept = _keeps(told.get("connection", ""), is_new=started[1] != b"0")
+    is_new = started[1] != b"0"
+    is_kept = _keeps(told.get("connection", ""), is_new=is_new)
+    # HTTP/1.0 has no chunks; who sends them may mean something else by them.
+    is_odd |= b"\r" in lines[0] or (not is_new and "transfer-encoding" in told)
     return _Head(int(started[2]), headers, told, is_kept, is_odd)
 
 
-def _unfolded(lines: Sequence[bytes]) -> list[bytes]:
-    """Without lines that go on with the one before, as in mails."""
-    whole: list[bytes] = []
-    for line in lines:
+def _mended(lines: Sequence[bytes]) -> list[bytes]:
+    """Without lines that go on with the one before, as in mails, or blanks before a colon."""
+    whole = [lines[0]]
+    for line in lines[1:]:
         if line[:1] in (b" ", b"\t") and len(whole) > 1:
             whole[-1] += b" " + line.strip()
         else:
-            whole.append(line)
-    if len(whole) == len(lines):
+            name, colon, value = line.partition(b":")
+            whole.append(name.rstrip(b" \t") + colon + value)
+    if whole == list(lines):
         raise Unreadable(BAD_HEADER)
     return whole
+
+
+def _repeated(said: Sequence[str]) -> int:
+    """A Content-Length that is told several times: as by a proxy and the server behind it."""
+    lengths = [text for length in said if (text := length.strip(" \t"))]
+    if not lengths or not all(map(_LENGTH.fullmatch, lengths)):
+        raise Unreadable(BAD_LENGTH)
+    if len(set(map(int, lengths))) > 1:
+        raise Unreadable(TWO_LENGTHS)
+    return int(lengths[0])
 
 
 def _says_a_body(told: Mapping[str, str]) -> bool:

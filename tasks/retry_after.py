@@ -7,6 +7,7 @@ from email.utils import parsedate_to_datetime
 
 MOST = 86_400.0  # seconds; a header is easily wrong, and holds a whole workgroup
 LEAST = 1.0  # seconds, when it names a moment that is over
+BRIEFEST = 0.1  # seconds; else a task would spend all its patience in one of them
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)")
 _UNITS = {
@@ -50,7 +51,7 @@ def read(value: str, now: datetime) -> Wait:
     longest = max(waits)
     if longest > MOST:
         return Wait(MOST, f"Retry-After was cut to a day: {shown}")
-    return Wait(longest if longest > 0 else LEAST)
+    return Wait(max(longest, BRIEFEST) if longest > 0 else LEAST)
 
 
 def _seconds(text: str, now: datetime) -> float | None:

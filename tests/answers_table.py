@@ -134,6 +134,12 @@ TABLES: dict[str, Sequence[Row]] = {
         ),
         Row("`101` and an answer behind it", interim(101) + ok(), SWITCHED),
         Row("a 1xx, and then the end", interim(102), BROKEN, closes=True),
+        Row(
+            "a 1xx with a body, which none may have",
+            interim(103, LENGTH) + JSON + ok(body=b'{"output":2}'),
+            NOT_HTTP,
+        ),
+        Row("a 1xx in HTTP/1.0", b"HTTP/1.0 102 X\r\n\r\n" + ok()),
     ],
     "Where an answer ends": [
         Row("`Content-Length`", ok(), kept=True),
@@ -163,6 +169,18 @@ TABLES: dict[str, Sequence[Row]] = {
         Row("`Connection: Keep-Alive, Close`", ok(LENGTH + b"Connection: Keep-Alive, Close\r\n")),
         Row("`Content-Length` twice, the same", ok(LENGTH * 2)),
         Row("`Content-Length: 12, 12`", ok(b"Content-Length: 12, 12\r\n")),
+        Row("`Content-Length: 12,`", ok(b"Content-Length: 12,\r\n")),
+        Row(
+            "`Content-Length` in 30 digits, zeros first",
+            ok(b"Content-Length: %030d\r\n" % 12),
+            kept=True,
+        ),
+        Row(
+            "`Content-Length` of 30 digits",
+            ok(b"Content-Length: " + b"9" * 30 + b"\r\n"),
+            TOO_LARGE,
+        ),
+        Row("`Content-Length: ,`", ok(b"Content-Length: ,\r\n"), BAD_LENGTH),
         Row("`Content-Length: 12, ␟12`", ok(b"Content-Length: 12, \x1f12\r\n"), BAD_LENGTH),
         Row(
             "`Content-Length` twice, not the same",
@@ -229,6 +247,7 @@ TABLES: dict[str, Sequence[Row]] = {
             ok(CHUNKED, b"2711\r\n" + b" " * 10_001 + b"\r\n0\r\n\r\n"),
             TOO_LARGE,
         ),
+        Row("a size beyond that", ok(CHUNKED, b"fffffffff\r\n" + JSON), TOO_LARGE),
         Row(
             "extensions without end",
             ok(CHUNKED, b"c;" + b"x" * 70_000),
@@ -248,6 +267,25 @@ TABLES: dict[str, Sequence[Row]] = {
             "`Transfer-Encoding: identity` without",
             ok(b"Transfer-Encoding: identity\r\n"),
             closes=True,
+        ),
+        Row(
+            "`Transfer-Encoding: chunked, identity`",
+            ok(b"Transfer-Encoding: chunked, identity\r\n", ONE_CHUNK),
+        ),
+        Row(
+            "in HTTP/1.0 with `Connection: keep-alive`",
+            ok(CHUNKED + b"Connection: keep-alive\r\n", ONE_CHUNK, b"HTTP/1.0 200 OK"),
+        ),
+        Row("a CR alone in an extension", ok(CHUNKED, b"c;a=\rb" + ONE_CHUNK[1:])),
+        Row("a CR alone in a trailer", ok(CHUNKED, ONE_CHUNK[:-2] + b"X: a\rb\r\n\r\n")),
+        Row(
+            "trailers that belong into a head",
+            ok(CHUNKED, ONE_CHUNK[:-2] + LENGTH + CHUNKED + SLOW + b"\r\n"),
+            kept=True,
+        ),
+        *(
+            Row(f"a size of `{size}`", ok(CHUNKED, size.encode() + ONE_CHUNK[1:]), BAD_CHUNK)
+            for size in ("0xc", "+c", "1_2", "c,")
         ),
         Row(
             "`Transfer-Encoding: gzip, chunked`",
@@ -286,6 +324,9 @@ TABLES: dict[str, Sequence[Row]] = {
         Row("a folded `Content-Length`", ok(b"Content-Length:\r\n 12\r\n")),
         Row("a header without a colon", ok(b"nonsense\r\n" + LENGTH), BAD_HEADER),
         Row("a header with a space in its name", ok(b"Bad Name: 1\r\n" + LENGTH), BAD_HEADER),
+        Row("a space before the colon", ok(b"Content-Length : 12\r\nX\t: y\r\n")),
+        Row("a first header that is folded", ok(b" X: y\r\n" + LENGTH), BAD_HEADER),
+        Row("a CR alone in the reason", ok(start=b"HTTP/1.1 200 O\rK")),
         Row("NUL in a header", ok(b"X: a\0b\r\n" + LENGTH), BAD_HEADER),
         Row("a CR alone in a header", ok(b"X: a\rb\r\n" + LENGTH), BAD_HEADER),
         Row("Latin-1 in a header", ok("X: Grüße\r\n".encode("latin-1") + LENGTH), kept=True),
@@ -315,6 +356,17 @@ TABLES: dict[str, Sequence[Row]] = {
         Row("gzip of nothing at all", coded(b"gzip", b""), output="null", kept=True),
         Row("gzip that is cut", coded(b"gzip", gzip.compress(JSON)[:-4]), CUT),
         Row("gzip that is none", coded(b"gzip", JSON), NO_GZIP),
+        Row(
+            "gzip whose sum is wrong",
+            coded(b"gzip", gzip.compress(JSON)[:-8] + bytes(8)),
+            "the answer, compressed with gzip, is damaged",
+        ),
+        Row("gzip, and something behind it", coded(b"gzip", gzip.compress(JSON) + b"x"), kept=True),
+        Row(
+            "deflate that is cut",
+            coded(b"deflate", raw_deflate(JSON)[:-2]),
+            "the answer, compressed with deflate, is cut",
+        ),
         Row("a bomb", coded(b"gzip", bomb()), TOO_LARGE),
         Row("`Content-Encoding: identity`", coded(b"identity", JSON), kept=True),
         Row("`Content-Encoding` without a value", coded(b"", JSON), kept=True),
@@ -397,6 +449,13 @@ TABLES: dict[str, Sequence[Row]] = {
             kept=True,
         ),
         Row(
+            "`charset=Windows-31J`, as Java says",
+            sized('{"output":"①"}'.encode("cp932"), b"Content-Type: a/b; charset=Windows-31J\r\n"),
+            note="read as cp932",
+            output='"①"',
+            kept=True,
+        ),
+        Row(
             "a charset that nobody knows",
             sized(b'{"output":"\xc3\xbc"}', b"Content-Type: application/json; charset=bogus\r\n"),
             note="the charset 'bogus' is not known: read as UTF-8",
@@ -423,6 +482,16 @@ TABLES: dict[str, Sequence[Row]] = {
             output=r'"a\nb"',
             kept=True,
         ),
+        Row("two byte order marks", sized(b"\xef\xbb\xbf" * 2 + JSON), note=DROPPED, kept=True),
+        Row(
+            "two of UTF-16",
+            sized('\ufeff{"output":1}'.encode("utf-16")),
+            note="read as utf-16",
+            kept=True,
+        ),
+        Row("a mark behind an empty line", sized(b"\r\n\xef\xbb\xbf" + JSON), kept=True),
+        Row("a byte that is no UTF-8 before it", sized(b"\xff" + JSON), note=REPLACED, kept=True),
+        Row("one behind it", sized(JSON + b"\xff\n"), note=REPLACED, kept=True),
         Row("NULs behind the end, as in C", sized(JSON + b"\0\0"), kept=True),
     ],
     "Rate limits": [

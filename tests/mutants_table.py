@@ -834,6 +834,22 @@ MUTANTS = (
         LITE,
     ),
     Mutant(
+        "deliver: a connection is kept behind chunks that others read otherwise",
+        "tasks/reading.py",
+        'told["transfer-encoding"].lower() != "chunked"',
+        "False",
+        (ANSWERS + "::test_an_answer_has_one_meaning",),
+        LITE,
+    ),
+    Mutant(
+        "api: ids that are null name no task",
+        "tasks/api/bulk.py",
+        'None if sent.get("ids") is None else read_ids(sent["ids"])',
+        'read_ids(sent["ids"]) if "ids" in sent else None',
+        ("tests/test_api_changes.py::test_a_null_names_no_tasks",),
+        LITE,
+    ),
+    Mutant(
         "deliver: a connection with more to come is used again",
         "tasks/reading.py",
         "return is_over and self._is_kept and not self._is_odd",

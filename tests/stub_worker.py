@@ -175,7 +175,7 @@ def endless_header_line(exchange: Exchange) -> None:
 
 
 def drip_body(exchange: Exchange) -> None:
-    exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+    exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n")
     for _ in exchange.forever(0.02):
         exchange.send(b" ")
 

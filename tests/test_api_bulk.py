@@ -340,11 +340,10 @@ def test_ids_and_a_filter_must_agree(api, zoo):
     assert api.post(f"{TASKS}/pause?state=failed", {"ids": ["failed"]}).json == {"count": 1}
 
 
-@pytest.mark.parametrize("ids", [[], None])
-def test_no_ids_are_none(api, zoo, ids):
+def test_no_ids_are_none(api, zoo):
     before = everything_stored()["Task"]
 
-    assert api.post(f"{TASKS}/delete", {"ids": ids}).json == {"count": 0}
+    assert api.post(f"{TASKS}/delete", {"ids": []}).json == {"count": 0}
     assert everything_stored()["Task"] == before
 
 

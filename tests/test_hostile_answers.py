@@ -24,7 +24,7 @@ TOO_LARGE = f"answer larger than {MEGABYTE} bytes"
 # What the worker of this name answers, and the error that its task has then.
 HOSTILE = {
     "endless": (stub_worker.endless_body, TOO_LARGE),
-    "declared": (raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n{"), "broke"),
+    "declared": (raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n{"), TOO_LARGE),
     "bomb": (stub_worker.gzip_bomb, TOO_LARGE),
     "headers": (stub_worker.endless_headers, "not answer in HTTP"),
     "million": (stub_worker.million_headers, "not answer in HTTP"),

@@ -21,6 +21,10 @@ SOON = int(NOW.timestamp()) + 120
         (".5", 0.5),
         ("1.", 1),
         ("86400", 86_400),
+        # All but at once: a tenth of a second.
+        ("0.0000001", 0.1),
+        ("5ms", 0.1),
+        ("100ns", 0.1),
         # Over, or at once: a second.
         ("0", 1),
         ("0.0", 1),

@@ -150,7 +150,7 @@ class DeleteTasks(BulkVerb):
 
 def _named(request: Request, sent: dict[str, Any]) -> TaskFilter:
     """Raises InvalidInputError when nothing says which tasks: a slip must not mean "all"."""
-    ids = read_ids(sent["ids"]) if "ids" in sent else None
+    ids = None if sent.get("ids") is None else read_ids(sent["ids"])
     which = query.task_filter(request, ids=ids, strict=True)
     if which.is_empty and not query.sure(request, "all"):
         raise InvalidInputError("name the tasks by a filter or by ids, or say all=1")
