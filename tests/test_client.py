@@ -721,10 +721,31 @@ def test_waiting_ends_at_its_timeout(http, crew):
 def test_waiting_for_what_can_not_go_on_is_an_error(http, crew):
     waiting = Waiting(http, crew, [0.25], failed=1, blocked=2, left=3)
 
-    with pytest.raises(client.GroupStuck, match=r"1 of its 3 tasks left .* \(t1\)") as caught:
+    with pytest.raises(
+        client.GroupStuck, match=r"of its 3 tasks left 1 have no attempts left \(t1\)"
+    ) as caught:
         waiting.wait()
 
     assert caught.value.failed == ("t1",)
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ({"unassigned": 1, "left": 1}, r"of its 1 tasks left 1 have no worker \(t1\)$"),
+        (
+            {"unassigned": 1, "blocked": 4, "left": 5},
+            r"of its 5 tasks left 1 have no worker \(t1\)$",
+        ),
+        (
+            {"unassigned": 2, "failed": 3, "blocked": 1, "left": 6},
+            r"3 have no attempts left \(t1, t1, t1\) and 2 have no worker \(t1, t1\)$",
+        ),
+    ],
+)
+def test_waiting_for_tasks_without_a_worker_is_an_error(http, crew, counts, words):
+    with pytest.raises(client.GroupStuck, match=words):
+        Waiting(http, crew, [0.5], **counts).wait()
 
 
 @pytest.mark.parametrize(
@@ -733,7 +754,8 @@ def test_waiting_for_what_can_not_go_on_is_an_error(http, crew):
         {"failed": 1, "executing": 1, "left": 2},
         {"failed": 1, "scheduled": 1, "left": 2},
         {"failed": 1, "paused": 1, "left": 2},
-        {"failed": 1, "unassigned": 1, "left": 2},
+        {"unassigned": 1, "ready": 1, "left": 2},
+        {"unassigned": 1, "following": 1, "left": 2},
         {"blocked": 1, "left": 1},
     ],
 )

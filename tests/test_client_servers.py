@@ -10,8 +10,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tasks import client
+from tasks.api.query import FILTERS
 from tasks.client import Crew
 from tasks.jsonio import dump
+from tasks.names import camel
 
 TOKEN = "canary-token-of-the-tests"
 
@@ -316,6 +318,9 @@ def test_tasks_are_found_by_what_they_are(site, graph):
     assert sorted(ids(site.tasks(graph, state="blocked", worker="w2"))) == ["b", "c"]
     assert ids(site.tasks(graph, workgroup="wg")) == ["a"]
     assert ids(site.tasks(graph, key="k")) == ["b"]
+    assert ids(site.tasks(graph, q="D")) == ["d"]
+    site.edit_task(graph, "c", is_seed=True)
+    assert ids(site.tasks(graph, seeds=True)) == ["c"]
     assert ids(site.children("b")) == ["c"]
     assert ids(site.parents("b")) == ["a"]
     assert list(site.attempts("a")) == []
@@ -333,6 +338,18 @@ def test_verbs_on_many_tasks(site, graph):
     assert sorted(ids(site.tasks(graph))) == ["a", "d"]
     with pytest.raises(client.InvalidInput, match="all=1"):
         site.delete_tasks(graph)
+
+
+def test_the_client_knows_every_filter_of_the_api():
+    assert {camel(name) for name in client.Which.__annotations__} == set(FILTERS)
+
+
+def test_waiting_for_a_task_without_a_worker(site):
+    group = site.create_group(tasks=[{"id": "idle"}])
+    site._sleep = lambda seconds: None
+
+    with pytest.raises(client.GroupStuck, match=r"1 have no worker \(idle\)"):
+        site.wait(group)
 
 
 def test_waiting_for_a_group_that_is_stuck(site, graph):

@@ -36,8 +36,8 @@ class Crew(ManyTasks):
 
         Asks every `poll` seconds at first, then ever more seldom, up to 10 s. `progress` is
         called with the fraction complete (0 to 1) whenever it changed. Raises WaitTimeout after
-        `timeout` seconds, and GroupStuck when every task left has no attempts left or waits for
-        one that has none; a paused group is waited for.
+        `timeout` seconds, and GroupStuck when every task left has no attempts left, no worker, or
+        waits for such a one; a paused group is waited for.
         """
         if not poll > 0:
             raise InvalidInput("poll must be above 0 seconds")

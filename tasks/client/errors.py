@@ -11,7 +11,7 @@ CrewError
 ├── RateLimited     429: too many calls
 ├── ServerError     500 and up, and answers that are not Crew's
 ├── WaitTimeout     the group was not complete in time
-└── GroupStuck      what is left of the group has no attempts left
+└── GroupStuck      what is left of the group has no attempts left, or no worker
 """
 
 
@@ -91,7 +91,10 @@ class WaitTimeout(CrewError):
 
 
 class GroupStuck(CrewError):
-    """Nothing of the group can go on without a retry: `failed` are ids of tasks (at most 10)."""
+    """Nothing of the group can go on without a person.
+
+    `failed` are ids of tasks that have no attempts left or no worker (at most 10).
+    """
 
     def __init__(self, message: str, failed: tuple[str, ...]) -> None:
         super().__init__(message)

@@ -207,16 +207,18 @@ class TaskFields(TypedDict, total=False):
 class Which(TypedDict, total=False):
     """Which tasks of a group: those that match everything given.
 
-    `state`: one or more of complete, executing, ready, scheduled, blocked, paused and failed.
-    `search` is part of a name.
+    `state`: one or more of complete, executing, following, failed, paused, blocked, unassigned,
+    scheduled and ready. `search` is part of a name, `q` of a name or an id; `seeds`: only those.
     """
 
     search: str
+    q: str
     skip_completed: bool
     state: str | Iterable[str]
     worker: str
     workgroup: str
     key: str
+    seeds: bool
 
 
 def to_json(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -245,11 +247,13 @@ def to_words(names: Iterable[str]) -> list[str]:
 
 def to_query(which: Which) -> dict[str, str]:
     query: dict[str, str] = {}
-    for name in ("search", "worker", "workgroup", "key"):
+    for name in ("search", "q", "worker", "workgroup", "key"):
         if name in which:
             query[name] = which[name]
     if which.get("skip_completed"):
         query["skipCompleted"] = "true"
+    if which.get("seeds"):
+        query["seeds"] = "true"
     state = which.get("state")
     if state:
         query["state"] = state if isinstance(state, str) else ",".join(state)

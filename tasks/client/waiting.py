@@ -1,6 +1,7 @@
 """Waiting for a group by asking again and again, ever more slowly."""
 
 from collections.abc import Callable
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from .errors import GroupStuck, WaitTimeout
@@ -11,9 +12,11 @@ if TYPE_CHECKING:
 
 GROWTH = 1.5
 MOST_POLL = 10.0  # seconds
-TOLD = 10  # failed tasks named in an error
+TOLD = 10  # tasks of a kind that are named in an error
 # A group with a task in one of these can go on: by itself, or once somebody resumes it.
 MOVING = ("executing", "ready", "scheduled", "paused")
+# These go on when a person does something about them.
+STUCK = {"failed": "have no attempts left", "unassigned": "have no worker"}
 
 
 def wait(
@@ -48,19 +51,26 @@ def wait(
 
 
 def _check_moving(crew: "Crew", group_id: str) -> None:
-    """Raise GroupStuck when all that is left has failed for good, or waits for what has."""
+    """Raise GroupStuck when nothing that is left can go on without a person."""
     # This first and in one look: once nothing moves, only a person changes what follows.
     if crew.count_tasks(group_id, state=MOVING):
         return
-    failed = crew.count_tasks(group_id, state="failed")
+    stuck = {state: crew.count_tasks(group_id, state=state) for state in STUCK}
     blocked = crew.count_tasks(group_id, state="blocked")
     left = crew.count_tasks(group_id, skip_completed=True)
-    if not failed or failed + blocked < left:
+    if not any(stuck.values()) or sum(stuck.values()) + blocked < left:
         return
-    rows = crew.tasks(group_id, state="failed", page_size=TOLD)
-    ids = tuple(task.id for _, task in zip(range(TOLD), rows, strict=False))
+    reasons: list[str] = []
+    ids: list[str] = []
+    for state, count in stuck.items():
+        if count:
+            some = [
+                task.id for task in islice(crew.tasks(group_id, state=state, page_size=TOLD), TOLD)
+            ]
+            more = ", …" if count > len(some) else ""
+            reasons.append(f"{count} {STUCK[state]} ({', '.join(some)}{more})")
+            ids += some
     raise GroupStuck(
-        f"group {group_id} can not go on: {failed} of its {left} tasks left have no attempts left"
-        f" ({', '.join(ids)}{', …' if failed > TOLD else ''})",
-        ids,
+        f"group {group_id} can not go on: of its {left} tasks left {' and '.join(reasons)}",
+        tuple(ids[:TOLD]),
     )
