@@ -186,7 +186,7 @@ _origins: list[str] = env.list("CORS_ORIGINS", [])
 CORS_ALLOW_ALL_ORIGINS = "*" in _origins
 CORS_ALLOWED_ORIGINS = [origin for origin in _origins if origin != "*"]
 CORS_URLS_REGEX = r"^/(?:api/v1/|(?:login|logout|authcheck|healthz|healthz/ready)$)"
-CORS_EXPOSE_HEADERS = ["ETag", "Idempotency-Replayed", "Retry-After"]
+CORS_EXPOSE_HEADERS = ["ETag", "Idempotency-Replayed", "Retry-After", "X-Crew-Ignored"]
 
 # Our views set everything themselves; a host project may have its own ideas.
 REST_FRAMEWORK = {"DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema"}

@@ -1,6 +1,7 @@
 """System checks: each wrong setting is named when anything starts, with a hint how to mend it."""
 
 import ipaddress
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,7 +12,7 @@ from django.core.checks import CheckMessage, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from . import doors, schema
+from . import doors, schema, spelling
 from .conf import DEFAULTS, MOST_DAYS, conf
 from .deliver import make_deliverer, tls_context
 from .destinations import Destinations
@@ -35,7 +36,8 @@ POSITIVE = (
 
 @register(Tags.security)
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """All checks of CREW_* settings: crew.E001 to crew.E017, crew.W002 and crew.W004."""
+    """All checks of CREW_* settings: crew.E001 to crew.E017, crew.W002, crew.W004 and
+    crew.W005."""
     return [
         *doors.default_credentials(getattr(settings, "HOST", "127.0.0.1")),
         *doors.fixed_token(),
@@ -53,6 +55,7 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
         *_secrets(),
         *_ca_file(),
         *_kept_connections(),
+        *_slips(),
     ]
 
 
@@ -228,3 +231,12 @@ def _kept_connections() -> Iterator[CheckMessage]:
             "asgi.py, lets requests share CREW_WEB_CONNECTIONS.",
             id="crew.W004",
         )
+
+
+def _slips() -> Iterator[CheckMessage]:
+    """Settings and variables whose names are almost those of ours; others' may begin as ours do."""
+    names = {name for name in (*dir(settings), *os.environ) if name.startswith("CREW_")}
+    for name in sorted(names - DEFAULTS.keys()):
+        if meant := spelling.meant(name, DEFAULTS, alike=0.87):
+            text = f"{name} is no setting, and has no effect."
+            yield Warning(text, hint=f"Did you mean {meant}?", id="crew.W005")

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import suppress
 from importlib import import_module
 from io import BytesIO
@@ -22,7 +22,7 @@ from django.core.exceptions import DisallowedHost
 from django.core.handlers.asgi import ASGIRequest
 from django.db import DatabaseError
 
-from . import access
+from . import access, spelling
 from .api.auth import by_embedder
 from .conf import conf
 from .jsonio import dump
@@ -89,7 +89,10 @@ class _Socket:
         arguments = scope["url_route"]["kwargs"]
         self.group_id: str = arguments["gid"]
         self.token: str = arguments["token"]
-        self.since = _since(scope.get("query_string", b""))
+        self.query = parse_qs(
+            scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True
+        )
+        self.since = _since(self.query)
         self.is_session = False
         self.is_embedders = False
         self.access: access.Access
@@ -119,6 +122,7 @@ class _Socket:
             raise Refused(*UNAUTHORIZED)
         if not found.sees(self.group_id) or not _exists(self.group_id):
             raise Refused(*NOT_FOUND)
+        _check_slips(self.query)
         return found
 
     def _find(self, request: ASGIRequest, sent: str) -> access.Access | None:
@@ -288,9 +292,17 @@ def _exists(group_id: str) -> bool:
     return "\0" not in group_id and TaskGroup.objects.filter(pk=group_id).exists()
 
 
-def _since(query: bytes) -> int | str | None:
+def _check_slips(query: Mapping[str, list[str]]) -> None:
+    """Raise Refused for what was meant as `since`: messages would be missed."""
+    for name in query:
+        if name != "since" and spelling.meant(name, ("since",)):
+            words = f"unknown parameter {spelling.shown(name)}; did you mean since?"
+            raise Refused(400, 4400, words)
+
+
+def _since(query: Mapping[str, list[str]]) -> int | str | None:
     """The `since` of the query; "" when it is there without a number, None when it is not."""
-    given = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("since")
+    given = query.get("since")
     if given is None:
         return None
     return int(given[0]) if re.fullmatch(r"[0-9]{1,18}", given[0]) else ""

@@ -9,18 +9,19 @@ from datetime import datetime
 from math import inf
 from typing import Any
 
-from . import graph, retry_after
+from . import graph, retry_after, spelling
 from .charsets import REPLACED, as_utf8
 from .errors import InvalidInputError
 from .jsonio import JSONError, dump, for_store, read, safe_text
 from .outages import Fault
-from .spec import TaskSpec, read_child
+from .spec import TASK_WORDS, TaskSpec, read_child
 from .transcript import NOTHING, Transcript
 
 MAX_DELAY = 366 * 86_400.0  # seconds
 MAX_ERROR = 4_096  # characters kept of one error
 ERROR_DELAY = 60.0  # seconds; what a task has of which nothing is known
 RATE_LIMITED = (429, 503)
+FIELDS = ("output", "children", "error", "workgroupDelayInSeconds", "childrenDelayInSeconds")
 _BLANK = " \t\r\n\v\f\0"  # some end their texts with NUL
 _MARKED = _BLANK + "\ufeff"  # and some begin them with more than one byte order mark
 REDIRECTS = (301, 302, 303, 307, 308)
@@ -159,12 +160,13 @@ def _decide_success(answer: Answer, workgroup: str, limits: Limits) -> Completed
         return Failed(f"the answer is not JSON: {error}")
     except InvalidInputError as error:
         return Failed(str(error))
+    _note_slips(reading)
     delays = _delays(reading)
     output = _output(reading)
     if reading.fields.get("error") is not None:
         return _failed(_error_text(reading), output, delays, reading, workgroup)
     try:
-        children = _children(reading.fields.get("children"), limits)
+        children = _children(reading, limits)
     except InvalidInputError as error:
         return Failed(str(error)[:MAX_ERROR], None, delays, reading.note())
     return Completed(output, children, delays, reading.note())
@@ -295,20 +297,31 @@ def _asked_to_wait(answer: Answer, now: datetime, error_delay: float) -> retry_a
     return retry_after.Wait(min(max(error_delay, 1.0), retry_after.MOST), asked.note)
 
 
-def _children(raw: object, limits: Limits) -> tuple[TaskSpec, ...]:
+def _note_slips(reading: _Reading) -> None:
+    """A worker may answer with more than is read, but not by a slip of what is."""
+    unread = spelling.unknown(reading.fields, FIELDS)[: spelling.MOST]
+    slips = [name for name in unread if spelling.meant(name, FIELDS)]
+    if slips:
+        reading.notes.append(f"ignored: {spelling.told(slips, FIELDS)}")
+
+
+def _children(reading: _Reading, limits: Limits) -> tuple[TaskSpec, ...]:
     """Read and check the children of an answer: all of them, or none (contract 2.3)."""
+    raw = reading.fields.get("children")
     if raw is None:
         return ()
     if not isinstance(raw, list):
         raise InvalidInputError(f"children must be a list, not {repr(raw)[:60]}")
     if len(raw) > limits.children:
         raise InvalidInputError(f"more than {limits.children} children in one answer")
-    children = []
+    children, ignored = [], list[str]()
     for index, item in enumerate(raw):
         try:
-            children.append(read_child(item, max_input=limits.input_bytes))
+            children.append(read_child(item, max_input=limits.input_bytes, ignored=ignored))
         except InvalidInputError as error:
             raise InvalidInputError(f"child {index}: {error}") from error
+    if ignored:
+        reading.notes.append(f"ignored of children: {spelling.told(ignored, TASK_WORDS)}")
     graph.check_new(children, max_parents=limits.children)
     _check_siblings(children)
     return tuple(children)

@@ -1,12 +1,13 @@
 """A task as somebody asks for it: one reader for API, import files and workers' answers. Pure."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from . import spelling
 from .errors import InvalidInputError
 from .jsonio import MANY_ZEROS, dump, for_store, safe_text
 from .names import check_id, check_text, check_worker, new_id
@@ -52,18 +53,33 @@ class TaskSpec:
     is_named: bool = field(default=True, compare=False)
 
 
-def read_task(raw: object, *, max_input: int) -> TaskSpec:
-    """Read a task in the wire's words (contract 1.1). Unknown fields are ignored.
+def read_task(
+    raw: object, *, max_input: int, ignored: list[str] | None = None, more: Collection[str] = ()
+) -> TaskSpec:
+    """Read a task in the wire's words (contract 1.1).
 
-    Raises InvalidInputError naming the field.
+    Raises InvalidInputError naming the field, which may be one that is unknown. With a list of
+    what is `ignored`, unknown ones go there, but for those that can only be a mistake. `more`
+    fields may be there for others to read.
     """
-    return TaskSpec(**_given(_object(raw), _TASK, max_input))
-
-
-def read_child(raw: object, *, max_input: int) -> TaskSpec:
-    """Read a child of an answer: fewer fields, and a worker is a must (contract 2.3)."""
     told = _object(raw)
-    given = _given(told, _CHILD, max_input)
+    unread: list[str] = []
+    spec = TaskSpec(**_given(told, _TASK, max_input, unread))
+    if unread:
+        _judge(unread, ignored, more)
+    return spec
+
+
+def read_child(raw: object, *, max_input: int, ignored: list[str] | None = None) -> TaskSpec:
+    """Read a child of an answer: fewer fields, and a worker is a must (contract 2.3).
+
+    Unknown fields are told as `read_task` does.
+    """
+    told = _object(raw)
+    unread: list[str] = []
+    given = _given(told, _CHILD, max_input, unread)
+    if unread:
+        _judge(unread, ignored)
     if not given.get("worker"):
         raise InvalidInputError("worker is missing")
     # The old system reads 0 as "not given" here; a child without attempts would never run.
@@ -173,16 +189,31 @@ def read_parent_ids(value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_strings(value, "parentIds")))
 
 
-def _given(fields: Mapping[str, Any], readers: "Readers", max_input: int) -> dict[str, Any]:
+def _given(
+    fields: Mapping[str, Any], readers: "Readers", max_input: int, unread: list[str]
+) -> dict[str, Any]:
     """The fields that are there and not null, read: bulk creates wait for this loop."""
     given: dict[str, Any] = {}
     for word, value in fields.items():
-        if value is not None and word in readers:
+        if word not in readers:
+            unread.append(word)
+        elif value is not None:
             name, read = readers[word]
             given[name] = read_json(value, word, limit=max_input) if read is None else read(value)
     if "id" not in given:
         given["id"] = new_id()
     return given
+
+
+def _judge(unread: list[str], ignored: list[str] | None, more: Collection[str] = ()) -> None:
+    """Raise InvalidInputError for the first field that must not be ignored."""
+    for word in unread:
+        if word in TASK_WORDS or word in more:
+            continue
+        if ignored is None or spelling.is_only_a_mistake(word):
+            spelling.refuse("field", word, TASK_WORDS)
+        else:
+            ignored.append(word)
 
 
 def _object(raw: object) -> Mapping[str, Any]:
@@ -251,3 +282,5 @@ _TASK: Readers = _CHILD | {
     "errors": ("errors", read_errors),
     "createdAt": ("created_at", partial(read_time, field="createdAt")),
 }
+# With what only the server sets: whoever sends back what was read is understood.
+TASK_WORDS = (*_TASK, "taskGroupId", "busyExecuting", "state")

@@ -21,6 +21,7 @@ ANY_SERVER = "tests/test_any_server.py"
 OUTAGES = "tests/test_worker_outages.py"
 LIMITS = "tests/test_limits.py"
 ANSWERS, DECIDE = "tests/test_answers.py", "tests/test_decide.py"
+NAMES = "tests/test_unknown_names.py"
 LOADING = "tests/test_loading.py"
 SCHEDULER, DELIVER = "tests/test_scheduler.py", "tests/test_deliver.py"
 
@@ -40,6 +41,31 @@ _LITE_FENCE = "t.attempt = a.attempt AND t.leased_by = a.leased_by"
 _SQL = "tasks/sql/"
 
 MUTANTS = (
+    # --- Names that are not understood ---
+    Mutant(
+        "names: unknown fields of many tasks are dropped",
+        "tasks/spec.py",
+        "if word in TASK_WORDS or word in more:",
+        "if word:",
+        (NAMES + "::test_a_bulk_create_refuses_unknown_fields_by_name",),
+        LITE,
+    ),
+    Mutant(
+        "names: a dry run that there is not is done",
+        "tasks/api/query.py",
+        "for name in filter(spelling.is_only_a_mistake, unknown):",
+        "for name in ():",
+        (NAMES + "::test_a_dry_run_that_cannot_be_is_refused",),
+        LITE,
+    ),
+    Mutant(
+        "names: what was ignored is not told",
+        "tasks/api/base.py",
+        "if self.ignored and response.status_code < 400:",
+        "if False:",
+        (NAMES + "::test_the_old_routes_tell_what_they_ignore",),
+        LITE,
+    ),
     # --- Memory ---
     Mutant(
         "loading: calls have room whatever they hold",

@@ -77,6 +77,18 @@ def test_every_operation_says_what_may_go_wrong_and_has_an_example_of_what_it_ta
                 assert "401" in operation["responses"], where
 
 
+def test_whatever_writes_says_that_the_database_may_refuse_it():
+    for path, methods in API.raw_schema["paths"].items():
+        for method, operation in methods.items():
+            told = operation["responses"]
+            if method != "get":
+                assert {"400", "409"} <= told.keys(), f"{method} {path}"
+            if "application/problem+json" in told.get("403", {}).get("content", {}):
+                assert "400" in told, f"{method} {path}"
+            elif "403" in told:
+                assert "X-Crew-Ignored" in told["200"]["headers"], f"{method} {path}"
+
+
 def test_the_document_says_where_it_is_mounted():
     assert API.raw_schema["openapi"] == "3.1.0"
     assert API.raw_schema["servers"] == [{"url": "/"}]

@@ -74,7 +74,6 @@ def test_every_field_is_stored():
                 "createdAt": "2020-01-01T00:00:00Z",
                 "taskGroupId": "another",
                 "busyExecuting": True,
-                "unknown": 1,
             }
         ],
     )

@@ -49,10 +49,15 @@ def test_null_keeps_the_default():
     assert spec == TaskSpec(id=spec.id)
 
 
-def test_unknown_fields_are_ignored():
-    spec = read(id="t", taskGroupId="g", busyExecuting=True, attempt=9, leasedBy="x")
+def test_what_only_the_server_sets_is_ignored_and_what_is_unknown_refused_or_told():
+    assert read(id="t", taskGroupId="g", busyExecuting=True, state="ready") == TaskSpec(id="t")
+    for word in ("attempt", "leasedBy", "Name", ""):
+        with pytest.raises(InvalidInputError, match="unknown field"):
+            read(id="t", **{word: None})
 
-    assert spec == TaskSpec(id="t")
+    ignored = []
+    spec = read_task({"id": "t", "attempt": 9, "x": 1}, max_input=MAX, ignored=ignored)
+    assert (spec, ignored) == (TaskSpec(id="t"), ["attempt", "x"])
 
 
 @pytest.mark.parametrize("raw", [None, [], "x", 5, True])

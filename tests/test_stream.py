@@ -278,6 +278,13 @@ def test_who_is_cut_after_each_message_knows_all_in_the_end(served, clients):
     assert known == {task["id"] for task in tasks}
 
 
+@pytest.mark.parametrize("query", ["Since=1", "sinc=1", "SINCE="])
+def test_a_place_under_another_name_is_refused(served, query):
+    with Raw(served) as stream:
+        stream.upgrade(f"{path_of(make_group().pk)}?{query}")
+        assert stream.read_head().startswith(b"HTTP/1.1 400")
+
+
 def place(served, group):
     """Where a watcher of the group stands now."""
     with Raw(served) as stream:

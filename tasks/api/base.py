@@ -26,7 +26,7 @@ from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.request import Request
 from rest_framework.views import APIView, set_rollback
 
-from .. import access, audit
+from .. import access, audit, spelling
 from ..access import Access
 from ..conf import conf
 from ..errors import ConflictError, CrewError, InvalidInputError, NotFoundError
@@ -36,7 +36,7 @@ from ..sql.patience import is_outage, is_refusal, refusal
 from . import query
 from .answers import JSONRenderer, NoParser, json_answer, problem, text
 from .auth import client_address, imported, of_embedder
-from .body import Body
+from .body import Body, TooLargeError
 
 log = logging.getLogger("crew.api")
 
@@ -78,20 +78,25 @@ class CrewView(APIView):  # type: ignore[misc]
 
     `needs` names the scope that each method asks for, "" for none; a method that is not in it is
     not allowed.
-    `is_v1` says that errors are told as the old Crew told them, and that unknown parameters and
-    the Content-Type are ignored; of ours, `takes` names the parameters and `reads` the types.
+    `takes` names the parameters that each method knows, `known` what the call may hold.
+    `is_v1` says that errors are told as the old Crew told them, and that the Content-Type and most
+    unknown names are ignored: `ignored` holds these, and `X-Crew-Ignored` tells them. Ours refuse
+    them, and types that `reads` does not name. `is_repeatable`: an Idempotency-Key is looked at.
     `max_body` names the setting that limits the body.
     """
 
     needs: Mapping[str, str] = {}
     is_v1 = True
     is_open = False
+    is_repeatable = False
     max_body = "CREW_MAX_BODY_BYTES"
     max_nodes = 100_000
-    takes: Collection[str] = ()
+    takes: Mapping[str, Sequence[str]] = {}
     # A body without a type is no form: browsers name one for every form they send.
     reads: Collection[str] = (JSON_TYPE, "")
     sent: Body | None = None
+    known: list[str]
+    ignored: list[str]
 
     schema: Any = TokenSchema()
     content_negotiation_class = Negotiation
@@ -106,6 +111,7 @@ class CrewView(APIView):  # type: ignore[misc]
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """What the call does is recorded as the caller's, once `check_permissions` knows them."""
+        self.known, self.ignored = [], []
         with audit.nobody():
             try:
                 response: HttpResponseBase = super().dispatch(request, *args, **kwargs)
@@ -156,34 +162,67 @@ class CrewView(APIView):  # type: ignore[misc]
         super().initial(request, *args, **kwargs)
         if any("\0" in str(part) for part in kwargs.values()):
             raise NotFoundError("404 page not found")  # PostgreSQL could not even look for it
-        if not self.is_v1:
-            query.only(request, self.takes)
-            kind = request._request.content_type or ""
-            if request.method != "GET" and kind not in self.reads:
-                raise UnsupportedMediaType(kind[:100])
+        self._check_names(request)
+        kind = request._request.content_type or ""
+        if not self.is_v1 and request.method != "GET" and kind not in self.reads:
+            raise UnsupportedMediaType(kind[:100])
+
+    def _check_names(self, request: Request) -> None:
+        """Those of the query and of headers; `fields` looks at those of the body."""
+        if self.is_open and request.method == "GET":
+            return  # whoever asks for a file or for our health may have reasons of their own
+        takes = self.takes.get(request.method, ())
+        self.known += takes
+        if request.method != "GET":
+            query.refuse_headers(request)
+            self.ignored += query.ignored_headers(request, is_repeatable=self.is_repeatable)
+        if self.is_v1 and request.method != "DELETE":
+            self.ignored += query.ignored(request, takes)
+        else:
+            query.only(request, takes)
 
     @property
     def allowed_methods(self) -> list[str]:
         return list(self.needs)
 
     def fields(
-        self,
-        request: Request,
-        *,
-        may_be_empty: bool = False,
-        known: Collection[str] | None = None,
+        self, request: Request, names: Sequence[str], *, may_be_empty: bool = False
     ) -> dict[str, Any]:
-        """The body's object; with `known`, one that has no other fields.
+        """The body's object. Raises InvalidInputError for anything else, TooLargeError (413).
 
-        Raises InvalidInputError for anything else, TooLargeError (413).
+        Unknown fields are refused as well; by a v1 route those that can only be a mistake.
         """
+        return self._understood(self._object(request, may_be_empty=may_be_empty), names)
+
+    def options(self, request: Request, names: Sequence[str]) -> dict[str, Any]:
+        """As `fields`, of a body that only says how: v1 routes ignore one that is no object."""
+        try:
+            value = self._object(request, may_be_empty=True)
+        except InvalidInputError as error:
+            if not self.is_v1 or isinstance(error, TooLargeError):
+                raise
+            self.ignored.append("body")
+            return {}
+        return self._understood(value, names)
+
+    def refuse_body(self, request: Request) -> None:
+        """Raise InvalidInputError for fields in the body of a call that has only parameters."""
+        for name in self.options(request, ()):
+            spelling.refuse("field", name, (), "; this call takes parameters of the query only")
+
+    def _object(self, request: Request, *, may_be_empty: bool) -> dict[str, Any]:
         self.sent = Body(request, getattr(conf, self.max_body))
         value = self.sent.json(self.max_nodes, empty={} if may_be_empty else None)
         if not isinstance(value, dict):
             raise InvalidInputError("the body must be a JSON object")
-        unknown = sorted(set(value) - set(known)) if known is not None else []
-        if unknown:
-            raise InvalidInputError(f"unknown field {unknown[0][:60]}")
+        return value
+
+    def _understood(self, value: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+        self.known += names
+        for name in spelling.unknown(value, names):
+            if not self.is_v1 or spelling.is_only_a_mistake(name):
+                spelling.refuse("field", name, names)
+            self.ignored.append(name)
         return value
 
     def look_in(self, gid: str) -> None:
@@ -212,7 +251,14 @@ class CrewView(APIView):  # type: ignore[misc]
         response.headers.setdefault("Cache-Control", "no-store")
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
         patch_vary_headers(response, ("Authorization", "Cookie"))
+        if self.ignored and response.status_code < 400:
+            self._tell_ignored(request, response)
         return response
+
+    def _tell_ignored(self, request: HttpRequest, response: HttpResponseBase) -> None:
+        response.headers["X-Crew-Ignored"] = spelling.in_header(self.ignored)
+        names = spelling.told(self.ignored, self.known)
+        log.warning("Ignored at %s %s: %s", request.method, request.path, names)
 
     def handle_exception(self, exc: Exception) -> HttpResponseBase:
         """Every error in words, as the route tells them; a bug of ours too."""

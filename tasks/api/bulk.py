@@ -1,6 +1,6 @@
 """Many tasks in one call: a whole graph created, and verbs on all tasks that a filter names."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from django.http import HttpResponse
@@ -21,6 +21,7 @@ from .repeat import once
 NDJSON = {"application/x-ndjson", "application/jsonl"}
 # 10,000 tasks of 20 fields and their payloads; the bytes are limited as well.
 MAX_NODES = 2_000_000
+VERB_TAKES = (*query.FILTERS, "all", "dryRun", "limit", "after")
 MOST_AT_ONCE = 10_000  # tasks of one call with a limit
 
 
@@ -31,8 +32,9 @@ class BulkCreate(CrewView):
     """
 
     needs = {"POST": WRITE}
+    is_repeatable = True
     is_v1 = False
-    takes = ("dryRun",)
+    takes = {"POST": ("dryRun",)}
     reads = {*CrewView.reads, *NDJSON}
 
     def post(self, request: Request, gid: str) -> HttpResponse:
@@ -66,12 +68,12 @@ class BulkVerb(CrewView):
 
     needs = {"POST": OPERATE}
     is_v1 = False
-    takes: Collection[str] = (*query.FILTERS, "all", "dryRun", "limit", "after")
-    known: tuple[str, ...] = ("ids",)
+    takes = {"POST": VERB_TAKES}
+    body: tuple[str, ...] = ("ids",)
 
     def post(self, request: Request, gid: str) -> HttpResponse:
         self.look_in(gid)
-        sent = self.fields(request, may_be_empty=True, known=self.known)
+        sent = self.options(request, self.body)
         which = _named(request, sent)
         limit = _limit(request, which)
         with audit.asking(**query.sent(request, query.FILTERS)), control.alone(gid):
@@ -117,7 +119,7 @@ class ResumeTasks(BulkVerb):
 class RetryTasks(BulkVerb):
     """Give those that are not complete their attempts back."""
 
-    known = ("ids", "remainingAttempts")
+    body = ("ids", "remainingAttempts")
 
     def apply(self, gid: str, ids: list[str], sent: dict[str, Any]) -> int:
         attempts = read_attempts(sent.get("remainingAttempts"))
@@ -127,7 +129,7 @@ class RetryTasks(BulkVerb):
 class ResetTasks(BulkVerb):
     """Make these tasks as if they had never run; 409 if one of them executes."""
 
-    known = ("ids", "remainingAttempts")
+    body = ("ids", "remainingAttempts")
 
     def apply(self, gid: str, ids: list[str], sent: dict[str, Any]) -> int:
         attempts = read_attempts(sent.get("remainingAttempts"))
@@ -138,7 +140,7 @@ class DeleteTasks(BulkVerb):
     """Delete these tasks, and the descendants that are left without any parent."""
 
     needs = {"POST": WRITE}
-    takes = (*BulkVerb.takes, "children")
+    takes = {"POST": (*VERB_TAKES, "children")}
 
     def preview(self, ids: list[str]) -> dict[str, Any]:
         going = control.would_delete(ids, children=query.children(self.request))

@@ -35,7 +35,7 @@ class Workers(CrewView):
 
     needs = {"GET": READ}
     is_v1 = False
-    takes = query.PAGING
+    takes = {"GET": query.PAGING}
 
     def get(self, request: Request) -> HttpResponse:
         self.needs_all_groups()
@@ -69,7 +69,7 @@ class OneWorker(CrewView):
 
     def put(self, request: Request, name: str) -> HttpResponse:
         self.needs_all_groups()
-        sent = self.fields(request, known=(*LIMITS, "tryNow", "clear"))
+        sent = self.fields(request, (*LIMITS, "tryNow", "clear"))
         if not sent:
             raise InvalidInputError("maxConcurrency is missing")
         tries = sent.pop("tryNow", None)
@@ -91,7 +91,7 @@ class Workgroups(CrewView):
 
     needs = {"GET": READ}
     is_v1 = False
-    takes = query.PAGING
+    takes = {"GET": query.PAGING}
 
     def get(self, request: Request) -> HttpResponse:
         self.needs_all_groups()
@@ -122,7 +122,7 @@ class HoldWorkgroup(CrewView):
 
     def post(self, request: Request, name: str) -> HttpResponse:
         self.needs_all_groups()
-        seconds = self.fields(request, known=("seconds",)).get("seconds")
+        seconds = self.fields(request, ("seconds",)).get("seconds")
         if isinstance(seconds, bool) or not isinstance(seconds, int | float):
             raise InvalidInputError("seconds must be a number")
         fleet.hold_workgroup(name, seconds=seconds)
@@ -137,6 +137,7 @@ class OpenWorkgroup(CrewView):
 
     def post(self, request: Request, name: str) -> HttpResponse:
         self.needs_all_groups()
+        self.options(request, ())
         if not Workgroup.objects.filter(pk=name).exists():
             raise NotFoundError("workgroup not found")
         fleet.hold_workgroup(name, seconds=0)

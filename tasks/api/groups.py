@@ -6,26 +6,30 @@ from typing import Any
 from django.http import HttpResponse, HttpResponseBase
 from rest_framework.request import Request
 
-from .. import control, create, find, wire
+from .. import control, create, find, spelling, wire
 from ..access import OPERATE, READ, WRITE
 from ..errors import InvalidInputError, NotFoundError
 from ..models import TaskGroup
 from ..progress import progress
-from ..spec import DEFAULT_ATTEMPTS, read_attempts, read_bool, read_id, read_text, read_time
+from ..spec import read_attempts, read_bool, read_id, read_text, read_time
 from . import query
 from .answers import json_answer
 from .base import CrewView
-from .body import TooLargeError, consumed
+from .body import consumed
 from .changes import Field, read_changes
 from .repeat import conditional, once
 
 # A group may come with its whole graph.
 MAX_NODES = 2_000_000
+GROUP_WORDS = ("id", "name", "createdAt", "isPaused")
+ATTEMPTS = ("remainingAttempts",)
 EDITABLE = {"name": Field("name", lambda name: name, empty="")}
 
 
 class Groups(CrewView):
     needs = {"GET": READ, "POST": WRITE}
+    is_repeatable = True
+    takes = {"GET": (*query.PAGING, "search"), "POST": ("dryRun",)}
     max_body = "CREW_MAX_BULK_BYTES"
     max_nodes = MAX_NODES
 
@@ -38,8 +42,18 @@ class Groups(CrewView):
     def post(self, request: Request) -> HttpResponse:
         """Create a group and, with `tasks`, its whole graph: all of it or nothing."""
         self.needs_all_groups()
-        fields = self.fields(request)
+        fields = self.fields(request, (*GROUP_WORDS, "tasks"))
+        self._check_ignored(fields)
         return once(self, request, lambda: self._create(request, fields))
+
+    def _check_ignored(self, fields: dict[str, Any]) -> None:
+        """Raise InvalidInputError for what may have been meant as tasks, and beside tasks for all.
+
+        The old Crew knew of no tasks here: whoever sends some reads our own documentation.
+        """
+        for name in self.ignored:
+            if fields.get("tasks") or isinstance(fields.get(name), list | dict):
+                spelling.refuse("field", name, self.known)
 
     def _create(self, request: Request, fields: dict[str, Any]) -> Any:
         tasks = fields.get("tasks")
@@ -66,7 +80,8 @@ class Group(CrewView):
     def put(self, request: Request, gid: str) -> HttpResponse:
         """Rename the group; whatever else is sent is ignored, and so is a name that is no text."""
         self.look_in(gid)
-        changes = read_changes(self.fields(request), EDITABLE)
+        sent = self.fields(request, (*GROUP_WORDS, "clear"))
+        changes = read_changes(sent, EDITABLE)
         if isinstance(changes.get("name"), str):
             control.rename_group(gid, **changes)
         return json_answer(wire.group(self.group(gid)))
@@ -74,6 +89,7 @@ class Group(CrewView):
     def delete(self, request: Request, gid: str) -> HttpResponse:
         """Delete the group with all its tasks."""
         self.look_in(gid)
+        self.refuse_body(request)
         control.delete_group(gid)
         return json_answer({"deleted": True, "id": gid})
 
@@ -102,25 +118,12 @@ class GroupVerb(CrewView):
 
     def post(self, request: Request, gid: str) -> HttpResponse:
         self.look_in(gid)
+        sent = self.options(request, ATTEMPTS if self.takes_attempts else ())
         options = {}
         if self.takes_attempts:
-            options["remaining_attempts"] = attempts(self, request)
+            options["remaining_attempts"] = read_attempts(sent.get("remainingAttempts"))
         count = type(self).verb(gid, **options)
         return json_answer({"success": True} | ({"count": count} if self.tells_count else {}))
-
-
-def attempts(view: CrewView, request: Request) -> int:
-    """`remainingAttempts` of a reset or retry; 5 without, or with a body that is no object.
-
-    Raises InvalidInputError for a number that can not be: it was meant.
-    """
-    try:
-        sent = view.fields(request, may_be_empty=True)
-    except TooLargeError:
-        raise
-    except InvalidInputError:
-        return DEFAULT_ATTEMPTS
-    return read_attempts(sent.get("remainingAttempts"))
 
 
 class ResetGroup(GroupVerb):

@@ -19,7 +19,7 @@ class GroupHistory(CrewView):
 
     needs = {"GET": READ}
     is_v1 = False
-    takes = query.PAGING
+    takes = {"GET": query.PAGING}
 
     def get(self, request: Request, gid: str) -> HttpResponse:
         self.look_in(gid)
@@ -34,7 +34,7 @@ class TaskHistory(OneTask):
 
     needs = {"GET": READ}
     is_v1 = False
-    takes = query.PAGING
+    takes = {"GET": query.PAGING}
 
     def get(self, request: Request, tid: str) -> HttpResponse:
         return _history(request, audit.of_task(self.task(tid)))

@@ -9,10 +9,11 @@ from ..errors import InvalidInputError, NotFoundError
 from ..explain import explain
 from ..models import TaskGroup
 from ..preview import call_of
+from ..spec import read_attempts
 from . import query
 from .answers import json_answer
 from .base import CrewView
-from .groups import attempts
+from .groups import ATTEMPTS
 from .tasks import OneTask
 
 
@@ -31,7 +32,7 @@ class GroupsNow(CrewView):
 
     needs = {"GET": READ}
     is_v1 = False
-    takes = ("ids",)
+    takes = {"GET": ("ids",)}
 
     def get(self, request: Request) -> HttpResponse:
         ids = query.ids(request, "ids", most=overview.GROUPS_ASKED)
@@ -83,7 +84,7 @@ class GraphBucket(CrewView):
 
     needs = {"GET": READ}
     is_v1 = False
-    takes = ("band", "worker", "page")
+    takes = {"GET": ("band", "worker", "page")}
 
     def get(self, request: Request, gid: str) -> HttpResponse:
         band, page = query.whole(request, "band", 0), query.whole(request, "page", 1)
@@ -117,7 +118,7 @@ class Failures(CrewView):
 
     needs = {"GET": READ}
     is_v1 = False
-    takes = (*query.PAGING, "group")
+    takes = {"GET": (*query.PAGING, "group")}
 
     def get(self, request: Request) -> HttpResponse:
         gid = query.given(request, "group")
@@ -132,18 +133,18 @@ class RetryFailure(CrewView):
 
     needs = {"POST": OPERATE}
     is_v1 = False
-    takes = ("group", "dryRun")
+    takes = {"POST": ("group", "dryRun")}
 
     def post(self, request: Request, key: str) -> HttpResponse:
         gid = query.given(request, "group")
         if gid is not None:
             self.group(gid)
-        given = attempts(self, request)
+        given = read_attempts(self.options(request, ATTEMPTS).get("remainingAttempts"))
         if given == 0:
             raise InvalidInputError("remainingAttempts must be at least 1")
-        count = 0
+        count, dry_run = 0, query.sure(request, "dryRun")
         for group_id, ids in failures.tasks_of(key, gid, self.access.group_ids).items():
-            if query.flag(request, "dryRun"):
+            if dry_run:
                 count += len(ids)
             else:
                 count += control.retry_tasks(group_id, ids, remaining_attempts=given)

@@ -15,6 +15,8 @@ from ..errors import InvalidInputError
 from .answers import json_answer, text
 from .base import CrewView
 
+CREDENTIALS = ("username", "password")
+
 
 class OfLogins(CrewView):
     """A route that is not there without authentication."""
@@ -32,7 +34,8 @@ class Login(OfLogins):
 
     def post(self, request: Request) -> HttpResponse:
         """Names of fields may come in any case, as the old Crew took them."""
-        sent = self.fields(request)
+        sent = self.fields(request, CREDENTIALS)
+        self.ignored = [name for name in self.ignored if name.lower() not in CREDENTIALS]
         username, password = _text(sent, "username"), _text(sent, "password")
         login = import_string(conf.CREW_LOGIN) if conf.CREW_LOGIN else log_in
         token = login(request._request, username, password)
@@ -71,6 +74,7 @@ class StreamTicket(CrewView):
 
     def post(self, request: Request) -> HttpResponse:
         """The stream has the rights of the caller, and ends with them."""
+        self.options(request, ())
         ticket = tokens.stream_ticket(self.access)
         return json_answer({"ticket": ticket, "expiresInSeconds": tokens.TICKET_SECONDS})
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from django.db import transaction
 from rest_framework.request import Request
 
+from .. import spelling
 from ..conf import conf
 from ..errors import InvalidInputError
 from ..find import Page, TaskFilter
@@ -18,6 +19,10 @@ WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 PAGING = ("page", "pageSize")
 FILTERS = ("search", "q", "skipCompleted", "state", "worker", "workgroup", "key", "seeds")
 MOST_PAGES = 10**9
+KEY = "HTTP_IDEMPOTENCY_KEY"
+ALMOST_KEYS = ("HTTP_X_IDEMPOTENCY_KEY", "HTTP_IDEMPOTENCYKEY", "HTTP_IDEMPOTENT_KEY")
+PRECONDITIONS = ("HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE")
+DRY_RUN_HEADERS = ("HTTP_DRY_RUN", "HTTP_DRYRUN", "HTTP_X_DRY_RUN", "HTTP_X_DRYRUN")
 # Go's words.
 TRUE = {"1", "t", "T", "TRUE", "true", "True"}
 FALSE = {"0", "f", "F", "FALSE", "false", "False"}
@@ -100,10 +105,46 @@ def only(request: Request, names: Collection[str]) -> None:
     """Raise InvalidInputError for a parameter that is unknown or comes twice: it may be a slip."""
     for name, values in request.query_params.lists():
         if name not in names:
-            known = ", ".join(names) or "none"
-            raise InvalidInputError(f"unknown parameter {name[:60]}; known here: {known}")
+            _refuse(name, names)
         if len(values) > 1:
             raise InvalidInputError(f"{name} comes twice")
+
+
+def ignored(request: Request, names: Collection[str]) -> list[str]:
+    """The parameters that the old Crew would have ignored. Raises InvalidInputError for those
+    that can only be a mistake, of a call that does something.
+    """
+    unknown = spelling.unknown(request.query_params, names)
+    if request.method != "GET":
+        for name in filter(spelling.is_only_a_mistake, unknown):
+            _refuse(name, names)
+        if len(request.query_params.getlist("dryRun")) > 1:
+            raise InvalidInputError("dryRun comes twice")
+    return unknown
+
+
+def refuse_headers(request: Request) -> None:
+    """Raise InvalidInputError for what a header asks of a call that nobody would look at."""
+    for name in (*DRY_RUN_HEADERS, *PRECONDITIONS):
+        if name in request.META:
+            how = "dryRun is a parameter of the query, where there is one"
+            why = "it is for reads only" if name in PRECONDITIONS else how
+            raise InvalidInputError(f"{_header(name)} is no header of this call; {why}")
+
+
+def ignored_headers(request: Request, *, is_repeatable: bool) -> list[str]:
+    """What was sent for a call to be done once, and is not looked at."""
+    if not is_repeatable:
+        return [_header(KEY)] if KEY in request.META else []
+    return [_header(name) for name in ALMOST_KEYS if name in request.META]
+
+
+def _header(name: str) -> str:
+    return name.removeprefix("HTTP_").replace("_", "-").title()
+
+
+def _refuse(name: str, names: Collection[str]) -> None:
+    spelling.refuse("parameter", name, names, f"; known here: {', '.join(names) or 'none'}")
 
 
 def whole(request: Request, name: str, default: int) -> int:

@@ -15,6 +15,7 @@ from ..conf import conf
 from ..errors import NotFoundError
 from ..models import Task
 from ..spec import (
+    TASK_WORDS,
     read_attempts,
     read_bool,
     read_error_delay,
@@ -32,7 +33,7 @@ from . import query
 from .answers import json_answer, json_pieces
 from .base import CrewView
 from .changes import Field, read_changes
-from .groups import attempts
+from .groups import ATTEMPTS
 from .repeat import conditional, once
 
 _NUMBER = re.compile("[0-9]{1,10}")
@@ -82,6 +83,8 @@ EDITABLE: dict[str, Field] = {
 
 class Tasks(CrewView):
     needs = {"GET": READ, "POST": WRITE}
+    is_repeatable = True
+    takes = {"GET": (*query.PAGING, *query.FILTERS), "POST": ("dryRun",)}
 
     def get(self, request: Request, gid: str) -> HttpResponse:
         """Tasks of the group, oldest first; none for a group that is not there."""
@@ -95,12 +98,12 @@ class Tasks(CrewView):
     def post(self, request: Request, gid: str) -> HttpResponse:
         """Create a task. Its parents must be in the group already."""
         self.look_in(gid)
-        fields = self.fields(request)
+        fields = self.fields(request, TASK_WORDS)
         return once(self, request, lambda: self._create(request, gid, fields))
 
     def _create(self, request: Request, gid: str, fields: dict[str, Any]) -> wire.Json:
         with query.dry_run(request):
-            spec = read_task(fields, max_input=conf.CREW_MAX_INPUT_BYTES)
+            spec = read_task(fields, max_input=conf.CREW_MAX_INPUT_BYTES, ignored=[])
             return wire.new_task(create.create_task(gid, spec), spec.parent_ids)
 
 
@@ -120,6 +123,7 @@ class OneTask(CrewView):
 
 class TaskDetail(OneTask):
     needs = {"GET": READ, "PUT": WRITE, "DELETE": WRITE}
+    takes = {"DELETE": ("children",)}
 
     def get(self, request: Request, gid: str, tid: str) -> HttpResponseBase:
         """One task. Conditional: send the `ETag` back as `If-None-Match`."""
@@ -131,7 +135,7 @@ class TaskDetail(OneTask):
         What is null stays as it is; `clear` names what is to be empty.
         """
         self.look_in(gid)
-        changes = read_changes(self.fields(request), EDITABLE)
+        changes = read_changes(self.fields(request, (*TASK_WORDS, "clear")), EDITABLE)
         if changes:
             edit.edit_task(gid, tid, changes)
         return self.shown(tid, gid)
@@ -139,6 +143,7 @@ class TaskDetail(OneTask):
     def delete(self, request: Request, gid: str, tid: str) -> HttpResponse:
         """Delete the task, and the descendants that it leaves without any parent."""
         self.look_in(gid)
+        self.refuse_body(request)
         control.delete_tasks(gid, [tid], children=query.children(request))
         return json_answer({"deleted": True, "id": tid})
 
@@ -159,7 +164,9 @@ class TaskVerb(OneTask):
 
     def post(self, request: Request, gid: str, tid: str) -> HttpResponse:
         self.look_in(gid)
-        type(self).verb(gid, [tid], remaining_attempts=attempts(self, request))
+        sent = self.options(request, ATTEMPTS)
+        attempts = read_attempts(sent.get("remainingAttempts"))
+        type(self).verb(gid, [tid], remaining_attempts=attempts)
         return self.shown(tid, gid)
 
 
@@ -188,8 +195,7 @@ class RerunTask(OneTask):
 
     def post(self, request: Request, gid: str, tid: str) -> HttpResponse:
         self.look_in(gid)
-        known = ("input", "clear", "remainingAttempts")
-        sent = self.fields(request, may_be_empty=True, known=known)
+        sent = self.options(request, ("input", "clear", "remainingAttempts"))
         changes = read_changes(sent, {"input": EDITABLE["input"]})
         if changes and not self.access.may(WRITE):
             raise PermissionDenied(f"a new input needs scope {WRITE}")
@@ -201,7 +207,7 @@ class RerunTask(OneTask):
 class TaskAttempts(OneTask):
     needs = {"GET": READ}
     is_v1 = False
-    takes = query.PAGING
+    takes = {"GET": query.PAGING}
 
     def get(self, request: Request, tid: str) -> HttpResponse:
         """Every attempt of the task that ended, the newest first."""
@@ -230,7 +236,7 @@ class Relatives(OneTask):
 
     needs = {"GET": READ}
     is_v1 = False
-    takes = query.PAGING
+    takes = {"GET": query.PAGING}
     # How the other tasks are bound to this one, and their order.
     edge: str
     order: Sequence[str]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self, TypedDict
 
+from .. import spelling
 from ..names import camel
 from ..spec import read_time
 
@@ -239,13 +240,16 @@ def to_json(fields: Mapping[str, Any]) -> dict[str, Any]:
 def to_words(names: Iterable[str]) -> list[str]:
     """Names of fields as the API has them. Raises TypeError for a name that no task has."""
     names = list(names)
-    unknown = set(names) - _WIRE.keys() - set(_WIRE.values())
-    if unknown:
-        raise TypeError(f"a task has no {', '.join(sorted(unknown))}")
+    if unknown := spelling.unknown(names, (*_WIRE, *_WIRE.values())):
+        raise TypeError(f"a task has no {spelling.told(sorted(unknown), tuple(_WIRE))}")
     return [_WIRE.get(name, name) for name in names]
 
 
 def to_query(which: Which) -> dict[str, str]:
+    """Raises TypeError for a name that is no filter: to leave it out would name more tasks."""
+    known = tuple(Which.__annotations__)
+    if unknown := spelling.unknown(which, known):
+        raise TypeError(f"there is no filter {spelling.told(unknown, known)}")
     query: dict[str, str] = {}
     for name in ("search", "q", "worker", "workgroup", "key"):
         if name in which:

@@ -39,6 +39,7 @@ def bring_in(lines: Lines, how: How) -> Iterator[Told]:
     while True:
         with place:
             kind, value = lines.next()
+            records.check_words(kind, value)
             if kind == "crewEnd":
                 break
             if kind != "group":
@@ -81,6 +82,7 @@ def _check_head(kind: str, value: Json) -> None:
             f"written in format {value.get('format')} by Crew {value.get('version')}; this Crew"
             f" reads format {FORMAT}"
         )
+    records.check_words(kind, value)
 
 
 def _group(lines: Lines, value: Json, how: How, place: _Place) -> Told:
@@ -125,6 +127,7 @@ class _Parts:
         """All of them, up to and with the closing line."""
         while True:
             kind, value = self._next(group)
+            records.check_words(kind, value)
             if kind == "groupEnd":
                 break
             if kind in self.counts:

@@ -13,12 +13,20 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
+from .. import spelling
 from ..conf import conf
 from ..errors import CrewError, InvalidInputError
 from ..invariants import on_cycles
 from ..jsonio import JSONError, read, safe_text
 from ..names import MAX_LENGTH, check_worker
-from ..spec import MAX_ATTEMPTS, MAX_ERROR_DELAY, read_id, read_task, read_time
+from ..spec import (
+    MAX_ATTEMPTS,
+    MAX_ERROR_DELAY,
+    TASK_WORDS,
+    read_id,
+    read_task,
+    read_time,
+)
 from .exported import Told
 from .into import Existing, How, coming_in, is_there
 from .lines import MAX_LINE, MAX_VALUES
@@ -181,7 +189,11 @@ def _task_row(id_: str, group_id: str, record: bytes) -> tuple[TaskRow, list[str
     if told.get("busyExecuting") is True and told.get("isComplete") is not True:
         notes.append("it was executing, and runs again")
     max_input = max(conf.CREW_MAX_INPUT_BYTES, conf.CREW_MAX_ANSWER_BYTES)
-    return TaskRow(read_task(told, max_input=max_input)), notes
+    ignored: list[str] = []
+    row = TaskRow(read_task(told, max_input=max_input, ignored=ignored))
+    if ignored:
+        notes.append(f"left behind: {spelling.told(ignored, TASK_WORDS)}")
+    return row, notes
 
 
 def _left_over(old: OldCrew) -> Iterator[Amiss]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from .. import rows
+from .. import rows, spelling
 from ..errors import InvalidInputError
 from ..jsonio import dump, safe_text
 from ..models import AuditEntry, Outcome
@@ -81,6 +81,54 @@ class OutputRow:
     value_json: str
 
 
+# What stands in a line of each kind; of a task also all that the API takes.
+WORDS = {
+    "crew": ("format", "version", "at"),
+    "group": ("id", "name", "isPaused", "createdAt"),
+    "output": ("number", "value"),
+    "task": (
+        "completedAt",
+        "attempt",
+        "pendingParents",
+        "mergedInto",
+        "createdBy",
+        "heldCount",
+        "rescues",
+        "sharedOutput",
+    ),
+    "attempt": (
+        "taskId",
+        "number",
+        "worker",
+        "scheduler",
+        "outcome",
+        "status",
+        "error",
+        "note",
+        "startedAt",
+        "finishedAt",
+        "lateAt",
+        "lateOutcome",
+        "lateStatus",
+        "lateError",
+        "request",
+        "answer",
+    ),
+    "worker": ("name", "maxConcurrency"),
+    "workgroup": ("name", "heldUntil", "heldBy"),
+    "entry": ("at", "who", "address", "verb", "kind", "target", "count", "ids", "detail"),
+    "groupEnd": ("id", "tasks", "attempts", "entries", "sha256"),
+    "crewEnd": ("groups", "tasks"),
+}
+
+
+def check_words(kind: str, told: Json) -> None:
+    """Raise InvalidInputError for a field that no line of this kind has; `task` does so itself."""
+    if kind != "task":
+        for name in spelling.unknown(told, WORDS[kind]):
+            spelling.refuse(f"field of a {kind}", name, WORDS[kind])
+
+
 def group(told: Json, suffix: str) -> GroupRow:
     return GroupRow(
         id=_id(told, "id", suffix),
@@ -103,7 +151,7 @@ def task(told: Json, suffix: str, *, max_input: int) -> TaskRow:
         "parentIds": _suffixed(told.get("parentIds"), suffix),
     }
     _time(told, "createdAt"), _time(told, "runAfter")
-    spec = read_task(given, max_input=max_input)
+    spec = read_task(given, max_input=max_input, more=WORDS["task"])
     merged_into = _id(told, "mergedInto", suffix) if told.get("mergedInto") else None
     if merged_into and not spec.is_complete:
         raise InvalidInputError("mergedInto is for complete tasks only")

@@ -11,7 +11,7 @@ from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.settings import patched_settings
 from drf_spectacular.utils import extend_schema_view
 
-from . import of_groups, of_history, of_insight, of_login, of_tasks
+from . import of_groups, of_history, of_insight, of_login, of_tasks, shapes
 
 DESCRIBED = {
     **of_login.DESCRIBED,
@@ -61,4 +61,6 @@ def describe(routes: Sequence[URLPattern], prefix: str) -> dict[str, Any]:
     with patched_settings(SETTINGS):
         generator: Any = SchemaGenerator(patterns=list(routes))  # type: ignore[no-untyped-call]
         document: dict[str, Any] = generator.get_schema(public=True)
+    for shape in shapes.STRICT:
+        document["components"]["schemas"][shape.__name__]["additionalProperties"] = False
     return document | {"servers": [{"url": prefix.rstrip("/") or "/"}]}

@@ -30,13 +30,14 @@ def _group_verb(name: str, summary: str, *, takes_attempts: bool = False) -> dic
     options: dict[str, Any] = {"tags": ["groups"]}
     if takes_attempts:
         options |= {"request": {JSON: shapes.Attempts}, "body": {"remainingAttempts": 5}}
-    statuses = (404, *BODY) if takes_attempts else (404,)
-    told = answers(shapes.Success, *statuses, example={"success": True})
+    told = answers(shapes.Success, 404, 409, *BODY, example={"success": True})
     return {"post": operation(f"{name}_group", summary, told, **options)}
 
 
 def _look(name: str, summary: str, *statuses: int) -> dict[str, Any]:
-    return {"get": operation(name, summary, answers(PICTURE, *statuses, **OURS), tags=["fleet"])}
+    return {
+        "get": operation(name, summary, answers(PICTURE, 400, *statuses, **OURS), tags=["fleet"])
+    }
 
 
 DESCRIBED: Mapping[type[APIView], Mapping[str, Any]] = {
@@ -69,7 +70,7 @@ DESCRIBED: Mapping[type[APIView], Mapping[str, Any]] = {
         "put": operation(
             "rename_group",
             "Rename a group",
-            answers(shapes.Group, 404, *BODY, example=EXAMPLE_GROUP),
+            answers(shapes.Group, 404, 409, *BODY, example=EXAMPLE_GROUP),
             tags=["groups"],
             request={JSON: shapes.GroupName},
             body={"name": "Nightly import"},
@@ -77,7 +78,13 @@ DESCRIBED: Mapping[type[APIView], Mapping[str, Any]] = {
         "delete": operation(
             "delete_group",
             "Delete a group and its tasks",
-            answers(shapes.Deleted, 404, example={"deleted": True, "id": EXAMPLE_GROUP["id"]}),
+            answers(
+                shapes.Deleted,
+                404,
+                409,
+                *BODY,
+                example={"deleted": True, "id": EXAMPLE_GROUP["id"]},
+            ),
             tags=["groups"],
         ),
     },
@@ -97,7 +104,9 @@ DESCRIBED: Mapping[type[APIView], Mapping[str, Any]] = {
         "post": operation(
             "cancel_group",
             "Cancel a group",
-            answers(shapes.SuccessCount, 404, example={"success": True, "count": 2}, **OURS),
+            answers(
+                shapes.SuccessCount, 404, 409, *BODY, example={"success": True, "count": 2}, **OURS
+            ),
             tags=["groups"],
         )
     },
@@ -116,7 +125,7 @@ DESCRIBED: Mapping[type[APIView], Mapping[str, Any]] = {
         "put": operation(
             "limit_worker",
             "Limit a worker",
-            answers(shapes.Worker, 404, *BODY, **OURS),
+            answers(shapes.Worker, 404, 409, *BODY, **OURS),
             tags=["fleet"],
             request={JSON: shapes.WorkerLimit},
             body={"maxConcurrency": 10},
@@ -136,7 +145,7 @@ DESCRIBED: Mapping[type[APIView], Mapping[str, Any]] = {
         "post": operation(
             "hold_workgroup",
             "Hold a workgroup",
-            answers(shapes.Workgroup, *BODY, **OURS),
+            answers(shapes.Workgroup, 409, *BODY, **OURS),
             tags=["fleet"],
             request={JSON: shapes.Hold},
             body={"seconds": 30},
@@ -146,7 +155,7 @@ DESCRIBED: Mapping[type[APIView], Mapping[str, Any]] = {
         "post": operation(
             "open_workgroup",
             "Open a workgroup",
-            answers(shapes.Workgroup, 400, 404, **OURS),
+            answers(shapes.Workgroup, 404, 409, *BODY, **OURS),
             tags=["fleet"],
         )
     },

@@ -8,13 +8,14 @@ from rest_framework.views import APIView
 
 from .. import login, unknown
 from . import shapes
-from .words import JSON, TEXT, WORDS, answers, operation
+from .words import BODY, JSON, OURS, TEXT, WORDS, answers, operation
 
 _LOGIN = {
     (200, JSON): OpenApiResponse(shapes.LoginToken, description="Logged in."),
     (400, TEXT): OpenApiResponse(str, description=WORDS[400]),
     (401, TEXT): OpenApiResponse(str, description="`Invalid Credentials`"),
     (405, JSON): OpenApiResponse(shapes.Message, description="No authentication is in use."),
+    (409, TEXT): OpenApiResponse(str, description=WORDS[409]),
     (413, TEXT): OpenApiResponse(str, description=WORDS[413]),
     (415, TEXT): OpenApiResponse(str, description=WORDS[415]),
     (429, TEXT): OpenApiResponse(str, description=WORDS[429]),
@@ -55,7 +56,7 @@ DESCRIBED: Mapping[type[APIView], Mapping[str, Any]] = {
         )
     },
     login.Logout: {
-        "post": operation("logout", "Log out", answers(shapes.Success, 400), tags=["login"])
+        "post": operation("logout", "Log out", answers(shapes.Success, 400, 409), tags=["login"])
     },
     login.AuthCheck: {
         "get": operation("authcheck", "Is the token good?", _CHECKED, tags=["login"])
@@ -64,7 +65,13 @@ DESCRIBED: Mapping[type[APIView], Mapping[str, Any]] = {
         "post": operation(
             "stream_ticket",
             "A ticket for one live stream",
-            answers(shapes.Ticket, example={"ticket": "crew_...", "expiresInSeconds": 60}),
+            answers(
+                shapes.Ticket,
+                409,
+                *BODY,
+                **OURS,
+                example={"ticket": "crew_...", "expiresInSeconds": 60},
+            ),
             tags=["login"],
         )
     },

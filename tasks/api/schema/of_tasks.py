@@ -107,7 +107,7 @@ DESCRIBED: Mapping[type[APIView], Mapping[str, Any]] = {
         "delete": operation(
             "delete_task",
             "Delete a task",
-            answers(shapes.Deleted, 400, 404, 409, example={"deleted": True, "id": "fetch-17"}),
+            answers(shapes.Deleted, 404, 409, *BODY, example={"deleted": True, "id": "fetch-17"}),
             tags=["tasks"],
             parameters=[CHILDREN],
         ),
@@ -146,7 +146,7 @@ DESCRIBED: Mapping[type[APIView], Mapping[str, Any]] = {
         "get": operation(
             "task_attempt",
             "An attempt, with what is kept of its request and answer",
-            answers(shapes.WholeAttempt, 404, **OURS),
+            answers(shapes.WholeAttempt, 400, 404, **OURS),
             tags=["tasks"],
         )
     },

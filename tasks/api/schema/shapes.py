@@ -89,10 +89,18 @@ class TaskChange(TaskFields):
 
 
 class NewTask(TaskFields):
-    """A task to be created. Unknown fields are ignored."""
+    """A task to be created. Unknown fields are ignored, and told in `X-Crew-Ignored`."""
 
     id = text(help_text="A new id is made for an empty one.", allow_blank=True)
     createdAt = s.DateTimeField(required=False, help_text=TIME_HELP)
+
+
+class NewTaskOfMany(NewTask):
+    """A task to be created with others. Unknown fields are refused."""
+
+    taskGroupId = s.CharField(required=False, help_text="Ignored: the group is that of the call.")
+    busyExecuting = s.BooleanField(required=False, help_text="Ignored.")
+    state = s.CharField(required=False, help_text="Ignored.")
 
 
 class Task(s.Serializer):  # type: ignore[misc]
@@ -137,7 +145,7 @@ class NewGroup(s.Serializer):  # type: ignore[misc]
     name = text()
     isPaused = s.BooleanField(required=False, default=False)
     createdAt = s.DateTimeField(required=False, help_text=TIME_HELP)
-    tasks = NewTask(many=True, required=False)
+    tasks = NewTaskOfMany(many=True, required=False)
 
 
 class GroupName(s.Serializer):  # type: ignore[misc]
@@ -191,7 +199,7 @@ class Deleted(s.Serializer):  # type: ignore[misc]
 
 
 class NewTasks(s.Serializer):  # type: ignore[misc]
-    tasks = NewTask(many=True)
+    tasks = NewTaskOfMany(many=True)
 
 
 class CreatedTasks(s.Serializer):  # type: ignore[misc]
@@ -344,3 +352,7 @@ class Problem(s.Serializer):  # type: ignore[misc]
     title = s.CharField()
     status = s.IntegerField()
     detail = s.CharField()
+
+
+# What is read of these is all that may be in them.
+STRICT = (NewTaskOfMany, NewTasks, SomeTasks, Rerun, WorkerLimit, Hold)

@@ -20,7 +20,8 @@ WORDS = {
     403: "The token lacks the scope, or is for other groups.",
     404: "What the path names is not there, or not for the caller.",
     405: "Not a method of the path; or the name in it can be none.",
-    409: "It is there, and in the way: an id in use, a task that executes.",
+    409: "It is there, and in the way: an id in use, a task that executes; or the database "
+    "refuses what is to be written.",
     413: "The body is over its limit.",
     415: "A media type, charset or coding that is not read.",
     422: "The Idempotency-Key was used for another call.",
@@ -99,6 +100,13 @@ ONCE = Parameter(
 IF_NONE_MATCH = Parameter(
     "If-None-Match", str, "An ETag that was given before.", location=OpenApiParameter.HEADER
 )
+IGNORED = Parameter(
+    "X-Crew-Ignored",
+    str,
+    "Names of parameters and fields that were sent and not understood: they had no effect.",
+    location=OpenApiParameter.HEADER,
+    response=[200],
+)
 CHILDREN = Parameter(
     "children",
     {"type": "string", "enum": ["cascade", "detach", "refuse"], "default": "cascade"},
@@ -129,6 +137,8 @@ def answers(
 def operation(id_: str, summary: str, response: dict[Any, Any], **options: Any) -> Any:
     options.setdefault("request", None)
     body = options.pop("body", None)
+    if (403, TEXT) in response:
+        options["parameters"] = [*options.get("parameters", ()), IGNORED]
     if body is not None:
         options["examples"] = [OpenApiExample("example", body, request_only=True)]
     return extend_schema(operation_id=id_, summary=summary, responses=response, **options)

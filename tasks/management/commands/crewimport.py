@@ -9,7 +9,7 @@ from typing import IO, Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, transaction
 
-from ... import audit, create
+from ... import audit, create, spelling
 from ...errors import CrewError
 from ...jsonio import JSONError, read, safe_text
 from ...moves import exported, old_crew
@@ -17,9 +17,10 @@ from ...moves.exported import Told
 from ...moves.into import Existing, How
 from ...moves.lines import HEAD, Lines, reading
 from ...moves.old_store import PREFIX
-from ...spec import read_bool, read_id, read_text
+from ...spec import read_bool, read_id, read_text, read_time
 
 MAX_BYTES = 64 * 1024 * 1024
+GROUP = ("id", "name", "createdAt", "isPaused", "tasks")
 MAX_VALUES = 5_000_000  # in the whole file; the default of the reader is meant for requests
 
 
@@ -27,9 +28,9 @@ class Command(BaseCommand):
     help = (
         "Bring groups in: the file of a crewexport, of any size, packed or not; the Redis of an"
         " old Crew, which is to be stopped first (--redis); or a JSON file of your own,"
-        ' {"id", "name", "isPaused", "tasks": [...]}, its tasks in the words of the API, or a list'
-        " of tasks for an existing group (--group). Each group is stored whole or not at all."
-        " Prints the groups' ids and numbers of tasks."
+        ' {"id", "name", "isPaused", "createdAt", "tasks": [...]}, its tasks in the words of the'
+        " API, or a list of tasks for an existing group (--group). Each group is stored whole or"
+        " not at all. Prints the groups' ids and numbers of tasks."
     )
     requires_migrations_checks = True
 
@@ -61,6 +62,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, file: str | None, redis: str | None, **options: Any) -> None:
         if (file is None) == (redis is None):
             raise CommandError("Name a file, or --redis.")
+        if redis is None and options["prefix"] != PREFIX:
+            raise CommandError("--prefix goes with --redis.")
         try:
             with audit.by(audit.at_shell().who):
                 if redis is not None:
@@ -149,11 +152,14 @@ def _make(data: object) -> tuple[str, int]:
         raise CommandError("A list of tasks needs --group, the id of the group to add them to.")
     if not isinstance(data, dict):
         raise CommandError("The file must hold an object, or a list of tasks with --group.")
+    for name in spelling.unknown(data, GROUP):
+        spelling.refuse("field", name, GROUP)
     tasks = _tasks(data.get("tasks", []))
     group = create.create_group(
         id=read_id(data.get("id")),
         name=read_text(data.get("name"), "name"),
         is_paused=read_bool(data.get("isPaused"), "isPaused"),
+        created_at=read_time(data.get("createdAt"), "createdAt"),
         tasks=tasks,
     )
     return group.pk, len(tasks)

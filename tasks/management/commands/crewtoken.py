@@ -37,6 +37,9 @@ class Command(BaseCommand):
         name, listed, revoked = options["name"], options["listed"], options["revoke"]
         if [name is not None, listed, revoked is not None].count(True) != 1:
             raise CommandError("give the name of a new token, or --list, or --revoke")
+        given = [f"--{word}" for word in ("scope", "days", "group", "user") if options[word]]
+        if name is None and given:
+            raise CommandError(f"{', '.join(given)}: for new tokens only")
         if listed:
             self._list()
             return
