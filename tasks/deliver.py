@@ -32,6 +32,7 @@ from .signing import signing_key
 from .transcript import Transcript, message
 
 NO_CONNECTION = "no connection to"
+TIMED_OUT = "no complete answer within"
 
 _DELIVERERS = {
     "asyncio": "deliver_asyncio.AsyncioDeliverer",
@@ -235,7 +236,7 @@ class CallRules:
         return message(start, received.headers, body, most=self.kept_bytes, hide=hide)
 
     def timed_out(self) -> str:
-        return f"no complete answer within {self.timeout:g} s"
+        return f"{TIMED_OUT} {self.timeout:g} s"
 
 
 def no_answer(
@@ -257,6 +258,8 @@ def no_answer(
 def _fault(error: str) -> Fault:
     if error.startswith(NO_CONNECTION):
         return Fault.REFUSED
+    if error.startswith(TIMED_OUT):
+        return Fault.SILENT
     return Fault.BROKEN if error.startswith((CLOSED, BROKEN)) else Fault.NONE
 
 

@@ -4,7 +4,7 @@ Only a failure makes a row, so the workers that are well cost one look at a smal
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,15 +45,21 @@ def weigh(results: Sequence[Result], within: Within | None) -> dict[tuple[str, i
     faults = [result for result in results if result.fault]
     if not faults:
         return {}
-    workers = {"workers": dump(sorted({result.worker for result in faults}))}
+    # Silence makes no row: it means something only of a worker that has one.
+    made = {"workers": _names(one for one in faults if one.fault is not Fault.SILENT)}
+    asked = {"workers": _names(faults)}
     rows = dump([{"id": one.task_id, "attempt": one.attempt} for one in faults])
-    ask = [(sql.MAKE, workers), (sql.HEALTH, workers), (sql.FAILED, {"rows": rows})]
+    ask = [(sql.MAKE, made), (sql.HEALTH, asked), (sql.FAILED, {"rows": rows})]
     _, ill, failed = run_steered(*ask, within=within)
     costs = _judge(ill, results, {(id_, number): n for id_, number, _, n in failed})
-    return {
-        (id_, number): Verdict(outages.wait_seconds(own, n), costs.get((id_, number), Cost.HOLD))
-        for id_, number, own, n in failed
-    }
+    silent = {(one.task_id, one.attempt) for one in faults if one.fault is Fault.SILENT}
+    verdicts = {}
+    for id_, number, own, n in failed:
+        key = (id_, number)
+        cost = costs.get(key, Cost.ATTEMPT if key in silent else Cost.HOLD)
+        if key not in silent or cost is Cost.NOTHING:
+            verdicts[key] = Verdict(outages.wait_seconds(own, n), cost)
+    return verdicts
 
 
 def unfailed(results: Sequence[Result]) -> list[Result]:
@@ -64,7 +70,11 @@ def unfailed(results: Sequence[Result]) -> list[Result]:
 
 def look(results: Sequence[Result]) -> Call:
     """What tells which of their workers were not well, for `recover`."""
-    return sql.ILL, {"workers": dump(sorted({result.worker for result in results}))}
+    return sql.ILL, {"workers": _names(results)}
+
+
+def _names(results: Iterable[Result]) -> str:
+    return dump(sorted({result.worker for result in results}))
 
 
 def recover(ill: Sequence[tuple[Any, ...]], results: Sequence[Result]) -> None:

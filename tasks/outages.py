@@ -29,6 +29,7 @@ class Fault(StrEnum):
     NONE = ""
     REFUSED = "refused"  # it took no call: no connection, or 503
     BROKEN = "broken"  # the call was with it, or with a proxy before it: cut off, 502, 504
+    SILENT = "silent"  # not answered in time: maybe the task's doing, unless the worker rests
 
 
 _STATUSES = {502: Fault.BROKEN, 503: Fault.REFUSED, 504: Fault.BROKEN}
@@ -81,7 +82,7 @@ def judge(
     """
     costs, rest = [], None
     for result, times in zip(results, before, strict=True):
-        was, health = health, _answered(health) if result is Fault.NONE else _failed(health)
+        was, health = health, _after(health, result)
         costs.append(_cost(was, result, times))
         if health.rests > was.rests:
             rest = rest_seconds(health.rests, chance)
@@ -93,10 +94,18 @@ def judge(
 def _cost(health: Health, result: Fault, before: int) -> Cost:
     if health.rests:
         return Cost.NOTHING
+    if result is Fault.SILENT:
+        return Cost.ATTEMPT
     # What was not taken says nothing against its task. What was cut off may be too much for the
     # worker, or the worker's end: such a task is borne with for a while.
     is_borne = result is Fault.REFUSED or before < BORNE
     return Cost.HOLD if health.ramp is not None and is_borne else Cost.ATTEMPT
+
+
+def _after(health: Health, result: Fault) -> Health:
+    if result is Fault.NONE:
+        return _answered(health)
+    return health if result is Fault.SILENT and not health.rests else _failed(health)
 
 
 def _answered(health: Health) -> Health:

@@ -868,6 +868,17 @@ MUTANTS = (
         LITE,
     ),
     Mutant(
+        "outages: a call that tries in vain by silence uses an attempt",
+        "tasks/outages.py",
+        "return health if result is Fault.SILENT and not health.rests else _failed(health)",
+        "return health if result is Fault.SILENT else _failed(health)",
+        (
+            "tests/test_worker_outages.py"
+            "::test_a_call_that_tries_and_is_not_answered_uses_no_attempt",
+        ),
+        LITE,
+    ),
+    Mutant(
         "api: ids that are null name no task",
         "tasks/api/bulk.py",
         'None if sent.get("ids") is None else read_ids(sent["ids"])',

@@ -35,6 +35,7 @@ from .factories import (
 )
 from .processes import wait_until
 from .stub_worker import StubWorker
+from .threads import running
 
 pytestmark = pytest.mark.django_db
 
@@ -247,6 +248,43 @@ def test_a_call_that_tries_in_vain_uses_no_attempt_however_often():
 
     assert row(Task.objects.get())["remaining_attempts"] == 1
     assert Limit.objects.get().fails == 140
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("deliverer", ["asyncio", "requests"])
+def test_a_call_that_tries_and_is_not_answered_uses_no_attempt(deliverer, settings):
+    """It refused, and now it hangs. While it was well, that was the task's doing."""
+    settings.CREW_DELIVERY_TIMEOUT_SECONDS = 0.2
+    settings.CREW_DELIVERER = deliverer
+    make_task(worker="w", id="only", remaining_attempts=9)
+
+    with StubWorker(stub_worker.never) as worker:
+        settings.CREW_WORKER_BASE_URL = worker.url
+        with running():
+            wait_until(lambda: Attempt.objects.count() == 1)
+        assert (row(Task.objects.get())["remaining_attempts"], limit("w")) == (8, None)
+        Limit.objects.create(
+            kind="worker", name="w", fails=20, rests=1, held_until=Now(), held_since=Now()
+        )
+        make_due()
+        with running():
+            wait_until(lambda: Attempt.objects.count() == 2)
+
+    assert row(Task.objects.get())["remaining_attempts"] == 8
+    assert (limit("w").fails, limit("w").rests) == (21, 2)
+    assert limit("w").held_why == "no complete answer within 0.2 s"
+
+
+@pytest.mark.parametrize("ramp", [None, 4.0])
+def test_silence_says_nothing_of_a_worker_that_does_not_rest(ramp):
+    tasks(30)
+    Limit.objects.create(kind="worker", name="worker-a", fails=19, ramp=ramp, held_why="x")
+
+    silent = [Settlement(lease, Failed("late"), None, fault=Fault.SILENT) for lease in claim_all()]
+    settle(silent)
+
+    assert {task.remaining_attempts for task in Task.objects.exclude(attempt=0)} == {4}
+    assert (limit().fails, limit().rests, limit().ramp) == (19, 0, ramp)
 
 
 def test_a_scheduler_that_dies_with_the_call_that_tries_lets_another_try():
