@@ -39,6 +39,8 @@ def charset_of(content_type: str) -> str:
 def as_utf8(data: bytes, charset: str = "") -> tuple[bytes, tuple[str, ...]]:
     """The text as UTF-8 without a byte order mark, and notes of what that took."""
     data, notes = transcoded(data, charset)
+    if data.isascii():
+        return data, notes
     try:
         data.decode()
     except UnicodeDecodeError:
@@ -48,6 +50,8 @@ def as_utf8(data: bytes, charset: str = "") -> tuple[bytes, tuple[str, ...]]:
 
 def transcoded(data: bytes, charset: str = "") -> tuple[bytes, tuple[str, ...]]:
     """The same without a look at text that should be UTF-8 already."""
+    if not charset and data.isascii() and b"\0" not in data[:4]:
+        return data, ()  # nearly always
     start = data[:4]
     if start.startswith(_BOMS) or b"\0" in start:
         return _by_its_start(data)

@@ -70,6 +70,10 @@ class Delays:
     children: float = 0.0
 
 
+NO_DELAYS = Delays()
+_DELAYS = ("workgroupDelayInSeconds", "childrenDelayInSeconds")
+
+
 @dataclass(frozen=True, slots=True)
 class Completed:
     """The worker did the task. `output` is JSON text, None for null; children in list order."""
@@ -265,9 +269,9 @@ def _status_text(status: int) -> str:
 
 
 def _delays(reading: _Reading) -> Delays:
-    return Delays(
-        _delay(reading, "workgroupDelayInSeconds"), _delay(reading, "childrenDelayInSeconds")
-    )
+    if reading.fields.keys().isdisjoint(_DELAYS):
+        return NO_DELAYS
+    return Delays(*(_delay(reading, field) for field in _DELAYS))
 
 
 def _delay(reading: _Reading, field: str) -> float:

@@ -134,13 +134,19 @@ def payload(
 
     `pieces` keeps what was made of each parent, for the other calls that it goes into.
     """
+    head = f'{{"input":{_or_null(input_json)},"worker":{dump(worker)},"parents":['
+    tail = f'],"taskId":{dump(task_id)}}}'
+    if not parents:
+        return _as_read(f"{head}{tail}".encode())
     pieces = {} if pieces is None else pieces
     for parent in parents:
         if parent.task_id not in pieces:
             pieces[parent.task_id] = _piece(parent)
     told = b",".join(pieces[parent.task_id] for parent in parents)
-    head = f'{{"input":{_or_null(input_json)},"worker":{dump(worker)},"parents":['.encode()
-    body = b"".join((head, told, f'],"taskId":{dump(task_id)}}}'.encode()))
+    return _as_read(b"".join((head.encode(), told, tail.encode())))
+
+
+def _as_read(body: bytes) -> bytes:
     return from_store(body.decode()).encode() if _MANY_ZEROS in body else body
 
 
@@ -256,6 +262,8 @@ def no_answer(
 
 
 def _fault(error: str) -> Fault:
+    if not error:
+        return Fault.NONE
     if error.startswith(NO_CONNECTION):
         return Fault.REFUSED
     if error.startswith(TIMED_OUT):

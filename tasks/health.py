@@ -37,7 +37,7 @@ class Verdict:
 
 
 def weigh(results: Sequence[Result], within: Within | None) -> dict[tuple[str, int], Verdict]:
-    """Judge the workers of which some result is a fault; what it means by task and attempt.
+    """Judge the workers of these results, each of which has a fault; what it means by attempt.
 
     Their rows stay locked until the commit. A worker whose row somebody else holds is judged by
     him; here its tasks only wait.
@@ -62,15 +62,9 @@ def weigh(results: Sequence[Result], within: Within | None) -> dict[tuple[str, i
     return verdicts
 
 
-def unfailed(results: Sequence[Result]) -> list[Result]:
-    """Those of workers that no result says to have failed: `weigh` has counted all others."""
-    faulty = {result.worker for result in results if result.fault}
-    return [result for result in results if result.worker not in faulty]
-
-
-def look(results: Sequence[Result]) -> Call:
-    """What tells which of their workers were not well, for `recover`."""
-    return sql.ILL, {"workers": _names(results)}
+def look(workers: Iterable[str]) -> Call:
+    """What tells which of these workers, none of which failed now, were not well: for `recover`."""
+    return sql.ILL, {"workers": dump(sorted(workers))}
 
 
 def _names(results: Iterable[Result]) -> str:
@@ -78,9 +72,8 @@ def _names(results: Iterable[Result]) -> str:
 
 
 def recover(ill: Sequence[tuple[Any, ...]], results: Sequence[Result]) -> None:
-    """Count the answers of those that `look` told of."""
-    if ill:
-        _judge(ill, results, {})
+    """Count the answers of those that `look` told of; `weigh` has counted all others."""
+    _judge(ill, results, {})
 
 
 def _judge(

@@ -43,6 +43,7 @@ STOPS_WITHIN = 5.0  # seconds for what is aside
 RETRY_MOST = 5.0  # seconds between two tries while the database is away
 LOOK_FOR_CUTS = 0.5  # seconds between two looks for calls of ours that people gave up
 CUT_SETTLES_WITHIN = 5.0  # seconds for what the end of the drain cuts
+SMALL = 1_000  # characters of an input: to leave it costs less than to make a lease without it
 
 
 class Throttler(Protocol):
@@ -319,8 +320,7 @@ class Scheduler:
                 self._unsettled.append(Settlement(lease, Returned()))
             else:
                 body = payload(lease.task_id, lease.worker, lease.input_json, lease.parents, pieces)
-                # What went into the body is held there, and nowhere else.
-                sent[key] = replace(lease, input_json=None, parents=())
+                sent[key] = _bare(lease)
                 deliveries.append(Delivery(lease.task_id, lease.attempt, lease.worker, body))
         if self._unsettled:
             self._wake.set()
@@ -369,7 +369,8 @@ class Scheduler:
     def _on_answer(self, delivery: Delivery, answer: Answer) -> None:
         """Called from the deliverer's threads."""
         self._answers.append((delivery, answer))
-        self._wake.set()
+        if not self._wake.is_set():  # it costs more than all else here
+            self._wake.set()
 
     # --- Around the turn ---
 
@@ -414,3 +415,10 @@ class Scheduler:
 
     def _is_idle(self) -> bool:
         return not (self._in_flight or self._answers or self._unsettled or len(self._aside))
+
+
+def _bare(lease: claim.Lease) -> claim.Lease:
+    """Without what is large: what went into the body is held there, and nowhere else."""
+    if not lease.parents and len(lease.input_json or "") <= SMALL:
+        return lease
+    return replace(lease, input_json=None, parents=())

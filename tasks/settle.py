@@ -25,7 +25,7 @@ from . import create, cuts, failpoints, health, outages, publish
 from .claim import Lease
 from .decide import MAX_ERROR, Completed, Decided, Delays, Failed, Held, Interrupted
 from .health import Result, Verdict
-from .jsonio import dump
+from .jsonio import dump, quote
 from .late import LateAnswer, record
 from .lesser import lesser
 from .models import Task
@@ -219,13 +219,15 @@ def settle_within(settlements: Sequence[Settlement], note: publish.Note) -> Sett
     What changed comes into `note`, which the caller writes.
     """
     given = settlements
-    results = _results(given)
-    weighed = _bear_with(given, health.weigh(results, within=_within()))
+    faulty = {s.lease.worker for s in given if _fault(s)}
+    said = _results(given, faulty) if faulty else []
+    weighed = _bear_with(given, health.weigh(said, within=_within()))
     settlements = _refuse_children(weighed)
-    unfailed = health.unfailed(results)
+    well = {s.lease.worker for s in given if _is_answer(s)} - faulty
     locks, outcomes = _locks(settlements), _outcomes(settlements)
-    told = run_steered(health.look(unfailed), *locks, *outcomes, within=_within())
-    health.recover(told.pop(0), unfailed)
+    told = run_steered(health.look(well), *locks, *outcomes, within=_within())
+    if ill := told.pop(0):
+        health.recover(ill, _results(given, {name for name, *_ in ill}))
     groups = _kept(told[0])
     written = {(id_, number): bool(is_parent) for id_, number, is_parent in told[len(locks)]}
     live = [s for s in settlements if _key(s) in written]
@@ -239,10 +241,11 @@ def settle_within(settlements: Sequence[Settlement], note: publish.Note) -> Sett
     note.created(_create_children(live, groups))
     _hold_workgroups(live)
     # As they came: the ids of a late answer's children may be in use by those of the next answer.
-    others = [s for s in weighed if _key(s) not in written]
+    is_whole = len(live) == len(given)
+    others = [] if is_whole else [s for s in weighed if _key(s) not in written]
     held = _still_held(others, groups)
-    ended = [s for s in given if _fence(s) not in held]
-    late = [s for s in ended if _key(s) not in written]
+    ended = [s for s in given if _fence(s) not in held] if held else given
+    late = [] if is_whole else [s for s in ended if _key(s) not in written]
     _record_late(late)
     cuts.settled(late=[s.lease for s in late], may_run=[s.lease for s in ended if s.may_run])
     return Settled(len(live), len(others) - len(held), tuple(held.values()))
@@ -258,18 +261,26 @@ def _skips() -> bool:
     return haste is not None and haste.skips and on_postgres()
 
 
-def _results(settlements: Sequence[Settlement]) -> list[Result]:
-    """What they say of their workers; those that say nothing are left out."""
+def _fault(settlement: Settlement) -> Fault:
+    if settlement.is_weighed or not isinstance(settlement.outcome, Failed):
+        return Fault.NONE
+    return outages.fault(settlement.status, settlement.fault)
+
+
+def _results(settlements: Sequence[Settlement], workers: Container[str]) -> list[Result]:
+    """What they say of these workers; those that say nothing are left out."""
     results = []
     for s in settlements:
-        is_failure = isinstance(s.outcome, Failed)
-        fault = outages.fault(s.status, s.fault) if is_failure else Fault.NONE
-        if not s.is_weighed and (fault or s.status is not None):
-            lease = s.lease
+        lease, fault = s.lease, _fault(s)
+        if lease.worker in workers and (fault or _is_answer(s)):
             results.append(
                 Result(lease.worker, lease.task_id, lease.attempt, fault, _error(s.outcome))
             )
     return results
+
+
+def _is_answer(settlement: Settlement) -> bool:
+    return settlement.status is not None and not settlement.is_weighed
 
 
 def _bear_with(
@@ -352,25 +363,19 @@ def _outcomes(settlements: Sequence[Settlement]) -> list[Call]:
 
 def _row(settlement: Settlement) -> str:
     """The settlement as JSON; the output is spliced in as it came."""
-    lease, outcome = settlement.lease, settlement.outcome
-    head = json.dumps(
-        {
-            "id": lease.task_id,
-            "group": lease.group_id,
-            "attempt": lease.attempt,
-            "leased_by": lease.leased_by,
-            "outcome": _kind(outcome),
-            "error": _error(outcome),
-            "note": getattr(outcome, "note", ""),
-            "status": settlement.status,
-            "request": settlement.transcript.request,
-            "answer": settlement.transcript.answer,
-            "wait": getattr(outcome, "seconds", 0.0),
-            "spared": getattr(outcome, "is_spared", False),
-        }
+    lease, outcome, transcript = settlement.lease, settlement.outcome, settlement.transcript
+    status = "null" if settlement.status is None else settlement.status
+    spared = "true" if getattr(outcome, "is_spared", False) else "false"
+    # Piece by piece: a dict would cost three times as much, for each task.
+    return (
+        f'{{"id":{quote(lease.task_id)},"group":{quote(lease.group_id)}'
+        f',"attempt":{lease.attempt},"leased_by":{quote(lease.leased_by)}'
+        f',"outcome":"{_kind(outcome)}","wait":{getattr(outcome, "seconds", 0.0)}'
+        f',"spared":{spared},"status":{status},"error":{quote(_error(outcome))}'
+        f',"note":{quote(getattr(outcome, "note", ""))}'
+        f',"request":{quote(transcript.request)},"answer":{quote(transcript.answer)}'
+        f',"output":{getattr(outcome, "output", None) or "null"}}}'
     )
-    output = getattr(outcome, "output", None)
-    return f'{head[:-1]},"output":{output or "null"}}}'
 
 
 def _kind(outcome: Outcome) -> str:

@@ -299,8 +299,8 @@ MUTANTS = (
     Mutant(
         "outage: a call that we cut is an answer",
         "tasks/settle.py",
-        "if not s.is_weighed and (fault or s.status is not None):",
-        "if not s.is_weighed:",
+        "return settlement.status is not None and not settlement.is_weighed",
+        "return not settlement.is_weighed",
         (OUTAGES + "::test_what_we_cut_is_no_answer_of_its_worker",),
         LITE,
     ),
