@@ -10,12 +10,14 @@ import random
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from django.db import DatabaseError, connections, transaction
+from django.db import DatabaseError, connections, reset_queries, transaction
 from django.db.models import F
 
+from . import loading
+from .ledger import BATCH_BYTES, weight
 from .lesser import UNSTORABLE, plain
 from .models import SchedulerProcess
 from .redact import one_line
@@ -37,8 +39,7 @@ AT_ONCE = 500  # answers of a group in one transaction
 PARTS = 8  # of what did not go as a whole
 MOST_TRIES = 3  # with which an answer goes alone: 500, 62, 7, 1
 ROUND, FAILURES = 1.0, 3  # seconds, or tries in vain, after which other groups have their turn
-MOST = 10_000  # answers, and
-MOST_BYTES = 64 * 1024 * 1024  # so many bytes of them: with more no task is claimed
+MOST = 10_000  # answers; with more, or more bytes than calls may hold, no task is claimed
 CLOSED_AFTER = 1.0  # seconds after which no task of a locked group is claimed any more
 PILE = 50  # answers of a group that wait for a lock, with which the same is done
 TOLD_AFTER, TOLD_EVERY = 5.0, 60.0  # seconds after which a lock is worth a line in the log
@@ -83,7 +84,7 @@ class Aside:
         self._wake = wake
         self._lock = threading.Lock()
         self._entries: dict[Key, _Entry] = {}
-        self._bytes = 0
+        self.bytes = 0
         self._told: dict[tuple[str, Why], float] = {}
         self._came = threading.Event()
         self._stopped = False
@@ -94,7 +95,7 @@ class Aside:
 
     @property
     def has_room(self) -> bool:
-        return len(self._entries) < MOST and self._bytes < MOST_BYTES
+        return len(self._entries) < MOST and self.bytes < loading.budget()
 
     def known(self) -> set[tuple[str, int]]:
         """The attempts of which there is an answer here."""
@@ -105,11 +106,11 @@ class Aside:
         now = time.monotonic()
         with self._lock:
             for each in left:
-                entry = _Entry(each, now, _size(each.settlement))
+                entry = _Entry(each, now, weight(each.settlement))
                 if each.why is Why.REFUSED:
                     entry.note(each)
                 self._entries[_key(each.settlement)] = entry
-                self._bytes += entry.size
+                self.bytes += entry.size
             if self._entries and self._thread is None and not self._stopped:
                 self._thread = threading.Thread(target=self._work, name="crew_aside", daemon=True)
                 self._thread.start()
@@ -119,10 +120,17 @@ class Aside:
         """Without those of groups that are held up, which are put aside here."""
         if not self._entries:
             return list(settlements)
-        with self._lock:
-            held = {e.group_id: e.left.why for e in self._entries.values() if e.left.why in HOLD_UP}
+        held = self._held_up()
         self.put(Left(s, held[s.lease.group_id]) for s in settlements if s.lease.group_id in held)
         return [s for s in settlements if s.lease.group_id not in held]
+
+    def _held_up(self) -> dict[str, Why]:
+        with self._lock:
+            return {e.group_id: e.left.why for e in self._entries.values() if e.left.why in HOLD_UP}
+
+    def full(self) -> Collection[str]:
+        """Groups of which no more large answers are read: others want some of the memory too."""
+        return self._held_up().keys() if self.bytes > loading.budget() // 2 else ()
 
     def closed(self) -> list[str]:
         """Groups whose answers can not be written for now: no more tasks of them are started."""
@@ -204,6 +212,7 @@ class Aside:
         """Whether the group is locked, and whether anything of it was written."""
         until, failures, went = time.monotonic() + ROUND, 0, False
         for batch in _batches(self._due(group_id)):
+            reset_queries()  # as in a turn
             left = self._write(batch)
             self._replace(batch, left)
             went |= len(left) < len(batch)
@@ -259,7 +268,7 @@ class Aside:
                 each = still.get(_key(entry.left.settlement))
                 if each is None:
                     del self._entries[_key(entry.left.settlement)]
-                    self._bytes -= entry.size
+                    self.bytes -= entry.size
                 else:
                     entry.note(each)
 
@@ -292,18 +301,23 @@ def _batches(entries: Sequence[_Entry]) -> Iterator[list[_Entry]]:
         size = max(1, AT_ONCE // PARTS**tries)
         if size == 1:
             random.shuffle(those)  # not all may have their turn
-        yield from (those[n : n + size] for n in range(0, len(those), size))
+        yield from _together(those, size)
+
+
+def _together(entries: Iterable[_Entry], most: int) -> Iterator[list[_Entry]]:
+    """So many at most, and no more bytes of them than one statement gets done with."""
+    batch: list[_Entry] = []
+    size = 0
+    for entry in entries:
+        if batch and (len(batch) == most or size + entry.size > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(entry)
+        size += entry.size
+    if batch:
+        yield batch
 
 
 def _key(settlement: Settlement) -> Key:
     lease = settlement.lease
     return lease.task_id, lease.attempt, lease.leased_by
-
-
-def _size(settlement: Settlement) -> int:
-    """Bytes that it keeps in memory, more or less."""
-    outcome, transcript = settlement.outcome, settlement.transcript
-    texts = [getattr(outcome, "output", None), transcript.request, transcript.answer]
-    children = getattr(outcome, "children", ())
-    texts += [text for child in children for text in (child.input_json, child.output_json)]
-    return 1_000 * (1 + len(children)) + sum(len(text) for text in texts if text)

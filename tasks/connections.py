@@ -18,6 +18,7 @@ from .exchange import Connection
 # the worker is just closing fails, and must not be repeated.
 _KEEPALIVE_SECONDS = 15
 _DNS_SECONDS = 10
+_PIECE, _LARGE_PIECE = 16 * 1024, 256 * 1024  # bytes
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -28,6 +29,8 @@ class Pool:
         self, rules: CallRules, tls: ssl.SSLContext, loop: asyncio.AbstractEventLoop
     ) -> None:
         self.max_bytes = rules.max_bytes
+        self.piece = memoryview(bytearray(_PIECE))
+        self.large_piece = memoryview(bytearray(_LARGE_PIECE))
         self._timeout = rules.timeout
         self._destinations = rules.destinations
         self._tls = tls

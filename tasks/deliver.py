@@ -77,15 +77,23 @@ class Parent:
 
 
 OnAnswer = Callable[[Delivery, Answer], None]
+GoOn = Callable[[], None]
+Ask = Callable[[Delivery, int, GoOn], bool]
 Keys = Container[tuple[str, int]]  # task ids and attempts
 OnSent = Callable[[Delivery], None]
-LARGE = 64 * 1024  # bytes: only from there on is it told when a body is sent
+# Bytes: from there on is told when a body is sent, and asked whether there is room for an answer.
+LARGE = 16 * 1024
 
 
 class Deliverer(Protocol):
     # Set by the scheduler: called from any thread when a large body is sent and held no longer.
     # Of one who never calls it, a body counts as held until the answer comes.
     on_sent: OnSent
+    # Set by the scheduler: called from any thread, once, when an answer turns out to be large, with
+    # the bytes that it may hold. False: there is no room, and no more of it is read before `go_on`
+    # is called, from any thread; its time begins anew then. Answers of one who never asks are
+    # there when they come, and count from then on.
+    ask: Ask
 
     def start(self, on_answer: OnAnswer) -> None:
         """`on_answer` is called exactly once for each delivery sent, from any thread.

@@ -19,6 +19,7 @@ from .connections import Pool
 from .decide import CANCELLED, Answer
 from .deliver import (
     LARGE,
+    Ask,
     CallRules,
     Delivery,
     Keys,
@@ -30,7 +31,7 @@ from .deliver import (
 )
 from .destinations import DestinationError
 from .exchange import Connection
-from .reading import Received
+from .reading import BROKEN, Received
 
 logger = logging.getLogger("tasks.deliver")
 
@@ -43,12 +44,18 @@ class _Call:
 
     delivery: Delivery
     started: float
+    deadline: float
     url: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     opening: asyncio.Task[None] | None = None
     connection: Connection | None = None
     sent: str | None = None  # what is kept of a request whose body is held no longer
     is_done: bool = False
+    was_held: bool = False  # its answer waited for room
+
+    @property
+    def is_held(self) -> bool:
+        return self.connection is not None and self.connection.is_held
 
 
 class AsyncioDeliverer:
@@ -56,6 +63,7 @@ class AsyncioDeliverer:
 
     def __init__(self) -> None:
         self.on_sent: OnSent = lambda delivery: None
+        self.ask: Ask = lambda delivery, size, go_on: True
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._calls: _Calls | None = None
@@ -65,7 +73,7 @@ class AsyncioDeliverer:
         rules = CallRules.from_conf()
         tls = tls_context(rules.ca_file)
         loop = uvloop.new_event_loop()
-        calls = _Calls(rules, tls, on_answer, self.on_sent, loop)
+        calls = _Calls(rules, tls, on_answer, self.on_sent, self.ask, loop)
         opened = threading.Event()
         run = functools.partial(_run, loop, calls, opened)
         self._thread = threading.Thread(target=run, name="crew-deliver", daemon=True)
@@ -115,14 +123,16 @@ class _Calls:
         tls: ssl.SSLContext,
         on_answer: OnAnswer,
         on_sent: OnSent,
+        ask: Ask,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._rules = rules
         self._on_answer = on_answer
         self._on_sent = on_sent
+        self._ask = ask
         self._loop = loop
         self._pool = Pool(rules, tls, loop)
-        # In the order of their deadlines, because all have the same time to live.
+        # In the order of their deadlines: whoever comes, or has time anew, has the same time left.
         self._running: dict[_Call, None] = {}
         self._alarm: asyncio.TimerHandle | None = None
         self.stopping = asyncio.Event()
@@ -135,7 +145,8 @@ class _Calls:
 
     def begin(self, deliveries: Sequence[Delivery]) -> None:
         now = time.monotonic()
-        calls = [_Call(delivery, now) for delivery in deliveries]
+        deadline = now + self._rules.timeout
+        calls = [_Call(delivery, now, deadline) for delivery in deliveries]
         self._running.update(dict.fromkeys(calls))
         # Once what has come is read: on an idle connection it would be taken for an answer.
         self._loop.call_soon(self._begin_all, calls)
@@ -198,6 +209,7 @@ class _Calls:
 
     def _send(self, call: _Call, connection: Connection) -> None:
         call.connection, call.opening = connection, None
+        connection.on_large = functools.partial(self._has_room, call, connection)
         received = functools.partial(self._received, call)
         body = call.delivery.body
         head = self._pool.head(call.url, call.headers, len(body))
@@ -209,7 +221,29 @@ class _Calls:
         connection.send_large(head, body, received, functools.partial(self._on_sent, call.delivery))
 
     def _received(self, call: _Call, received: Received) -> None:
+        if call.was_held and received.error.startswith(BROKEN):
+            self._end(call, CANCELLED)  # its worker gave up, because we did not read on
+            return
         self._give(call, self._rules.answer(received, call.started, self._sent(call)))
+
+    def _has_room(self, call: _Call, connection: Connection, size: int) -> bool:
+        def go_on() -> None:
+            self._loop.call_soon_threadsafe(self._go_on, call, connection)
+
+        has_room = self._ask(call.delivery, size, go_on)
+        call.was_held = not has_room
+        return has_room
+
+    def _go_on(self, call: _Call, connection: Connection) -> None:
+        if not call.is_done:
+            self._give_time(call)
+            connection.go_on()
+
+    def _give_time(self, call: _Call) -> None:
+        """Anew: it was we who did not read on."""
+        del self._running[call]
+        call.deadline = time.monotonic() + self._rules.timeout
+        self._running[call] = None
 
     def _sent(self, call: _Call) -> str | None:
         if call.connection is None or call.sent is not None:
@@ -253,16 +287,19 @@ class _Calls:
         self._alarm = None
         oldest = next(iter(self._running), None)
         if oldest is not None:
-            left = oldest.started + self._rules.timeout - time.monotonic()
+            left = oldest.deadline - time.monotonic()
             self._alarm = self._loop.call_later(max(left, 0.0), self._expire)
 
     def _expire(self) -> None:
-        latest = time.monotonic() - self._rules.timeout
+        now = time.monotonic()
         overdue = []
         for call in self._running:
-            if call.started > latest:
+            if call.deadline > now:
                 break
             overdue.append(call)
         for call in overdue:
-            self._time_out(call)
+            if call.is_held:
+                self._give_time(call)
+            else:
+                self._time_out(call)
         self._set_alarm()

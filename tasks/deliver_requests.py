@@ -13,6 +13,7 @@ from .codings import Unreadable, decoded, listed, most_coded, too_large
 from .decide import CANCELLED, Answer
 from .deliver import (
     LARGE,
+    Ask,
     CallRules,
     Delivery,
     Keys,
@@ -24,6 +25,7 @@ from .deliver import (
 )
 from .destinations import DestinationError
 from .names import check_base, check_within
+from .outages import Fault
 from .reading import TELLING, Received, tell
 from .requests_calls import Adapter, Call, LargeBody, NoAnswerError, WatchedTLSSocket, current
 
@@ -37,7 +39,8 @@ class RequestsDeliverer:
 
     def __init__(self) -> None:
         self.on_sent: OnSent = lambda delivery: None
-        # In the order of their deadlines, because all have the same time to live.
+        self.ask: Ask = lambda delivery, size, go_on: True
+        # In the order of their deadlines: whoever comes, or has time anew, has the same time left.
         self._calls: dict[Call, None] = {}
         self._changed = threading.Condition()
         self._is_stopping = True
@@ -61,7 +64,7 @@ class RequestsDeliverer:
             if self._is_stopping:
                 raise RuntimeError("the deliverer is not running")
             for delivery in deliveries:
-                call = Call(delivery, self._rules)
+                call = Call(delivery, self._rules, self._wait_for_room)
                 self._calls[call] = None
                 self._executor.submit(self._make, call)
             self._changed.notify()
@@ -101,6 +104,8 @@ class RequestsDeliverer:
             answer = call.no_answer(f"not delivered: {type(error).__name__}")
         finally:
             current.call = None  # or an idle thread would hold what it has read
+        if call.was_held and answer.fault is Fault.BROKEN:
+            answer = call.no_answer(CANCELLED)  # its worker gave up, because we did not read on
         self._give(call, answer)
 
     def _watch(self) -> None:
@@ -119,8 +124,29 @@ class RequestsDeliverer:
                     self._changed.wait()
                 elif (left := oldest.deadline - time.monotonic()) > 0:
                     self._changed.wait(left)
+                elif oldest.is_held:
+                    self._give_time(oldest)
                 else:
                     return oldest
+
+    def _wait_for_room(self, call: Call) -> None:
+        """In the call's thread, when its answer turns out to be large."""
+        # Before we ask: it may be answered before we know that it was not.
+        call.is_held = True
+        waits = not self.ask(call.delivery, call.reader.most, call.go_on.set)
+        if waits:
+            call.was_held = True
+            call.go_on.wait()
+        with self._changed:
+            call.is_held = False
+            if waits and call in self._calls:
+                self._give_time(call)
+
+    def _give_time(self, call: Call) -> None:
+        """Anew: it was we who did not read on."""
+        del self._calls[call]
+        call.deadline = time.monotonic() + self._rules.timeout
+        self._calls[call] = None
 
     def _give(self, call: Call, answer: Answer, *, shut: bool = False) -> None:
         if not call.finish(shut=shut):

@@ -8,12 +8,16 @@ from .deliver import LARGE, broken
 from .reading import MOST_OVERHEAD, Reader, Received
 
 OnReceived = Callable[[Received], None]
+OnLarge = Callable[[int], bool]
 
 
 class Owner(Protocol):
     """What a connection needs of the pool that it belongs to."""
 
     max_bytes: int
+    # What is read at once: of an answer, until it turns out to be large; and then.
+    piece: memoryview
+    large_piece: memoryview
 
     def keep(self, connection: "Connection") -> None:
         """It can be used again."""
@@ -22,9 +26,14 @@ class Owner(Protocol):
         """It is closed."""
 
 
-class Connection(asyncio.Protocol):
-    """One connection, with at most one call on it."""
+class Connection(asyncio.BufferedProtocol):
+    """One connection, with at most one call on it.
 
+    It reads into the owner's memory: an event loop reads much more at once, for each connection.
+    """
+
+    on_large: OnLarge  # of the call: whether there is room for so many bytes, or `go_on` tells
+    is_held = False  # it waits for that
     _transport: asyncio.Transport  # from connection_made on, which comes first
     _reader: Reader  # of the call's answer, from send on
 
@@ -33,11 +42,11 @@ class Connection(asyncio.Protocol):
         self._on_received: OnReceived | None = None
         self._early: bytes | None = b""  # came before the first call; None from then on
         self._is_sent = True
+        self._has_asked = False
         self._on_sent: Callable[[], None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
-        self._transport.set_write_buffer_limits(LARGE)
 
     def is_usable(self) -> bool:
         return not self._transport.is_closing()
@@ -45,6 +54,7 @@ class Connection(asyncio.Protocol):
     def send(self, request: bytes, on_received: OnReceived) -> None:
         """POST; `on_received` is called once, unless the connection is aborted first."""
         self._on_received = on_received
+        self._has_asked = False
         self._reader = Reader(self._owner.max_bytes)
         early, self._early = self._early, None
         if early is None:
@@ -58,7 +68,7 @@ class Connection(asyncio.Protocol):
         if self._is_sent:
             self._transport.write(request)
         elif early:
-            self.data_received(early)
+            self._take(early)
         if self._transport.is_closing() and self._on_received is not None:
             self._finish(self._reader.end())
 
@@ -67,10 +77,11 @@ class Connection(asyncio.Protocol):
     ) -> None:
         """The same, without a copy; `on_sent` is called when the body is held no longer."""
         self._on_sent = on_sent
+        self._transport.set_write_buffer_limits(0)  # as long as any of it waits, all of it is held
         self.send(head, on_received)
         if self._is_sent:
             self._transport.write(body)
-        if self._transport.get_write_buffer_size() <= LARGE:
+        if not self._transport.get_write_buffer_size():
             self.resume_writing()
 
     def abort(self) -> None:
@@ -83,6 +94,11 @@ class Connection(asyncio.Protocol):
         self.abort()
         return self._reader.end(why)
 
+    def go_on(self) -> None:
+        """There is room for the answer now."""
+        self.is_held = False
+        self._transport.resume_reading()
+
     # What the event loop tells
 
     def resume_writing(self) -> None:
@@ -90,10 +106,18 @@ class Connection(asyncio.Protocol):
         if on_sent is not None:
             on_sent()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, _sizehint: int) -> memoryview:
+        return self._owner.large_piece if self._has_asked else self._owner.piece
+
+    def buffer_updated(self, size: int) -> None:
+        self._take(bytes(self.get_buffer(size)[:size]))
+
+    def _take(self, data: bytes) -> None:
         if self._on_received is not None:
             if received := self._reader.feed(data):
                 self._finish(received)
+            elif self._reader.has > LARGE and not self._has_asked:
+                self._ask()
         elif self._early is not None and len(self._early) < MOST_OVERHEAD:
             self._early += data  # a full server may refuse whoever connects
         else:
@@ -103,6 +127,12 @@ class Connection(asyncio.Protocol):
         self._owner.forget(self)
         if self._on_received is not None:
             self._finish(self._reader.end(broken(error) if error else ""))
+
+    def _ask(self) -> None:
+        self._has_asked = True
+        if not self.on_large(self._reader.most):
+            self.is_held = True
+            self._transport.pause_reading()
 
     def _finish(self, received: Received) -> None:
         on_received, self._on_received = self._on_received, None

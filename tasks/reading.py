@@ -131,6 +131,20 @@ class Reader:
         return self._status is not None
 
     @property
+    def has(self) -> int:
+        """The bytes of the body that have come."""
+        return len(self._body)
+
+    @property
+    def most(self) -> int:
+        """The bytes that it may hold at most, by what is known now."""
+        if self._codings:
+            return self._most + self._max_bytes
+        if self._step == self._read_length:
+            return min(len(self._body) + self._left, self._most)
+        return self._most
+
+    @property
     def is_reusable(self) -> bool:
         """Whether the connection can be used again: nothing of this answer is still to come."""
         is_over = self._step is None and self._at == len(self._came)

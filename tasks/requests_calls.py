@@ -11,7 +11,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -20,17 +20,22 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from .decide import CANCELLED, Answer
-from .deliver import CallRules, Delivery, OnSent, broken, no_answer
+from .deliver import LARGE, CallRules, Delivery, OnSent, broken, no_answer
 from .destinations import connect
 from .reading import Reader, Received
 
-_CHUNK = 65_536
+_PIECE, _LARGE_PIECE = 16 * 1024, 64 * 1024  # bytes read at once
 
 
 class Call:
     """One call in flight. Its thread and the watchdog race to `finish` it."""
 
-    def __init__(self, delivery: Delivery, rules: CallRules) -> None:
+    def __init__(
+        self,
+        delivery: Delivery,
+        rules: CallRules,
+        wait_for_room: "Callable[[Call], None]" = lambda call: None,
+    ) -> None:
         self.delivery = delivery
         self.rules = rules
         self.started = time.monotonic()
@@ -41,6 +46,11 @@ class Call:
         self.reader = Reader(rules.max_bytes)
         self.received: Received | None = None
         self.early: bytes | None = None  # came before all was sent
+        self.is_held = False  # it waits for room for its answer, until `go_on`
+        self.was_held = False
+        self.go_on = threading.Event()
+        self._wait_for_room = wait_for_room
+        self._has_asked = False
         self._sent: str | None = None
         self._lock = threading.Lock()
         self._is_done = False
@@ -74,6 +84,18 @@ class Call:
             return self.no_answer(why)
         return replace(self.answer(self.reader.end(why)), may_run=True)
 
+    def take(self, data: bytes) -> Received | None:
+        """What was read on its connection; b"" is the end. May wait for room."""
+        received = self.reader.feed(data) if data else self.reader.end()
+        if received is None and self.reader.has > LARGE and not self._has_asked:
+            self._has_asked = True
+            self._wait_for_room(self)
+        return received
+
+    def piece(self) -> int:
+        """The bytes to read at once."""
+        return _LARGE_PIECE if self._has_asked else _PIECE
+
     def use(self, sock: socket.socket) -> None:
         with self._lock:
             if self._is_done:
@@ -84,6 +106,7 @@ class Call:
         """True for the first one who asks: only they may give the answer."""
         with self._lock:
             first, self._is_done = not self._is_done, True
+            self.go_on.set()
             if first and shut and self._socket is not None:
                 with suppress(OSError):  # it is closed already
                     # Not SSLSocket's own shutdown, after which a write would go out in the clear.
@@ -149,15 +172,15 @@ class _Response(http.client.HTTPResponse):
         self.will_close = call.early is not None or not call.reader.is_reusable
 
     def _read(self, call: Call) -> Received:
-        received = call.reader.feed(call.early) if call.early else None
+        received = call.take(call.early) if call.early else None
         while received is None:
             try:
-                data = self._sock.recv(_CHUNK)
+                data = self._sock.recv(call.piece())
             except TimeoutError:
                 return call.reader.end(call.rules.timed_out())
             except OSError as error:
                 return call.reader.end(broken(error))
-            received = call.reader.feed(data) if data else call.reader.end()
+            received = call.take(data)
         return received
 
 
@@ -210,7 +233,7 @@ def _what_came(sock: socket.socket) -> bytes | None:
     patience = sock.gettimeout()
     sock.settimeout(0)
     try:
-        return sock.recv(_CHUNK)
+        return sock.recv(_PIECE)
     except (BlockingIOError, ssl.SSLWantReadError):
         return None  # TLS told something of its own
     finally:

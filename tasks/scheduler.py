@@ -19,12 +19,13 @@ from django.db import Error, connection, reset_queries
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
-from . import claim, cuts, failpoints, loading, publish, settle
+from . import claim, cuts, failpoints, publish, settle
 from .aside import IN_TURN, Aside
 from .conf import conf
 from .decide import Answer, Failed, Limits, decide
-from .deliver import LARGE, Delivery, make_deliverer, payload
+from .deliver import LARGE, Delivery, GoOn, make_deliverer, payload
 from .heart import Heart, strays
+from .ledger import BATCH_BYTES, Appetite, Ledger, weight
 from .names import new_id
 from .rest import Rest, gather
 from .settle import Returned, Settlement
@@ -36,9 +37,6 @@ logger = logging.getLogger(__name__)
 POLL = 1.0  # seconds: the truth, where a wake-up is only a hint
 CROWDED_POLL = 0.1  # seconds: due tasks are there, but others have their room or their lock
 BATCH = 500  # settlements in one transaction
-FEW = 8  # tasks: a claim that had no room for all it took takes so many in any case
-NO_ROOM = 1.0  # seconds: so long calls that are not sent keep others waiting for their room
-BATCH_BYTES = 16 * 1024 * 1024  # of answers in one: PostgreSQL takes 256 MiB, but not in time
 STOPS_WITHIN = 5.0  # seconds for what is aside
 RETRY_MOST = 5.0  # seconds between two tries while the database is away
 LOOK_FOR_CUTS = 0.5  # seconds between two looks for calls of ours that people gave up
@@ -74,10 +72,8 @@ class Scheduler:
         self._unsettled: list[Settlement] = []
         self._unsettled_bytes = 0
         self._aside = Aside(self.me, self._wake)
-        self._unsent: dict[tuple[str, int], int] = {}  # the bytes of large bodies
-        self._most = self.slots  # tasks in the next claim
-        self._short_until = 0.0  # until then the next claim waits for half of the room
-        self._back_at = 0.0  # when the tasks that were put off for want of room are due again
+        self._ledger = Ledger(lambda: self._aside.bytes)
+        self._appetite = Appetite(self.slots)
         self._busy: Counter[str] = Counter()
         self._answering: set[str] = set()  # workers whose last call was answered
         self._resume_after = claim.START
@@ -93,6 +89,7 @@ class Scheduler:
         self._heart = Heart(self.me, slots=self.slots, wake=self._wake)
         self._heart.on_lost = self._deliverer.cancel
         self._deliverer.on_sent = self._on_sent
+        self._deliverer.ask = self._ask
 
     def run(self) -> None:
         """Work until `stop` was called and the calls in flight are settled.
@@ -129,6 +126,7 @@ class Scheduler:
         self._cut_given_up()
         with self._news.gathered():
             claimed = self._settle_and_claim()
+            self._let_answers_go_on()
             if claimed is None:
                 return POLL
             self._resume_after = claimed.resume_after
@@ -179,8 +177,10 @@ class Scheduler:
             self._answers and len(self._unsettled) < BATCH and self._unsettled_bytes < BATCH_BYTES
         ):
             delivery, answer = self._answers.popleft()
-            self._unsettled_bytes += len(answer.body)
-            self._unsettled.append(self._settlement(delivery, answer, limits, now))
+            settlement = self._settlement(delivery, answer, limits, now)
+            size = len(answer.body)
+            self._unsettled_bytes += size if size <= LARGE else weight(settlement)
+            self._unsettled.append(settlement)
         if self._unsettled:
             failpoints.reach("after_answer")
         if self._answers:
@@ -195,7 +195,7 @@ class Scheduler:
         free = self.slots - len(self._in_flight)
         may_claim = self._heart.may_claim and self._aside.has_room
         claims = self._stop_at is None and free > 0 and may_claim
-        claims = claims and not self._waits_for_room()
+        claims = claims and not self._appetite.waits(self._ledger.room())
         if self._unsettled and claims and not self._failures:
             try:
                 return self._in_one_transaction(free)
@@ -213,22 +213,14 @@ class Scheduler:
     def _claim(self, take: Callable[..., claim.Claimed], free: int) -> claim.Claimed:
         return take(
             self.me,
-            slots=min(free, self._most),
+            slots=min(free, self._appetite.most),
             total=self.slots,
             busy=self._busy,
             answering=self._answering,
             resume_after=self._resume_after,
             beside=self._aside.closed(),
-            room=self._room(),
+            room=self._ledger.room(),
         )
-
-    def _room(self) -> int:
-        """The bytes that calls may still hold."""
-        return loading.budget() - sum(list(self._unsent.values()))
-
-    def _waits_for_room(self) -> bool:
-        is_short = time.monotonic() < self._short_until
-        return is_short and self._room() < loading.budget() // 2
 
     def _look_for_strays(self) -> None:
         """Take back what a failed turn claimed: its COMMIT may be done, or still be under way.
@@ -240,10 +232,18 @@ class Scheduler:
         if is_early_or_over and not self._failures:
             return
         self._doubted_at = now
-        unsettled = {(s.lease.task_id, s.lease.attempt) for s in self._unsettled}
-        known = self._in_flight.keys() | unsettled | self._aside.known()
+        known = self._known() | self._aside.known()
         self._unsettled += [Settlement(lease, Returned()) for lease in strays(self.me, known=known)]
         cuts.end_unknown(self.me, known=known)
+
+    def _known(self) -> set[tuple[str, int]]:
+        """The attempts of which the answer is still to come, or to be tried in a turn."""
+        unsettled = {(s.lease.task_id, s.lease.attempt) for s in self._unsettled}
+        return self._in_flight.keys() | unsettled
+
+    def _let_answers_go_on(self) -> None:
+        if self._ledger.has_answers:
+            self._ledger.keep(self._known(), self._aside.full())
 
     def _cut_given_up(self) -> None:
         """End the calls whose leases were taken away: what they take is free when they are settled.
@@ -281,7 +281,6 @@ class Scheduler:
         self, delivery: Delivery, answer: Answer, limits: Limits, now: datetime
     ) -> Settlement:
         lease = self._in_flight.pop((delivery.task_id, delivery.attempt))
-        self._unsent.pop((lease.task_id, lease.attempt), None)
         self._busy[lease.worker] -= 1
         (self._answering.discard if answer.status is None else self._answering.add)(lease.worker)
         if self._throttler:
@@ -332,42 +331,32 @@ class Scheduler:
             failpoints.reach("after_send")
 
     def _begin(self, deliveries: Sequence[Delivery]) -> None:
-        large = {
-            (each.task_id, each.attempt): len(each.body)
-            for each in deliveries
-            if len(each.body) > LARGE
-        }
-        self._unsent |= large
+        large = {each.key: len(each.body) for each in deliveries if len(each.body) > LARGE}
+        self._ledger.sends(large)
         try:
             self._deliverer.send(deliveries)
         except BaseException:
-            for key in large:
-                self._unsent.pop(key, None)
+            self._ledger.forget(large)
             raise
 
     def _return(self, unfit: Sequence[claim.Lease], *, sent: int) -> None:
-        """What had no room goes back; the next claim takes little more than had."""
-        if not unfit:
-            self._most = min(self.slots, 2 * self._most)
-            return
-        self._most = max(FEW, sent + 1)
-        later = time.monotonic() + NO_ROOM
-        back = Returned()
-        if sent:
-            self._short_until = later
-        else:
-            # So that what is small is met behind what is not, whoever holds the room.
-            back, self._back_at = Returned(NO_ROOM), later
-        self._unsettled += [Settlement(lease, back) for lease in unfit]
-        self._wake.set()
-
-    def _on_sent(self, delivery: Delivery) -> None:
-        """Called from the deliverer's threads."""
-        if self._unsent.pop((delivery.task_id, delivery.attempt), None):
+        back = self._appetite.went(sent=sent, unfit=len(unfit))
+        if unfit:
+            self._unsettled += [Settlement(lease, back) for lease in unfit]
             self._wake.set()
 
+    # Called from the deliverer's threads
+
+    def _on_sent(self, delivery: Delivery) -> None:
+        if self._ledger.sent(delivery.key):
+            self._wake.set()
+
+    def _ask(self, delivery: Delivery, size: int, go_on: GoOn) -> bool:
+        lease = self._in_flight.get(delivery.key)
+        return self._ledger.ask(delivery.key, lease.group_id if lease else "", size, go_on)
+
     def _on_answer(self, delivery: Delivery, answer: Answer) -> None:
-        """Called from the deliverer's threads."""
+        self._ledger.came(delivery.key, answer)
         self._answers.append((delivery, answer))
         if not self._wake.is_set():  # it costs more than all else here
             self._wake.set()
@@ -381,7 +370,7 @@ class Scheduler:
             wait = self.tick()
         except Exception as error:  # the loop must outlive every error
             self._failures += 1
-            self._most = max(1, self._most // 2)  # it may have been too much for the database
+            self._appetite.failed()
             self._doubtful_until = time.monotonic() + conf.CREW_LEASE_SECONDS
             if self._failures == 1:
                 logger.warning(
@@ -411,7 +400,7 @@ class Scheduler:
 
     def _is_over(self) -> bool:
         """Whether nothing is due any more, when nothing was claimed."""
-        return self._is_idle() and not self._failures and time.monotonic() > self._back_at
+        return self._is_idle() and not self._failures and not self._appetite.is_put_off
 
     def _is_idle(self) -> bool:
         return not (self._in_flight or self._answers or self._unsettled or len(self._aside))

@@ -22,7 +22,7 @@ OUTAGES = "tests/test_worker_outages.py"
 LIMITS = "tests/test_limits.py"
 ANSWERS, DECIDE = "tests/test_answers.py", "tests/test_decide.py"
 NAMES = "tests/test_unknown_names.py"
-LOADING = "tests/test_loading.py"
+LOADING, LEDGER = "tests/test_loading.py", "tests/test_ledger.py"
 SCHEDULER, DELIVER = "tests/test_scheduler.py", "tests/test_deliver.py"
 
 
@@ -89,6 +89,38 @@ MUTANTS = (
         "        self._deliverer.on_sent = self._on_sent\n",
         "",
         (LOADING + "::test_a_body_counts_until_it_is_sent_not_until_it_is_answered",),
+        LITE,
+    ),
+    Mutant(
+        "ledger: answers count for nothing",
+        "tasks/ledger.py",
+        "return is_alone or self._held() + size <= loading.budget()",
+        "return True",
+        (LEDGER + "::test_bodies_and_answers_and_what_is_aside_share_the_room",),
+        LITE,
+    ),
+    Mutant(
+        "ledger: a call that is held back runs out of time",
+        "tasks/deliver_asyncio.py",
+        "            if call.is_held:\n",
+        "            if False:\n",
+        (LEDGER + "::test_a_call_that_is_held_back_has_its_time_anew",),
+        LITE,
+    ),
+    Mutant(
+        "ledger: a locked group has all of the room",
+        "tasks/aside.py",
+        "return self._held_up().keys() if self.bytes > loading.budget() // 2 else ()",
+        "return ()",
+        (LEDGER + "::test_a_group_that_is_held_up_has_half_of_the_memory",),
+        LITE,
+    ),
+    Mutant(
+        "aside: all that is large at once",
+        "tasks/aside.py",
+        "if batch and (len(batch) == most or size + entry.size > BATCH_BYTES):",
+        "if batch and len(batch) == most:",
+        (LEDGER + "::test_large_answers_that_are_aside_are_not_written_at_once",),
         LITE,
     ),
     # --- Claim ---

@@ -1,13 +1,15 @@
 """What the calls of a claim may hold in memory, and that all of them are made all the same."""
 
 import json
+import threading
 
 import pytest
 from django.db import OperationalError
 
 from tasks import loading, preview
+from tasks.ledger import FEW
 from tasks.models import Task
-from tasks.scheduler import FEW, Scheduler
+from tasks.scheduler import Scheduler
 from tasks.settle import Returned, Settlement, settle_each
 from tasks.sql import run
 
@@ -169,7 +171,7 @@ def test_more_than_there_is_room_for_runs_to_its_end(settings, deliverer):
         begin = scheduler._deliverer.send
 
         def send(deliveries):
-            held.append(scheduler._room())
+            held.append(scheduler._ledger.room())
             begin(deliveries)
 
         scheduler._deliverer.send = send
@@ -178,7 +180,7 @@ def test_more_than_there_is_room_for_runs_to_its_end(settings, deliverer):
     assert Task.objects.filter(is_complete=True).count() == 44
     assert Task.objects.filter(id__startswith="c", remaining_attempts=4).count() == 40
     assert min(held) >= 0
-    assert scheduler._unsent == {}
+    assert scheduler._ledger._held() == 0
     assert {len(json.loads(r.body)["parents"]) for r in worker.requests} == {4}
 
 
@@ -188,13 +190,14 @@ def test_a_body_counts_until_it_is_sent_not_until_it_is_answered(settings, deliv
     settings.CREW_DELIVERER = deliverer
     settings.CREW_CALLS_BYTES = 1_000 * KB
     layers(4, 12, 100 * KB)
-    together = []
+    together, all_are_there = [], threading.Event()
 
     def behave(exchange):
         # None is answered before all of them are there.
         together.append(exchange)
-        while len(together) < 12 and not exchange.stopping.wait(0.005):
-            pass
+        if len(together) == 12:
+            all_are_there.set()
+        all_are_there.wait(20)
         exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
 
     with StubWorker(behave) as worker:
@@ -202,6 +205,7 @@ def test_a_body_counts_until_it_is_sent_not_until_it_is_answered(settings, deliv
         settings.CREW_DELIVERY_TIMEOUT_SECONDS = 60
         Scheduler(slots=60, once=True).run()
 
+    assert all_are_there.is_set()
     assert Task.objects.filter(is_complete=True).count() == 16
 
 
@@ -211,13 +215,13 @@ def test_a_turn_that_failed_claims_half_as_many_the_next_time(monkeypatch):
 
     scheduler._safe_tick()
     scheduler._safe_tick()
-    after_two = scheduler._most
+    after_two = scheduler._appetite.most
     for _ in range(10):
         scheduler._safe_tick()
-    at_last = scheduler._most
-    scheduler._return((), sent=1)
+    at_last = scheduler._appetite.most
+    scheduler._appetite.went(sent=1, unfit=0)
 
-    assert (after_two, at_last, scheduler._most) == (10, 1, 2)
+    assert (after_two, at_last, scheduler._appetite.most) == (10, 1, 2)
 
 
 def test_a_claim_that_had_no_room_for_all_takes_little_more_than_had(settings):
@@ -228,7 +232,7 @@ def test_a_claim_that_had_no_room_for_all_takes_little_more_than_had(settings):
 
     scheduler._return(claimed.unfit, sent=len(claimed.leases))
 
-    assert scheduler._most == max(FEW, len(claimed.leases) + 1)
+    assert scheduler._appetite.most == max(FEW, len(claimed.leases) + 1)
     assert len(scheduler._unsettled) == len(claimed.unfit)
 
 

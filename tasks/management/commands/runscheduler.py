@@ -19,6 +19,7 @@ from ... import failpoints, schema
 from ...conf import conf
 from ...heart import bury_others
 from ...scheduler import Scheduler
+from ...serving import memory
 from ...sql import patience
 
 logger = logging.getLogger("tasks.scheduler")
@@ -45,6 +46,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, slots: int, once: bool, **options: Any) -> None:
         if slots < 1:
             raise CommandError("--slots must be at least 1")
+        memory.share_what_is_free()
         failpoints.arm(conf.CREW_FAILPOINTS)
         patience.limit(patience_seconds(), sessions=True)
         _check_schema()
