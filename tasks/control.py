@@ -1,57 +1,32 @@
 """What people may do: API, admin and commands call these same verbs.
 
-Each verb is one transaction that holds its group alone: no settle and no create runs in the
-group meanwhile, so a verb sees and leaves it whole; it records itself in that transaction
-(`audit.py`). A deadlock or a busy database raises OperationalError and has changed nothing.
+Each verb on a few tasks is one transaction that holds its group alone: no settle and no create
+runs in the group meanwhile, so a verb sees and leaves it whole; it records itself in that
+transaction (`audit.py`). A deadlock or a busy database raises OperationalError and has changed
+nothing.
+
+A verb on many tasks (`slices.py`) is many such transactions, in an order in which nothing starts
+that should not. It records itself in the first. Whoever is killed in between leaves a group that
+is sound, in which some is done: the same verb again does the rest.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import wraps
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from django.db import models, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from . import audit, cuts, edges, publish, wire
+from . import acting, deleting, edges, publish, resetting, slices, wire
+from .acting import act, recorded
 from .errors import ConflictError, NotFoundError
-from .jsonio import dump
 from .models import Task, TaskGroup
-from .names import camel
+from .slices import alone
 from .spec import DEFAULT_ATTEMPTS, read_text
-from .sql import control as sql
-from .sql import create as create_sql
-from .sql import run, run_bounded
-from .sql.probes import among, probed, sliced
+from .sql.probes import probed, sliced
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-# What makes a task as if it had never run. Children and edges stay.
-UNRUN: dict[str, Any] = {
-    "is_complete": False,
-    "completed_at": None,
-    "output": None,
-    "errors": [],
-    "run_after": Now(),
-    "leased_by": None,
-    "leased_at": None,
-    "merged_into": None,
-    "held_count": 0,
-    "rescues": 0,
-}
-
-
-@contextmanager
-def alone(group_id: str) -> Iterator[None]:
-    """A transaction that holds the group against everything; for a look and a verb in one.
-
-    Its statements probe by indexes, and none lasts for long."""
-    with transaction.atomic():
-        if not run_bounded((create_sql.GROUP_ALONE, {"group": group_id}))[-1]:
-            raise NotFoundError("task group not found")
-        yield
 
 
 def group_verb(verb: Callable[Concatenate[str, P], T]) -> Callable[Concatenate[str, P], T]:
@@ -70,44 +45,32 @@ def group_verb(verb: Callable[Concatenate[str, P], T]) -> Callable[Concatenate[s
 # --- Groups ----------------------------------------------------------------------------------
 
 
-@group_verb
 def pause_group(group_id: str) -> int:
     """Start no attempt of the group any more, of later tasks neither; running ones finish.
 
     Returns how many tasks were not paused before.
     """
-    return recorded("pause", group_id, _set_paused(group_id, True))
+    return _set_paused(group_id, True)
 
 
-@group_verb
 def resume_group(group_id: str) -> int:
     """Clear the pause of the group and of every task in it; return how many were paused."""
-    return recorded("resume", group_id, _set_paused(group_id, False))
+    return _set_paused(group_id, False)
 
 
-@group_verb
 def reset_group(group_id: str, *, remaining_attempts: int = DEFAULT_ATTEMPTS) -> int:
     """Make the group as if it had never run; return how many tasks were deleted.
 
     If it has seeds, only they are kept. Attempts in flight lose their lease, and their calls are
     cut: what their workers still answer is recorded and dropped (decision 10).
     """
-    ids = edges.ids_in(group_id)
-    _stop_attempts(group_id, ids, "the group was reset")
-    tasks = Task.objects.filter(group_id=group_id)
-    seeds = set(tasks.filter(is_seed=True).values_list("id", flat=True))
-    gone = [id_ for id_ in ids if id_ not in seeds] if seeds else []
-    edges.remove(group_id, gone)
-    kept = list(seeds) or ids
-    _update(kept, **UNRUN, remaining_attempts=remaining_attempts)
-    edges.recount(group_id, kept)
-    publish.tasks_changed((group_id, id_) for id_ in kept)
-    asked: dict[str, Any] = {"remaining_attempts": remaining_attempts, "deleted": len(gone)}
-    recorded("reset", group_id, len(kept), **asked)
-    return len(gone)
+    if slices.is_small(group_id):
+        with alone(group_id):
+            publish.wake_schedulers()
+            return resetting.reset_whole(group_id, remaining_attempts)
+    return resetting.reset_in_slices(group_id, remaining_attempts)
 
 
-@group_verb
 def cancel_group(group_id: str) -> int:
     """Stop the group for good: no task of it is tried any more. Return how many were stopped.
 
@@ -115,19 +78,17 @@ def cancel_group(group_id: str) -> int:
     recorded and dropped. Stopped tasks have no attempts left, so a retry or a reset brings them
     back.
     """
-    left = Task.objects.filter(group_id=group_id).incomplete()
-    ids = list(left.values_list("id", flat=True))
-    _stop_attempts(group_id, ids, "the group was cancelled")
-    _update(ids, remaining_attempts=0, leased_by=None, leased_at=None, merged_into=None)
-    publish.tasks_changed((group_id, id_) for id_ in ids)
-    return recorded("cancel", group_id, len(ids))
+    why = "the group was cancelled"
+    work = partial(acting.stop, group_id, why)
+    count = act("cancel", group_id, work, only={"is_complete": False})
+    if count > slices.LIGHT:
+        acting.stop_all(group_id, why)  # what was made between slices
+    return count
 
 
-@group_verb
 def retry_group(group_id: str, *, remaining_attempts: int = DEFAULT_ATTEMPTS) -> int:
     """Give every incomplete task its attempts back, failed ones at once; return how many."""
-    count = _retry(group_id, Task.objects.filter(group_id=group_id), remaining_attempts)
-    return recorded("retry", group_id, count, remaining_attempts=remaining_attempts)
+    return _retry(group_id, None, remaining_attempts)
 
 
 @group_verb
@@ -137,45 +98,44 @@ def rename_group(group_id: str, *, name: str) -> None:
     recorded("edit", group_id, 1, fields=["name"])
 
 
-@group_verb
 def delete_group(group_id: str) -> int:
     """Delete the group with all it holds; return how many tasks. Running calls are cut."""
-    ids = edges.ids_in(group_id)
-    edges.lock(group_id, ids)
-    last = wire.group(TaskGroup.objects.get(pk=group_id))
-    count = edges.wipe(ids)
-    edges.raw_delete(TaskGroup.objects.filter(pk=group_id))
-    publish.group_changed(group_id, "delete", last)
-    return recorded("delete", group_id, count)
+    count = 0
+    while not slices.is_small(group_id):
+        some = deleting.empty(group_id, is_first=not count)
+        count += some
+        if not some:
+            break
+    with alone(group_id):
+        ids = edges.ids_in(group_id)
+        edges.lock(group_id, ids)
+        last = wire.group(TaskGroup.objects.get(pk=group_id))
+        some = edges.wipe(ids)
+        edges.raw_delete(TaskGroup.objects.filter(pk=group_id))
+        publish.group_changed(group_id, "delete", last)
+        publish.wake_schedulers()
+        return count + (some if count else recorded("delete", group_id, some))
 
 
 # --- Tasks -----------------------------------------------------------------------------------
 
 
-@group_verb
 def pause_tasks(group_id: str, ids: Sequence[str]) -> int:
     """Start no attempt of these tasks any more; running ones finish. Return how many changed."""
-    tasks = Task.objects.filter(among("id", ids), group_id=group_id)
-    return recorded("pause", group_id, _pause(group_id, tasks, True), ids)
+    return _pause(group_id, ids, True)
 
 
-@group_verb
 def resume_tasks(group_id: str, ids: Sequence[str]) -> int:
-    tasks = Task.objects.filter(among("id", ids), group_id=group_id)
-    return recorded("resume", group_id, _pause(group_id, tasks, False), ids)
+    return _pause(group_id, ids, False)
 
 
-@group_verb
 def retry_tasks(
     group_id: str, ids: Sequence[str], *, remaining_attempts: int = DEFAULT_ATTEMPTS
 ) -> int:
     """Give those that are incomplete their attempts back, failed ones at once."""
-    tasks = Task.objects.filter(among("id", ids), group_id=group_id)
-    count = _retry(group_id, tasks, remaining_attempts)
-    return recorded("retry", group_id, count, ids, remaining_attempts=remaining_attempts)
+    return _retry(group_id, ids, remaining_attempts)
 
 
-@group_verb
 def reset_tasks(
     group_id: str, ids: Sequence[str], *, remaining_attempts: int = DEFAULT_ATTEMPTS
 ) -> int:
@@ -183,103 +143,63 @@ def reset_tasks(
 
     Raises ConflictError if one of them is executing (decision 10).
     """
-    return reset_held(group_id, ids, remaining_attempts)
+    if len(ids) <= slices.LIGHT or (len(ids) <= slices.WHOLE and slices.is_small(group_id)):
+        with alone(group_id):
+            publish.wake_schedulers()
+            return resetting.reset_held(group_id, ids, remaining_attempts)
+    return resetting.reset_tasks_in_slices(group_id, ids, remaining_attempts)
 
 
-@group_verb
 def delete_tasks(group_id: str, ids: Sequence[str], *, children: str = "cascade") -> list[str]:
     """Delete tasks; return the ids of all that went. Their running calls are cut.
 
     `children`: "cascade" takes the descendants that are left without any parent (decision 3),
     "detach" only cuts them off, "refuse" raises ConflictError if there are any.
     """
-    locked(group_id, ids)
-    going = would_delete(ids, children=children)
-    edges.lock(group_id, going)
-    gone = set(going)
-    freed = [id_ for id_ in edges.children(going) if id_ not in gone]
-    edges.remove(group_id, going)
-    edges.recount(group_id, freed)
-    publish.tasks_changed((group_id, id_) for id_ in freed)
-    recorded("delete", group_id, len(going), ids, children=children)
-    return going
+    if slices.is_small(group_id):
+        with alone(group_id):
+            return deleting.delete_whole(group_id, ids, children)
+    return deleting.delete_in_large(group_id, list(dict.fromkeys(ids)), children)
 
 
 def would_delete(ids: Sequence[str], *, children: str = "cascade") -> list[str]:
     """The ids of all that `delete_tasks` would delete, for a question before it."""
-    if children == "refuse" and set(edges.children(ids)) - set(ids):
-        raise ConflictError("cannot delete tasks with children")
-    return edges.with_orphans(ids) if children == "cascade" else list(ids)
+    return deleting.would_delete(ids, children)
 
 
 # --- Below the verbs -------------------------------------------------------------------------
 
 
-def recorded(
-    verb: str, group_id: str, count: int, ids: Sequence[str] | None = None, **asked: Any
-) -> int:
-    """Record what was done to the group, or to these tasks of it; return the count.
-
-    What no task was changed by is not recorded: some may not even be there.
-    """
-    told = {camel(name): value for name, value in asked.items()}
-    if ids is None:
-        kind, target = audit.Kind.GROUP, group_id
-    else:
-        kind, target = audit.Kind.TASK, ids[0] if len(ids) == 1 else ""
-    if ids is None or count:
-        audit.record(verb, kind, target, group_id=group_id, count=count, ids=ids or (), **told)
-    return count
-
-
 def _set_paused(group_id: str, is_paused: bool) -> int:
-    TaskGroup.objects.filter(pk=group_id).update(is_paused=is_paused)
-    publish.group_changed(group_id, "update")
-    return _pause(group_id, Task.objects.filter(group_id=group_id), is_paused)
+    def first() -> None:
+        TaskGroup.objects.filter(pk=group_id).update(is_paused=is_paused)
+        publish.group_changed(group_id, "update")
+
+    return _pause(group_id, None, is_paused, first=first)
 
 
-def _pause(group_id: str, tasks: models.QuerySet[Task], is_paused: bool) -> int:
-    ids = list(tasks.filter(is_paused=not is_paused).values_list("id", flat=True))
-    edges.lock(group_id, ids)
-    _update(ids, is_paused=is_paused)
-    publish.tasks_changed((group_id, id_) for id_ in ids)
-    return len(ids)
+def _pause(group_id: str, ids: Sequence[str] | None, is_paused: bool, **how: Any) -> int:
+    def work(found: Sequence[str]) -> None:
+        edges.lock(group_id, found)
+        acting.update(found, is_paused=is_paused)
+        publish.tasks_changed((group_id, id_) for id_ in found)
+
+    verb = "pause" if is_paused else "resume"
+    return act(verb, group_id, work, ids=ids, only={"is_paused": not is_paused}, **how)
 
 
-def _retry(group_id: str, tasks: models.QuerySet[Task], remaining_attempts: int) -> int:
-    ids = list(tasks.filter(is_complete=False).values_list("id", flat=True))
-    edges.lock(group_id, ids)
-    _update(ids, remaining_attempts=remaining_attempts, held_count=0, rescues=0)
-    # A failed task need not sit out its error delay; a scheduled one keeps its time.
-    for some in sliced(ids):
-        later = Task.objects.filter(probed("id", some), run_after__gt=Now(), leased_by=None)
-        later.filter(~Q(errors=[]) | Q(attempt__gt=0)).update(run_after=Now())
-    publish.tasks_changed((group_id, id_) for id_ in ids)
-    return len(ids)
+def _retry(group_id: str, ids: Sequence[str] | None, remaining_attempts: int) -> int:
+    def work(found: Sequence[str]) -> None:
+        edges.lock(group_id, found)
+        acting.update(found, remaining_attempts=remaining_attempts, held_count=0, rescues=0)
+        # A failed task need not sit out its error delay; a scheduled one keeps its time.
+        for some in sliced(found):
+            later = Task.objects.filter(probed("id", some), run_after__gt=Now(), leased_by=None)
+            later.filter(~Q(errors=[]) | Q(attempt__gt=0)).update(run_after=Now())
+        publish.tasks_changed((group_id, id_) for id_ in found)
 
-
-def _stop_attempts(group_id: str, ids: Sequence[str], why: str) -> None:
-    """Lock these tasks, end their open attempts without an outcome, and give up their calls."""
-    edges.lock(group_id, ids)
-    for some in sliced(ids):
-        run(sql.CANCEL_ATTEMPTS, {"group": group_id, "ids": dump(some), "why": why})
-        cuts.give_up(some)
-
-
-def _update(ids: Sequence[str], **fields: Any) -> None:
-    """Write these fields of these tasks, which are locked."""
-    for some in sliced(ids):
-        Task.objects.filter(probed("id", some)).update(**fields)
-
-
-def reset_held(group_id: str, ids: Sequence[str], remaining_attempts: int) -> int:
-    tasks = locked(group_id, ids)
-    refuse_executing(tasks)
-    was_complete = [task.id for task in tasks if task.is_complete]
-    _update(ids, **UNRUN, remaining_attempts=remaining_attempts)
-    edges.recount_children(group_id, was_complete)
-    publish.tasks_changed((group_id, task.id) for task in tasks)
-    return recorded("reset", group_id, len(tasks), ids, remaining_attempts=remaining_attempts)
+    only = {"is_complete": False}
+    return act("retry", group_id, work, ids=ids, only=only, remaining_attempts=remaining_attempts)
 
 
 def locked(group_id: str, ids: Sequence[str]) -> list[Task]:

@@ -23,6 +23,7 @@ from .sql.probes import probed, sliced
 
 SHOWN_PAYLOAD = 4096  # characters of a deleted task's input, output and errors
 AT_ONCE = 100  # such tasks in memory: each may be some MiB
+SHOWN = 500  # tasks that went: to read more of them would keep the group for seconds
 
 
 def set_parents(group_id: str, task: Task, parent_ids: Sequence[str]) -> None:
@@ -100,21 +101,26 @@ def children(ids: Sequence[str]) -> list[str]:
 
 def with_orphans(ids: Sequence[str]) -> list[str]:
     """These tasks and the descendants that are left without any parent when they go."""
-    parents: dict[str, set[str]] = {}
-    below: dict[str, list[str]] = {}
-    for child, parent in run(sql.BELOW, {"ids": dump(list(ids))}):
-        parents.setdefault(child, set()).add(parent)
-        below.setdefault(parent, []).append(child)
-    going = dict.fromkeys(ids)
-    waiting = list(going)
-    while waiting:
-        gone = waiting.pop()
-        for child in below.get(gone, ()):
-            parents[child].discard(gone)
-            if not parents[child] and child not in going:
-                going[child] = None
-                waiting.append(child)
-    return list(going)
+    return graph.with_orphans(ids, below(ids))
+
+
+def below(ids: Sequence[str]) -> list[tuple[Any, ...]]:
+    """All edges (child, parent) above these tasks and above all that descend from them."""
+    return run(sql.BELOW, {"ids": dump(list(ids))})
+
+
+def with_near_orphans(ids: Sequence[str]) -> list[str]:
+    """These tasks and those of their children that are left without any parent when they go.
+
+    Reads no further: what hangs below a child that stays may be the rest of the group.
+    """
+    return graph.with_orphans(ids, around(ids))
+
+
+def around(ids: Sequence[str]) -> list[tuple[Any, ...]]:
+    """The edges (child, parent) above these tasks and above their children."""
+    found = (run(sql.AROUND, {"ids": dump(some)}) for some in sliced(ids))
+    return list(dict.fromkeys(edge for rows in found for edge in rows))
 
 
 def remove(group_id: str, ids: Sequence[str], *, is_told: bool = True) -> None:
@@ -125,7 +131,7 @@ def remove(group_id: str, ids: Sequence[str], *, is_told: bool = True) -> None:
     if not ids:
         return
     last = last_states(ids) if is_told else []
-    released = _release_followers(group_id, ids)
+    released = release_followers(group_id, ids)
     for some in sliced(ids):
         raw_delete(ParentEdge.objects.filter(probed("parent_id", some)))
     count = wipe(ids)
@@ -152,7 +158,7 @@ def wipe(ids: Sequence[str]) -> int:
     return count
 
 
-def _release_followers(group_id: str, ids: Sequence[str]) -> list[str]:
+def release_followers(group_id: str, ids: Sequence[str]) -> list[str]:
     """Let go the tasks for which one of these runs; return their ids."""
     found = (run(sql.FOLLOWERS, {"ids": dump(some)}) for some in sliced(ids))
     released = sorted(id_ for rows in found for (id_,) in rows)
@@ -165,9 +171,9 @@ def _release_followers(group_id: str, ids: Sequence[str]) -> list[str]:
 def last_states(ids: Sequence[str]) -> list[wire.Json]:
     """What browsers are shown of tasks that go; the payloads only where they are short.
 
-    With more than browsers are told one by one, only the ids.
+    Of more than `SHOWN`, only the ids.
     """
-    if len(ids) > publish.TOLD_ONE_BY_ONE:
+    if len(ids) > SHOWN:
         return [{"id": id_} for id_ in ids]
     parts = (ids[at : at + AT_ONCE] for at in range(0, len(ids), AT_ONCE))
     return [_shown(task) for some in parts for task in wire.tasks(_without_shared(some))]

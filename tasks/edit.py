@@ -9,10 +9,12 @@ from typing import Any
 from django.db.models.functions import Now
 
 from . import edges, publish
-from .control import group_verb, locked, recorded, refuse_executing, reset_held
+from .acting import recorded
+from .control import group_verb, locked, refuse_executing
 from .jsonio import dump
 from .models import Task
 from .names import camel
+from .resetting import reset_held
 from .spec import DEFAULT_ATTEMPTS
 from .sql import create as create_sql
 from .sql import run

@@ -1,5 +1,6 @@
 """The rules of the graph: ids, parents, no cycle. Pure."""
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from graphlib import CycleError, TopologicalSorter
 
@@ -29,6 +30,46 @@ def check_new(specs: Sequence[TaskSpec], *, max_parents: int) -> None:
 def outside_parents(specs: Iterable[TaskSpec], inside: Collection[str]) -> set[str]:
     """The parents that must already be in the store."""
     return {parent for spec in specs for parent in spec.parent_ids if parent not in inside}
+
+
+def with_orphans(ids: Iterable[str], edges: Iterable[tuple[str, str]]) -> list[str]:
+    """These, and all below them that is left without any parent when they go.
+
+    `edges` are (child, parent): all those above whoever may be left. In linear time.
+    """
+    parents: defaultdict[str, set[str]] = defaultdict(set)
+    below: defaultdict[str, list[str]] = defaultdict(list)
+    for child, parent in edges:
+        parents[child].add(parent)
+        below[parent].append(child)
+    going = dict.fromkeys(ids)
+    waiting = list(going)
+    while waiting:
+        gone = waiting.pop()
+        for child in below.get(gone, ()):
+            parents[child].discard(gone)
+            if not parents[child] and child not in going:
+                going[child] = None
+                waiting.append(child)
+    return list(going)
+
+
+def children_first(ids: Sequence[str], edges: Iterable[tuple[str, str]]) -> list[str]:
+    """These, each after all of its descendants among them; `edges` are (child, parent)."""
+    known = set(ids)
+    above: defaultdict[str, list[str]] = defaultdict(list)
+    left = dict.fromkeys(ids, 0)
+    for child, parent in edges:
+        if child in known and parent in known:
+            above[child].append(parent)
+            left[parent] += 1
+    ordered = [id_ for id_ in ids if not left[id_]]
+    for id_ in ordered:
+        for parent in above.pop(id_, ()):
+            left[parent] -= 1
+            if not left[parent]:
+                ordered.append(parent)
+    return ordered
 
 
 def check_acyclic(parents: dict[str, tuple[str, ...]]) -> None:

@@ -10,7 +10,7 @@ from django.db import DatabaseError, transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
-from . import audit, control, edges
+from . import audit, control, edges, slices
 from .errors import NotFoundError
 from .models import Task, TaskGroup
 from .redact import one_line
@@ -100,7 +100,7 @@ def _parts(group_id: str, days: float) -> Iterator[tuple[int | None, bool]]:
                     return
                 if not run(sql.GROUP_FREE, {"group": group_id}):
                     return  # somebody has it, perhaps for long; others are old too
-                with control.alone(group_id):
+                with slices.alone(group_id):
                     if is_first and not finished(days).filter(pk=group_id).exists():
                         return
                     count, is_gone = _delete_some(group_id, days, most)

@@ -9,7 +9,7 @@ from django.core.management import call_command
 from django.db import connection
 from django.db.models.functions import Now
 
-from tasks import control, cuts, edges, heart
+from tasks import control, cuts, edges, heart, slices
 from tasks.decide import CANCELLED, Answer, Completed, Failed, Interrupted, decide
 from tasks.explain import explain
 from tasks.models import (
@@ -44,7 +44,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def prune():
-    with control.alone("g"):
+    with slices.alone("g"):
         edges.remove("g", ["t"], is_told=False)
 
 

@@ -9,7 +9,7 @@ import pytest
 from django.db import OperationalError, connection
 from django.db.backends.signals import connection_created
 
-from tasks import control, portions
+from tasks import control, portions, slices
 from tasks.models import Task
 from tasks.sql import patience, run_bounded
 
@@ -159,14 +159,14 @@ def shown(name: str) -> str:
 
 def test_a_verb_has_its_limits_wherever_it_runs():
     """Also behind a pooler of transactions, where a session takes none."""
-    with control.alone(make_group().pk):
+    with slices.alone(make_group().pk):
         limits = [shown("statement_timeout"), shown("idle_in_transaction_session_timeout")]
         assert limits == ["45s", "10s"]
         assert shown("client_connection_check_interval") == "1s"
 
 
 def test_who_set_a_shorter_limit_keeps_it(transactional_db):
-    with control.alone(make_group().pk), connection.cursor() as cursor:
+    with slices.alone(make_group().pk), connection.cursor() as cursor:
         cursor.execute("SET LOCAL statement_timeout = '1500ms'")
         run_bounded()
         assert shown("statement_timeout") == "1500ms"

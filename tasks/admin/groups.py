@@ -14,7 +14,7 @@ from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from .. import control, create
+from .. import control, create, slices
 from ..audit import Kind
 from ..errors import ConflictError
 from ..find import Holds
@@ -118,7 +118,7 @@ class TaskGroupAdmin(CrewAdmin):
             )
             obj.pk = made.pk
             return
-        with control.alone(obj.pk):
+        with slices.alone(obj.pk):
             form.refuse_stale()
             touched = form.touched()
             if "name" in touched:

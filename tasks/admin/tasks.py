@@ -15,7 +15,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
-from .. import control, create, edit
+from .. import control, create, edit, slices
 from ..audit import Kind
 from ..models import ParentEdge, Task, TaskGroup
 from ..progress import STATE, State
@@ -128,7 +128,7 @@ class TaskAdmin(CrewAdmin):
         if not change:
             (obj.pk,) = create.create_tasks(obj.group_id, [form.wire()])
             return
-        with control.alone(obj.group_id):
+        with slices.alone(obj.group_id):
             form.refuse_stale()
             if changes := form.changes():
                 edit.edit_task(obj.group_id, obj.pk, changes)

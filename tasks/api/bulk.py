@@ -1,12 +1,13 @@
 """Many tasks in one call: a whole graph created, and verbs on all tasks that a filter names."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from django.http import HttpResponse
 from rest_framework.request import Request
 
-from .. import audit, control, create, find
+from .. import audit, control, create, find, slices
 from ..access import OPERATE, WRITE
 from ..conf import conf
 from ..errors import InvalidInputError
@@ -61,9 +62,9 @@ class BulkCreate(CrewView):
 class BulkVerb(CrewView):
     """A verb on those tasks of a group that the query's filter, or the body's `ids`, name.
 
-    With `?dryRun=1` they are only counted. The look and the verb are one transaction. With
-    `?limit=` it is done to so many of them, the oldest first, and the answer's `next` says where
-    the following call goes on (`after`): a group of a million is not held for long.
+    With `?dryRun=1` they are only counted. The look and the verb are one transaction, unless they
+    are so many that the verb is done in slices. With `?limit=` it is done to so many of them, the
+    oldest first, and the answer's `next` says where the following call goes on (`after`).
     """
 
     needs = {"POST": OPERATE}
@@ -76,13 +77,29 @@ class BulkVerb(CrewView):
         sent = self.options(request, self.body)
         which = _named(request, sent)
         limit = _limit(request, which)
-        with audit.asking(**query.sent(request, query.FILTERS)), control.alone(gid):
-            ids, going_on = self._look(gid, which, limit)
+        with audit.asking(**query.sent(request, query.FILTERS)):
             if query.sure(request, "dryRun"):
+                ids, going_on = self._look(gid, which, limit)
                 told = self.preview(ids)
             else:
-                told = {"count": self.apply(gid, ids, sent)}
+                count, going_on = self._do(gid, which, limit, sent)
+                told = {"count": count}
         return json_answer(told | ({"next": going_on} if limit else {}))
+
+    def _do(
+        self, gid: str, which: TaskFilter, limit: int, sent: dict[str, Any]
+    ) -> tuple[int, str | None]:
+        if not limit and not slices.is_small(gid):
+            ids, _ = self._look(gid, which, limit)
+            if len(ids) > slices.LIGHT:
+                return self.apply(gid, ids, sent), None
+        with self.held(gid):
+            ids, going_on = self._look(gid, which, limit)
+            return self.apply(gid, ids, sent), going_on
+
+    def held(self, gid: str) -> AbstractContextManager[None]:
+        """What is between the look and the verb on a few tasks: nothing."""
+        return slices.alone(gid)
 
     def _look(self, gid: str, which: TaskFilter, limit: int) -> tuple[list[str], str | None]:
         if limit:
@@ -141,6 +158,11 @@ class DeleteTasks(BulkVerb):
 
     needs = {"POST": WRITE}
     takes = {"POST": (*VERB_TAKES, "children")}
+
+    def held(self, gid: str) -> AbstractContextManager[None]:
+        """A few tasks may have very many descendants: the verb decides. Of ids that went
+        meanwhile it says so."""
+        return slices.alone(gid) if slices.is_small(gid) else nullcontext()
 
     def preview(self, ids: list[str]) -> dict[str, Any]:
         going = control.would_delete(ids, children=query.children(self.request))

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from django.db import IntegrityError, reset_queries, transaction
 
-from .. import audit, control, edges, publish
+from .. import audit, control, edges, publish, slices
 from ..conf import conf
 from ..errors import ConflictError, InvalidInputError
 from ..invariants import on_cycles
@@ -204,7 +204,7 @@ def _make_room(group_id: str, how: How) -> None:
     """
     if how.existing is not Existing.REPLACE:
         raise ConflictError(_in_use(group_id))
-    with control.alone(group_id):
+    with slices.alone(group_id):
         run(sql.MAKE_REACHED, {})
         run(sql.KEEP_REACHED, {"group": group_id})
         control.delete_group(group_id)

@@ -92,6 +92,41 @@ FOLLOWERS = statement(
     """,
 )
 
+# How many edges and attempts hang on the tasks of a group, about; no further than `most`.
+WEIGHT = statement(
+    postgresql=f"""
+        SELECT (SELECT count(*) FROM (
+                SELECT FROM (SELECT id FROM crew_task WHERE group_id = %(group)s OFFSET 0) t
+                CROSS JOIN LATERAL {TO_PARENTS.format("t.id")} e LIMIT %(most)s) edge)
+            + (SELECT coalesce(sum(attempt), 0) FROM crew_task WHERE group_id = %(group)s)
+    """,
+    sqlite="""
+        SELECT (SELECT count(*) FROM (
+                SELECT 1 FROM crew_task t CROSS JOIN crew_parentedge e ON e.child_id = t.id
+                WHERE t.group_id = %(group)s LIMIT %(most)s))
+            + (SELECT coalesce(sum(attempt), 0) FROM crew_task WHERE group_id = %(group)s)
+    """,
+)
+
+# The edges above these tasks and above their children.
+AROUND = statement(
+    postgresql=f"""
+        WITH near(id) AS MATERIALIZED (
+            SELECT k.id FROM {IDS}
+            UNION SELECT e.child_id FROM {IDS} CROSS JOIN LATERAL {TO_CHILDREN.format("k.id")} e
+        ) SELECT e.child_id, e.parent_id FROM near
+            CROSS JOIN LATERAL {TO_PARENTS.format("near.id")} e
+    """,
+    sqlite="""
+        WITH near(id) AS MATERIALIZED (
+            SELECT value FROM json_each(%(ids)s)
+            UNION SELECT e.child_id FROM json_each(%(ids)s) k
+                CROSS JOIN crew_parentedge e ON e.parent_id = k.value
+        ) SELECT e.child_id, e.parent_id FROM near
+            CROSS JOIN crew_parentedge e ON e.child_id = near.id
+    """,
+)
+
 # All edges above the tasks that descend from these, and above these.
 BELOW = statement(
     postgresql=f"""
