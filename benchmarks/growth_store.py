@@ -107,6 +107,12 @@ def add_ready(count: int, groups: int = 1) -> None:
     _insert(f"r{time.time_ns()}-", count, group=group)
 
 
+def add_finished(first: int, groups: int, of_each: int) -> None:
+    """Finished groups, numbered from `first` on."""
+    group = f"'p' || ({first} + n / {of_each})"
+    _insert(f"p{first}-", groups * of_each, group=group, done=True)
+
+
 def _insert(prefix: str, count: int, *, group: str, pending: str = "0", paused: str = "n < 0",
             due: str = "", done: bool = False) -> None:  # fmt: skip
     now = _from_now(0)

@@ -12,7 +12,7 @@ import getpass
 import logging
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -125,6 +125,19 @@ def record(
         entry.ids = "\n".join(["", *ids, ""])
     entry.save(force_insert=True)
     transaction.on_commit(partial(_tell, entry), robust=True)
+
+
+def record_groups(verb: str, counts: Mapping[str, int]) -> None:
+    """`record`, for each of these groups, by so many tasks each."""
+    actor = _actor.get()
+    if actor is None:
+        return
+    entries = [_entry(actor, verb, Kind.GROUP, id_, id_, {}) for id_ in counts]
+    for entry in entries:
+        entry.count = counts[entry.target]
+    AuditEntry.objects.bulk_create(entries)
+    for entry in entries:
+        transaction.on_commit(partial(_tell, entry), robust=True)
 
 
 def note(actor: Actor, verb: str, kind: str = "", target: str = "", **detail: Any) -> None:

@@ -23,6 +23,7 @@ from .ill import Rest, rests
 from .models import CutCall, SchedulerProcess, Worker, Workgroup
 from .slots import Slots, leases, slots
 from .sql import overview as sql
+from .troubles import Trouble, troubles
 
 WORKERS = 100
 HOLDS = 100
@@ -84,6 +85,7 @@ class Fleet:
     `lag_seconds` is how long the oldest due task has waited that no workgroup holds; None when
     none waits. With `step` above 1 the last hour is estimated from one of so many attempts.
     `are_all_lanes` is False when only the first 1,000 lanes were looked at for lag and holds.
+    `troubles` make everything dearer until somebody acts.
     """
 
     schedulers: tuple[Scheduler, ...]
@@ -95,6 +97,7 @@ class Fleet:
     step: int
     lag_seconds: float | None
     are_all_lanes: bool
+    troubles: tuple[Trouble, ...] = ()
 
 
 def fleet() -> tuple[datetime, Fleet]:
@@ -131,6 +134,7 @@ def fleet_at(at: datetime) -> Fleet:
         step=ended.step,
         lag_seconds=waiting.lag(lanes),
         are_all_lanes=len(lanes) < waiting.LANES,
+        troubles=troubles(),
     )
 
 

@@ -15,19 +15,22 @@ from collections.abc import Callable, Container
 from django.db import Error, connection, connections, transaction
 from django.db.models.functions import Now
 
-from . import cuts, prune, publish, retention, schema, settle
+from . import cuts, publish, schema, settle
+from .chores import Chores
 from .claim import Lease
 from .conf import conf
 from .models import SchedulerProcess, Task
+from .redact import one_line
 from .rescue import Sweep, rescue
 from .sql import patience, run, statistics
 from .sql import rescue as sql
+from .troubles import Trouble, troubles
 
 logger = logging.getLogger(__name__)
 
-PRUNE_EVERY = 60.0  # seconds
-PRUNE_GROUPS_FOR = 2.0  # seconds of them
-PRUNE_WITHIN = 300.0  # seconds for a statement: after a long rest there is much to clear away
+FIRST_CHORES = 60.0  # seconds after the start
+LOOK_EVERY = 20.0  # seconds between two looks for what somebody must act on
+CHORES_WITHIN = 300.0  # seconds for a statement: after a long rest there is much to clear away
 PROBE_EVERY = 10.0  # seconds: a listener hears nothing from a server that is gone either
 FAILING_REST = 1.0  # seconds, at least, until what failed is tried again
 STOPS_WITHIN = 5.0  # seconds for all loops together
@@ -42,10 +45,13 @@ class Heart:
         self.slots = slots
         self.wake = wake
         self.on_lost: Callable[[], None] = lambda: None
+        self.is_busy: Callable[[], bool] = lambda: False
         self._stop = threading.Event()
         self._beat_at = 0.0
         self._lost = False
         self._newer: list[str] = []
+        self._look_at = 0.0
+        self._troubles: dict[str, Trouble] = {}
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
@@ -53,7 +59,7 @@ class Heart:
         self._beat()
         if SchedulerProcess.objects.alive().exclude(pk=self.me).exists():
             settle.shares_from = time.monotonic() + 2 * conf.CREW_SWEEP_SECONDS
-        loops = [self._beat_loop, self._sweep_loop, self._prune_loop]
+        loops = [self._beat_loop, self._sweep_loop, self._chores_loop]
         if connection.vendor == "postgresql" and conf.CREW_NOTIFY:
             loops.append(self._listen_loop)
         for loop in loops:
@@ -108,7 +114,7 @@ class Heart:
 
     def _sweep_loop(self) -> None:
         apart = random.uniform(0.8, 1.2)  # noqa: S311
-        works = (sweep_once, self._look_at_tables, statistics.renew)
+        works = (sweep_once, self._look_at_tables, statistics.renew, self._look_for_troubles)
         self._every(lambda: conf.CREW_SWEEP_SECONDS * apart, *works)
 
     def _look_at_tables(self) -> None:
@@ -116,14 +122,23 @@ class Heart:
         if self._newer and not before:
             logger.error("%s No more claims", schema.too_old(self._newer))
 
-    def _prune_loop(self) -> None:
-        with patience.within(PRUNE_WITHIN):
-            self._stop.wait(PRUNE_EVERY)
-            self._every(lambda: PRUNE_EVERY, *prune.PARTS.values(), self._prune_groups)
+    def _look_for_troubles(self) -> None:
+        """Say of each once that it is there, and once that it is over."""
+        if time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + LOOK_EVERY
+        now = {each.key: each for each in troubles()}
+        for key in now.keys() - self._troubles.keys():
+            logger.warning("%s", one_line(str(now[key])))
+        for key in self._troubles.keys() - now.keys():
+            logger.info("It is over: %s", one_line(self._troubles[key].what))
+        self._troubles = now
 
-    def _prune_groups(self) -> None:
-        if conf.CREW_KEEP_DAYS is not None:
-            retention.prune_groups(conf.CREW_KEEP_DAYS, seconds=PRUNE_GROUPS_FOR)
+    def _chores_loop(self) -> None:
+        chores = Chores(self._stop, is_busy=lambda: self.is_busy())
+        with patience.within(CHORES_WITHIN):
+            self._stop.wait(FIRST_CHORES)
+            self._every(chores.seconds, *chores.works())
 
     def _listen_loop(self) -> None:
         self._every(lambda: 0.0, self._listen)

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -107,6 +107,13 @@ def group_changed(group_id: str, event: str, last: dict[str, Any] | None = None)
     deleted = [] if last is None else [last]
     Change.objects.create(group_id=group_id, group_event=event, deleted=deleted)
     _tell([group_id])
+
+
+def groups_deleted(last: Sequence[dict[str, Any]]) -> None:
+    """`group_changed`, for groups that go, as they were."""
+    rows = [Change(group_id=row["id"], group_event="delete", deleted=[row]) for row in last]
+    Change.objects.bulk_create(rows)
+    _tell(row["id"] for row in last)
 
 
 def workgroup_changed(names: Iterable[str]) -> None:

@@ -38,6 +38,7 @@ POLL = 1.0  # seconds: the truth, where a wake-up is only a hint
 CROWDED_POLL = 0.1  # seconds: due tasks are there, but others have their room or their lock
 BATCH = 500  # settlements in one transaction
 STOPS_WITHIN = 5.0  # seconds for what is aside
+BUSY = 1.0  # seconds after the last claim that found tasks: what can wait gives way for so long
 RETRY_MOST = 5.0  # seconds between two tries while the database is away
 LOOK_FOR_CUTS = 0.5  # seconds between two looks for calls of ours that people gave up
 CUT_SETTLES_WITHIN = 5.0  # seconds for what the end of the drain cuts
@@ -82,12 +83,14 @@ class Scheduler:
         self._failures = 0
         self._doubtful_until = self._doubted_at = 0.0
         self._cuts_at = 0.0  # when to look for them again
+        self._claimed_at = -BUSY
         self._deliverer = make_deliverer(conf.CREW_DELIVERER)
         self._throttler: Throttler | None = (
             import_string(conf.CREW_THROTTLER)() if conf.CREW_THROTTLER else None
         )
         self._heart = Heart(self.me, slots=self.slots, wake=self._wake)
         self._heart.on_lost = self._deliverer.cancel
+        self._heart.is_busy = lambda: time.monotonic() < self._claimed_at + BUSY
         self._deliverer.on_sent = self._on_sent
         self._deliverer.ask = self._ask
 
@@ -130,6 +133,8 @@ class Scheduler:
             if claimed is None:
                 return POLL
             self._resume_after = claimed.resume_after
+            if claimed.leases:
+                self._claimed_at = time.monotonic()
             self._send(claimed.leases)
             self._return(claimed.unfit, sent=len(claimed.leases))
         if claimed.resume_after != claim.START:

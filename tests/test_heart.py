@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from tasks import heart, publish, retention
+from tasks import chores, heart, publish, retention
 from tasks.models import SchedulerProcess, Task
 from tasks.scheduler import Scheduler
 from tasks.sql import statistics
@@ -30,7 +30,7 @@ def failing(calls):
         (heart, "sweep_once"),
         (heart.Heart, "_beat_once"),
         (publish, "prune"),
-        (retention, "prune_groups"),
+        (retention, "steps"),
         (statistics, "renew"),
         pytest.param(heart.Heart, "_listen", marks=[pytest.mark.postgres, pytest.mark.notify]),
     ],
@@ -40,7 +40,8 @@ def test_deliveries_go_on_while_a_side_loop_fails(where, name, monkeypatch, sett
     settings.CREW_LEASE_SECONDS = 8.0
     settings.CREW_SWEEP_SECONDS = 0.05
     settings.CREW_KEEP_DAYS = 30.0
-    monkeypatch.setattr(heart, "PRUNE_EVERY", 0.05)
+    monkeypatch.setattr(heart, "FIRST_CHORES", 0.0)
+    monkeypatch.setattr(chores, "EVERY", 0.05)
     monkeypatch.setattr(heart, "FAILING_REST", 0.05)
     calls: list[str] = []
     monkeypatch.setattr(where, name, failing(calls))
@@ -63,10 +64,11 @@ def test_deliveries_go_on_while_a_side_loop_fails(where, name, monkeypatch, sett
 
 def test_old_groups_are_looked_at_though_other_old_rows_can_not_go(monkeypatch, settings):
     settings.CREW_KEEP_DAYS = 30.0
-    monkeypatch.setattr(heart, "PRUNE_EVERY", 0.02)
+    monkeypatch.setattr(heart, "FIRST_CHORES", 0.0)
+    monkeypatch.setattr(chores, "EVERY", 0.02)
     calls: list[str] = []
     monkeypatch.setattr(publish, "prune", failing([]))
-    monkeypatch.setattr(retention, "prune_groups", lambda *args, **kwargs: calls.append("looked"))
+    monkeypatch.setattr(retention, "steps", lambda days: iter([calls.append("looked")]))
     side = heart.Heart("s1", slots=1, wake=threading.Event())
 
     side.start()

@@ -9,13 +9,12 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError, transaction
 from django.db.models.functions import Now
 
-from tasks import control, create, heart, retention
+from tasks import chores, control, create, heart, prune, retention
 from tasks.invariants import INVARIANTS
 from tasks.models import AuditEntry, Change, Task, TaskGroup
-from tasks.sql import control as control_sql
-from tasks.sql import run
 
 from .factories import claim_one, complete, in_threads, make_group, make_task
+from .processes import wait_until
 from .test_locked_rows import forgotten
 from .test_refused import refuse
 
@@ -85,6 +84,16 @@ def test_what_is_not_finished_or_was_so_only_lately_stays(left):
 
     assert retention.prune_groups(30, seconds=60) == (0, 0)
     assert TaskGroup.objects.count() == 2
+
+
+def test_a_large_group_that_was_finished_only_lately_stays():
+    """Of which only its last part was."""
+    group = finished(5)
+    last = group.tasks.order_by("created_at", "id").last()
+    Task.objects.filter(pk=last.pk).update(completed_at=Now())
+
+    assert retention.prune_groups(30, seconds=60) == (0, 0)
+    assert group.tasks.count() == 5
 
 
 def test_when_the_time_is_over_the_rest_waits_for_the_next_time():
@@ -163,12 +172,13 @@ def test_groups_that_can_not_go_do_not_hide_those_behind_them():
 
 @pytest.mark.postgres
 @pytest.mark.django_db(transaction=True)
-def test_one_at_a_time_deletes_and_nobody_waits_for_it():
+def test_one_at_a_time_deletes_and_nobody_waits_for_it(monkeypatch):
     finished(1)
-    assert run(control_sql.PRUNE_TURN, {}) == [(True,)]  # that turn is over with its statement
+    monkeypatch.setattr(retention, "TURN_WITHIN", 0.0)
+    assert prune.is_our_turn("groups")  # that turn is over with its statement
 
     with transaction.atomic():
-        run(control_sql.PRUNE_TURN, {})
+        prune.is_our_turn("groups")
         meanwhile = in_threads(lambda days: retention.prune_groups(days, seconds=60), [30])
 
     assert meanwhile == [(0, 0)]
@@ -179,23 +189,14 @@ def test_one_at_a_time_deletes_and_nobody_waits_for_it():
 def test_a_scheduler_does_it_by_itself(settings, monkeypatch):
     settings.CREW_KEEP_DAYS = 30
     settings.CREW_SWEEP_SECONDS = 0.02
-    monkeypatch.setattr(heart, "PRUNE_EVERY", 0.0)
-    ran = threading.Event()
-    prune_groups = retention.prune_groups
-
-    def tell(days, *, seconds):
-        gone = prune_groups(days, seconds=seconds)
-        if gone[0]:
-            ran.set()
-        return gone
-
-    monkeypatch.setattr(retention, "prune_groups", tell)
+    monkeypatch.setattr(heart, "FIRST_CHORES", 0.0)
+    monkeypatch.setattr(chores, "EVERY", 0.0)
     group, other = finished(5), make_group()
     beating = heart.Heart("s1", slots=1, wake=threading.Event())
 
     beating.start()
     try:
-        assert ran.wait(30)
+        wait_until(lambda: not TaskGroup.objects.filter(pk=group.pk).exists())
     finally:
         beating.stop(gone=True)
 
@@ -203,7 +204,7 @@ def test_a_scheduler_does_it_by_itself(settings, monkeypatch):
     assert group.tasks.count() == 0
 
 
-def prune(*args):
+def crewprune(*args):
     out = StringIO()
     call_command("crewprune", *args, stdout=out)
     return out.getvalue()
@@ -212,11 +213,11 @@ def prune(*args):
 def test_the_command_says_what_would_go_what_went_and_what_is_left():
     group = finished(3)
 
-    assert prune("--days", "30", "--dry-run") == f"{group.pk} {group.name}: 3 tasks\n"
-    assert "0 groups and 2 tasks deleted\nNot all: the time is over" in prune(
+    assert crewprune("--days", "30", "--dry-run") == f"{group.pk} {group.name}: 3 tasks\n"
+    assert "0 groups and 2 tasks deleted\nNot all: the time is over" in crewprune(
         "--days=30", "--seconds=0"
     )
-    assert prune("--days", "30") == "1 groups and 1 tasks deleted\n"
+    assert crewprune("--days", "30") == "1 groups and 1 tasks deleted\n"
 
 
 @pytest.mark.parametrize("args", [(), ("--days=-1",), ("--days=nan",), ("--days=1e9",)])
@@ -224,7 +225,7 @@ def test_without_a_time_that_can_be_nothing_goes(args):
     finished()
 
     with pytest.raises(CommandError, match="CREW_KEEP_DAYS"):
-        prune(*args)
+        crewprune(*args)
 
     assert TaskGroup.objects.exists()
 
@@ -233,7 +234,7 @@ def test_the_setting_is_the_command_s_default(settings):
     settings.CREW_KEEP_DAYS = 30
     finished()
 
-    assert "1 groups" in prune()
+    assert "1 groups" in crewprune()
 
 
 def test_a_group_that_the_database_keeps_stops_no_other(caplog):

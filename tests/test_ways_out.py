@@ -10,7 +10,7 @@ import pytest
 from django.db import OperationalError, connections
 from django.db.models.functions import Now
 
-from tasks import control, create, edges, heart, prune, publish, retention, stream, tell
+from tasks import chores, control, create, edges, heart, prune, publish, retention, stream, tell
 from tasks.models import AuditEntry, Change, RepeatableCall, Task, TaskGroup, Token
 from tasks.stream import Hub
 from tasks.tail import Tail
@@ -124,13 +124,13 @@ def test_what_is_cleared_away_goes_in_smaller_slices_at_last_one_by_one():
         del left[:most]
         return len(gone)
 
-    assert prune.in_slices(delete) == 25
+    assert sum(prune.in_slices("calls", delete)) == 25
     assert asked == [10_000, 1_000, 100, 10, 10, 10]
 
 
 def test_what_is_too_much_even_alone_is_an_error():
     with pytest.raises(OperationalError):
-        prune.in_slices(refuses)
+        list(prune.in_slices("calls", refuses))
 
 
 def calls():
@@ -160,17 +160,18 @@ def test_all_that_is_over_goes_slice_by_slice(name, monkeypatch):
     when = "expires_at" if name == "tokens" else "at"
     model.objects.update(**{when: Now() - timedelta(days=900)})
 
-    assert prune.PARTS[name]() == 5
+    assert sum(prune.PARTS[name]()) == 5
     assert model.objects.count() == (name == "changes")
 
 
 def test_where_one_kind_can_not_be_cleared_away_the_others_are(monkeypatch):
     entries()
     AuditEntry.objects.update(at=Now() - timedelta(days=900))
-    monkeypatch.setattr(heart, "PRUNE_EVERY", 0.0)
+    monkeypatch.setattr(heart, "FIRST_CHORES", 0.0)
+    monkeypatch.setattr(chores, "EVERY", 0.0)
     monkeypatch.setattr(publish, "prune", refuses)
     beating = heart.Heart("s", slots=1, wake=threading.Event())
-    thread = threading.Thread(target=beating._prune_loop)
+    thread = threading.Thread(target=beating._chores_loop)
     thread.start()
     try:
         wait_until(lambda: not AuditEntry.objects.exists())

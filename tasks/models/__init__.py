@@ -1,12 +1,12 @@
 """What a group, task, parent edge, attempt, shared output, worker, workgroup, scheduler, cut call,
-change, token and audit entry are.
+chore, change, token and audit entry are.
 
 Facts only: fields, constraints, indexes and reads. States are derived (`queries.py`).
 """
 
 from .access import RepeatableCall, Token
 from .audit import AuditEntry
-from .fleet import Change, CutCall, Limit, SchedulerProcess, Worker, Workgroup
+from .fleet import Change, Chore, CutCall, Limit, SchedulerProcess, Worker, Workgroup
 from .group import TaskGroup
 from .output import SharedOutput
 from .task import Attempt, Outcome, ParentEdge, Task
@@ -15,6 +15,7 @@ __all__ = [
     "Attempt",
     "AuditEntry",
     "Change",
+    "Chore",
     "CutCall",
     "Limit",
     "Outcome",

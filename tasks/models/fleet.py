@@ -161,6 +161,19 @@ class CutCall(models.Model):
         return f"attempt {self.attempt} of {self.task_id}, given up"
 
 
+class Chore(models.Model):
+    """When what clears away of one kind (`prune`, `retention`) last had nothing left to do.
+
+    All schedulers share it: what one has done, no other does again at once.
+    """
+
+    name = models.CharField(primary_key=True, max_length=20)
+    done_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Change(models.Model):
     """What one transaction touched in one group: written with it, told to browsers after it."""
 

@@ -160,9 +160,3 @@ ANCESTORS = statement(
         ) SELECT id FROM up
     """,
 )
-
-# Whether it is this transaction's turn to delete finished groups: one at a time does.
-PRUNE_TURN = statement(
-    postgresql="SELECT pg_try_advisory_xact_lock(hashtextextended('crew prune', 0))",
-    sqlite="SELECT 1",
-)

@@ -298,7 +298,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def an_output_is_shared_for_as_long_as_somebody_refers_to_it(self) -> None:
-        prune.prune_outputs()
+        list(prune.prune_outputs())
         referring = Row.objects.filter(shared_output__isnull=False)
         assert set(SharedOutput.objects.values_list("pk", flat=True)) == set(
             referring.values_list("shared_output", flat=True)

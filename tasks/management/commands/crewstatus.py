@@ -1,4 +1,4 @@
-"""`manage.py crewstatus`: how far a group is, once or until it is complete."""
+"""`manage.py crewstatus`: how far a group is, once or until it is complete; and what is amiss."""
 
 import shutil
 import sys
@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from ...errors import NotFoundError
 from ...progress import Progress, progress
+from ...troubles import troubles
 
 NOT_COMPLETE = 3  # exit code
 BAR = 30  # columns, at most
@@ -20,16 +21,26 @@ class Command(BaseCommand):
     help = (
         "Say how far a group is: a bar in a terminal, one line in a pipe."
         " Exits with 0 when all its tasks are complete, 3 when not, 1 when there is no such group."
+        " Without a group: say what makes Crew slower or larger until somebody acts, and exit with"
+        " 3 if there is anything. With one, that goes to the error output."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("group", help="id of the task group")
+        parser.add_argument("group", nargs="?", help="id of the task group")
         parser.add_argument(
             "--watch", action="store_true", help="go on until it is complete, or Ctrl-C"
         )
         parser.add_argument("--interval", type=float, default=0.5, help="seconds between two looks")
 
-    def handle(self, *args: Any, group: str, watch: bool, interval: float, **options: Any) -> None:
+    def handle(
+        self, *args: Any, group: str | None, watch: bool, interval: float, **options: Any
+    ) -> None:
+        amiss = [str(trouble) for trouble in troubles()]
+        if group is None:
+            self.stdout.write("\n".join(amiss) or "Nothing is amiss.")
+            sys.exit(NOT_COMPLETE if amiss else 0)
+        for line in amiss:
+            self.stderr.write(self.style.WARNING(line))
         try:
             now = self._watch(group, interval) if watch else self._show(group)
         except NotFoundError as error:

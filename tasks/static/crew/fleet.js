@@ -2,7 +2,7 @@
 import { get } from "./api.js";
 import { ago, badge, el, find, number } from "./dom.js";
 import { countdown, every, show, span } from "./look.js";
-import { dim, failedShare, gauge, heldBy, holdButton, holds, hour, lag, lastError, limitButton, many, noScheduler, openButton, rest, segments, table, tryButton, url, why, workers } from "./parts.js";
+import { dim, failedShare, gauge, heldBy, holdButton, holds, hour, lag, lastError, limitButton, many, noScheduler, openButton, rest, segments, table, troubles, tryButton, url, why, workers } from "./parts.js";
 
 const page = find("#crew-fleet");
 const { kind, name } = page.dataset;
@@ -50,7 +50,7 @@ const lists = {
   schedulerprocess(fleet) {
     const busy = fleet.schedulers.reduce((n, row) => n + row.busy, 0);
     const slots = fleet.schedulers.reduce((n, row) => n + row.slots, 0);
-    if (fleet.schedulers.length) head(el("p", { class: "crew-percent" }, `${number(busy)} of ${number(slots)}`, el("span", { class: "crew-dim" }, ` slots busy in ${many(fleet.schedulers.length, "scheduler")}`)), lag(fleet.lagSeconds));
+    if (fleet.schedulers.length) head(el("p", { class: "crew-percent" }, `${number(busy)} of ${number(slots)}`, el("span", { class: "crew-dim" }, ` slots busy in ${many(fleet.schedulers.length, "scheduler")}`)), lag(fleet.lagSeconds), ...troubles(fleet.troubles));
     else head(noScheduler());
     const rows = [...fleet.schedulers.map((row) => [row, badge("complete", "alive")]), ...fleet.dead.map((row) => [row, badge("failed", "dead")])];
     if (rows.length) card("Processes", table(["Host and process", "State", "Slots", "Heartbeat", "Started"], rows.map(process)));

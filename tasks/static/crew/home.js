@@ -3,7 +3,7 @@ import { get } from "./api.js";
 import { ago, el, find, said } from "./dom.js";
 import { open as openFailures } from "./failures.js";
 import { every, show } from "./look.js";
-import { groupProgress, holds, hour, lag, schedulers, url, workers } from "./parts.js";
+import { groupProgress, holds, hour, lag, schedulers, troubles, url, workers } from "./parts.js";
 
 const page = find("#crew-home");
 
@@ -22,6 +22,7 @@ function draw(now) {
   show(find("#crew-groups"), ...groups(now.groups));
   if (!now.fleet) return;
   const { fleet } = now;
+  show(find("#crew-troubles"), ...troubles(fleet.troubles));
   show(find("#crew-schedulers"), ...schedulers(fleet.schedulers), lag(fleet.lagSeconds));
   show(find("#crew-holds"), ...holds(fleet.holds, look));
   show(find("#crew-hour"), ...hour(fleet.minutes, fleet.step));

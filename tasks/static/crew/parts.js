@@ -63,6 +63,14 @@ export function schedulers(rows) {
 
 export const lag = (seconds) => (seconds > 5 ? el("p", { class: "crew-alarm" }, `The oldest due task has waited ${number(Math.round(seconds))} s.`) : null);
 
+// What makes everything dearer until somebody acts.
+export function troubles(rows) {
+  return rows.map((row) =>
+    el("div", { class: "crew-alarm crew-card", role: "alert" },
+      el("p", {}, row.what, row.since ? el("span", { class: "crew-dim" }, " Since ", ago(row.since), ".") : null),
+      el("p", {}, row.todo)));
+}
+
 // --- Holds ---
 
 export const heldBy = (id, name = "") => (id ? el("span", {}, "as ", el("a", { href: url.task(id) }, name || "a task"), " asked") : "by a person");
