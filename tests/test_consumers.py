@@ -171,6 +171,22 @@ async def test_our_own_origin_is_the_one_that_the_proxy_was_asked_for():
 
 
 @in_a_loop
+async def test_a_caller_has_so_many_streams_and_each_that_ends_makes_room():
+    group = await sync_to_async(make_group)()
+    _, secret = await sync_to_async(tokens.issue)(name="x", scopes=["read"])
+    bearer = (b"authorization", f"Bearer {secret}".encode())
+    path = path_of(group.pk, "-")
+    first = socket(path, bearer)
+    assert (await first.connect())[0]
+
+    assert await code_of(path, bearer) == 4429
+    await first.disconnect()
+
+    assert await code_of(path, bearer) is None
+    assert await code_of(path, bearer) is None
+
+
+@in_a_loop
 async def test_a_ticket_is_not_used_up_by_a_foreign_page():
     group = await sync_to_async(make_group)()
     _, secret = await sync_to_async(tokens.issue)(name="x", scopes=["read"])

@@ -1,6 +1,7 @@
 """The side loops of a scheduler: one that fails takes nobody with it (F27)."""
 
 import threading
+import time
 
 import pytest
 
@@ -76,6 +77,16 @@ def test_old_groups_are_looked_at_though_other_old_rows_can_not_go(monkeypatch, 
     side.stop(gone=True)
 
     assert not SchedulerProcess.objects.exists()
+
+
+def test_leases_are_counted_on_for_less_than_they_last(settings):
+    settings.CREW_LEASE_SECONDS = 3_000.0
+    side = heart.Heart("s1", slots=1, wake=threading.Event())
+
+    side._beat_at = time.monotonic() - 1_500.0
+    assert side.is_beating and side.may_claim
+    side._beat_at = time.monotonic() - 2_900.0
+    assert not side.is_beating and not side.may_claim
 
 
 def test_a_scheduler_ends_though_its_row_can_not_go(monkeypatch):

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from .mutants_table import MUTANTS
+from .mutants import MUTANTS
+from .mutants_outside import OUTSIDE
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -28,5 +29,7 @@ def test_each_has_a_name_of_its_own_and_all_rooms_of_the_engine_are_met():
     rooms = {mutant.name.partition(":")[0] for mutant in MUTANTS}
 
     assert max(names.values()) == 1
+    assert len(MUTANTS) >= 110
+    assert len(OUTSIDE) >= 40
     assert rooms >= {"claim", "settle", "rescue", "sweep", "heartbeat", "hold", "merge", "limit"}
     assert rooms >= {"create", "edges", "reset", "delete", "pause", "deliver", "stream", "key"}

@@ -330,8 +330,9 @@ def test_of_very_many_some_are_looked_at_each_time(monkeypatch: Any) -> None:
         for n, id_ in enumerate(ids)
     )
 
-    assert list(prune.prune_outputs()) == [0, 0]
+    gone = list(prune.prune_outputs())
 
+    assert sum(gone) == 0 and len(gone) <= 3
     assert outputs("d0") == [LONG]
 
 
