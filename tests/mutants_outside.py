@@ -17,6 +17,7 @@ BULK, SLICES, TALK = (
     "tests/test_api_slices.py",
     "tests/test_api_conversation.py",
 )
+EXCHANGE = "tests/test_exchange.py"
 EXPLAIN, CLIENT = "tests/test_explain.py", "tests/test_client.py"
 
 
@@ -52,7 +53,14 @@ OUTSIDE = (
         "exchange",
         "self._is_sent = not early and not self._transport.is_closing()",
         "self._is_sent = not self._transport.is_closing()",
-        ANSWERS + "::test_a_server_that_speaks_first_is_understood",
+        EXCHANGE + "::test_who_answers_before_it_was_asked_is_not_sent_the_call",
+    ),
+    _lite(
+        "deliver: asyncio passes over what comes unasked",
+        "exchange",
+        "            self.abort()  # nobody asked\n",
+        "            pass  # nobody asked\n",
+        EXCHANGE + "::test_what_comes_on_an_idle_connection_ends_it",
     ),
     # --- The deliverers: when a call ends ---
     _lite(
@@ -60,7 +68,7 @@ OUTSIDE = (
         "deliver_asyncio",
         "            if call.started > latest:\n                break\n",
         "",
-        DELIVER + "::test_each_call_has_its_own_deadline",
+        EXCHANGE + "::test_only_calls_whose_time_is_over_are_given_up",
     ),
     _lite(
         "deliver: requests waits twice as long",

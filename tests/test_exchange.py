@@ -1,0 +1,97 @@
+"""What a connection of ours makes of bytes that come when nobody asked, and calls of their time.
+
+By hand, without a network: there such bytes come when they like.
+"""
+
+import asyncio
+import time
+
+from tasks.deliver import CallRules, Delivery, tls_context
+from tasks.deliver_asyncio import _Call, _Calls
+from tasks.exchange import Connection
+
+FULL = b"HTTP/1.1 503 Full\r\nContent-Length: 0\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+
+class Transport:
+    def __init__(self):
+        self.sent = []
+        self.is_over = False
+
+    def set_write_buffer_limits(self, high):
+        pass
+
+    def get_write_buffer_size(self):
+        return 0
+
+    def is_closing(self):
+        return self.is_over
+
+    def write(self, data):
+        self.sent.append(data)
+
+    def abort(self):
+        self.is_over = True
+
+
+class Owner:
+    max_bytes = 1_000
+
+    def __init__(self):
+        self.kept = []
+
+    def keep(self, connection):
+        self.kept.append(connection)
+
+    def forget(self, connection):
+        pass
+
+
+def connected():
+    owner, transport = Owner(), Transport()
+    connection = Connection(owner)
+    connection.connection_made(transport)
+    return connection, owner, transport
+
+
+def test_who_answers_before_it_was_asked_is_not_sent_the_call():
+    connection, owner, transport = connected()
+    got = []
+
+    connection.data_received(FULL)
+    connection.send(b"POST", got.append)
+
+    assert [received.status for received in got] == [503]
+    assert (transport.sent, owner.kept, transport.is_over) == ([], [], True)
+
+
+def test_what_comes_on_an_idle_connection_ends_it():
+    connection, owner, transport = connected()
+    got = []
+    connection.send(b"POST", got.append)
+    connection.data_received(OK)
+    assert ([received.body for received in got], owner.kept) == ([b"{}"], [connection])
+
+    connection.data_received(OK)
+
+    assert transport.is_over and not connection.is_usable()
+    assert len(got) == 1
+
+
+def test_only_calls_whose_time_is_over_are_given_up(settings):
+    settings.CREW_WORKER_BASE_URL = "http://127.0.0.1:9/"
+    told = []
+    rules = CallRules.from_conf()
+    loop = asyncio.new_event_loop()
+    calls = _Calls(
+        rules, tls_context(""), lambda call, _: told.append(call.task_id), lambda _: None, loop
+    )
+    now = time.monotonic()
+    for name, ago in (("old", 2 * rules.timeout), ("older than none", 0.0)):
+        calls._running[_Call(Delivery(name, 1, "w", b""), now - ago)] = None
+
+    calls._expire()
+    loop.close()
+
+    assert told == ["old"]
