@@ -335,7 +335,7 @@ OUTSIDE = (
         "moves/out",
         "if IMPORTED not in row.detail:",
         "if row.detail is not None:",
-        MOVES + "::test_the_history_comes_along_once_and_the_import_is_in_it",
+        MOVES + "::test_what_comes_in_goes_out_again_byte_for_byte",
     ),
     _lite(
         "moves: replacing gives numbers out again",

@@ -282,7 +282,12 @@ class Watched:
 
 
 class StubWorker:
-    def __init__(self, behaviour: Behaviour | None = None, tls: ssl.SSLContext | None = None):
+    def __init__(
+        self,
+        behaviour: Behaviour | None = None,
+        tls: ssl.SSLContext | None = None,
+        port: int = 0,
+    ):
         self.behaviour = behaviour or answer()
         self.requests: list[Request] = []
         self.connections = 0
@@ -291,7 +296,7 @@ class StubWorker:
         self._tls = tls
         self._stopping = threading.Event()
         self._port = 0
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self._listener = socket.create_server(("127.0.0.1", port), backlog=512)
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._threads = [threading.Thread(target=self._accept, daemon=True)]

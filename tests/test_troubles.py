@@ -114,6 +114,7 @@ def test_who_left_a_transaction_open_is_named_and_how_to_end_it(at_once, begin):
 
 
 @pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)  # within one, PostgreSQL looks once
 def test_who_is_at_one_statement_for_long_is_named(at_once):
     lock = "SELECT pg_advisory_lock(4711)"
     with session("holder", lock), session("long query") as other:
