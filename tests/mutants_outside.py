@@ -457,7 +457,7 @@ OUTSIDE = (
         "explain",
         "twins = Task.objects.filter(group_id=task.group_id, key=task.key,",
         "twins = Task.objects.filter(key=task.key,",
-        EXPLAIN + "::test_a_duplicate_names_the_task_that_runs_for_it",
+        EXPLAIN + "::test_a_key_is_one_in_its_group_only",
     ),
     # --- The client ---
     _lite(

@@ -134,6 +134,14 @@ def test_a_duplicate_names_the_task_that_runs_for_it():
     assert codes(late) == ["duplicate"]
 
 
+def test_a_key_is_one_in_its_group_only():
+    make_task(key="k")
+    claim_one()
+    other = make_task(make_group(), key="k")
+
+    assert "duplicate" not in codes(other)
+
+
 def test_no_attempts_left_comes_with_the_last_error():
     task = make_task(remaining_attempts=1, error_delay_in_seconds=0)
     fail(claim_one(), "out of paper")
