@@ -66,7 +66,7 @@ OUTSIDE = (
     _lite(
         "deliver: all calls of asyncio end with the first deadline",
         "deliver_asyncio",
-        "            if call.started > latest:\n                break\n",
+        "            if call.deadline > now:\n                break\n",
         "",
         EXCHANGE + "::test_only_calls_whose_time_is_over_are_given_up",
     ),

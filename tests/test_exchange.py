@@ -88,8 +88,8 @@ def test_only_calls_whose_time_is_over_are_given_up(settings):
         rules, tls_context(""), lambda call, _: told.append(call.task_id), lambda _: None, loop
     )
     now = time.monotonic()
-    for name, ago in (("old", 2 * rules.timeout), ("older than none", 0.0)):
-        calls._running[_Call(Delivery(name, 1, "w", b""), now - ago)] = None
+    for name, deadline in (("old", now - 1.0), ("new", now + rules.timeout)):
+        calls._running[_Call(Delivery(name, 1, "w", b""), now, deadline)] = None
 
     calls._expire()
     loop.close()
