@@ -40,6 +40,7 @@ class Owner:
 
     def __init__(self):
         self.kept = []
+        self.piece = self.large_piece = memoryview(bytearray(1_000))
 
     def keep(self, connection):
         self.kept.append(connection)
@@ -55,11 +56,16 @@ def connected():
     return connection, owner, transport
 
 
+def comes(connection, data):
+    connection.get_buffer(len(data))[: len(data)] = data
+    connection.buffer_updated(len(data))
+
+
 def test_who_answers_before_it_was_asked_is_not_sent_the_call():
     connection, owner, transport = connected()
     got = []
 
-    connection.data_received(FULL)
+    comes(connection, FULL)
     connection.send(b"POST", got.append)
 
     assert [received.status for received in got] == [503]
@@ -70,10 +76,10 @@ def test_what_comes_on_an_idle_connection_ends_it():
     connection, owner, transport = connected()
     got = []
     connection.send(b"POST", got.append)
-    connection.data_received(OK)
+    comes(connection, OK)
     assert ([received.body for received in got], owner.kept) == ([b"{}"], [connection])
 
-    connection.data_received(OK)
+    comes(connection, OK)
 
     assert transport.is_over and not connection.is_usable()
     assert len(got) == 1
@@ -85,7 +91,12 @@ def test_only_calls_whose_time_is_over_are_given_up(settings):
     rules = CallRules.from_conf()
     loop = asyncio.new_event_loop()
     calls = _Calls(
-        rules, tls_context(""), lambda call, _: told.append(call.task_id), lambda _: None, loop
+        rules,
+        tls_context(""),
+        lambda call, _: told.append(call.task_id),
+        lambda _: None,
+        lambda *_: True,
+        loop,
     )
     now = time.monotonic()
     for name, deadline in (("old", now - 1.0), ("new", now + rules.timeout)):
