@@ -235,7 +235,7 @@ MUTANTS = (
     # --- Calls that were given up ---
     Mutant(
         "cut: a reset keeps no slot",
-        "tasks/control.py",
+        "tasks/acting.py",
         "        cuts.give_up(some)\n",
         "",
         (CUTS + "::test_a_call_that_is_given_up_takes_its_slot_until_it_has_ended",),
@@ -712,15 +712,15 @@ MUTANTS = (
     # --- The verbs of people ---
     Mutant(
         "reset: attempts not ended",
-        "tasks/control.py",
-        '_stop_attempts(group_id, ids, "the group was reset")',
+        "tasks/resetting.py",
+        'acting.stop_attempts(group_id, ids, "the group was reset")',
         "edges.lock(group_id, ids)",
         (CONTROL + "::test_a_reset_group_takes_running_attempts_their_lease",),
         LITE,
     ),
     Mutant(
         "reset: the lease stays",
-        "tasks/control.py",
+        "tasks/resetting.py",
         '    "leased_by": None,\n    "leased_at": None,\n    "merged_into": None,\n    "held',
         '    "merged_into": None,\n    "held',
         (CONTROL + "::test_a_reset_group_takes_running_attempts_their_lease",),
@@ -728,7 +728,7 @@ MUTANTS = (
     ),
     Mutant(
         "reset: parents not counted anew",
-        "tasks/control.py",
+        "tasks/resetting.py",
         "edges.recount(group_id, kept)",
         "pass",
         (CONTROL + "::test_a_reset_group_is_as_if_it_had_never_run",),
@@ -736,7 +736,7 @@ MUTANTS = (
     ),
     Mutant(
         "delete: children not counted anew",
-        "tasks/control.py",
+        "tasks/deleting.py",
         "edges.recount(group_id, freed)",
         "pass",
         (
@@ -773,9 +773,9 @@ MUTANTS = (
     ),
     Mutant(
         "cancel: attempts not ended",
-        "tasks/control.py",
-        '_stop_attempts(group_id, ids, "the group was cancelled")',
-        "edges.lock(group_id, ids)",
+        "tasks/acting.py",
+        "    stop_attempts(group_id, ids, why)\n    edges.release",
+        "    edges.lock(group_id, ids)\n    edges.release",
         (CONTROL + "::test_a_cancelled_group_is_tried_no_more_and_its_running_attempts_end",),
         LITE,
     ),
