@@ -5,13 +5,15 @@ from datetime import timedelta
 from django.db import transaction
 from django.db.models.functions import Now
 
-from . import audit, publish
+from . import audit, outages, publish
 from .decide import MAX_DELAY
 from .errors import InvalidInputError, NotFoundError
 from .models import Limit, Worker, Workgroup
 from .spec import read_text, read_worker
+from .sql import health, run_steered
 
 MAX_CONCURRENCY = 1_000_000
+FREED_AT_ONCE = 2_000  # tasks, in one transaction
 
 
 def limit_worker(name: str, max_concurrency: int | None) -> None:
@@ -32,14 +34,35 @@ def limit_worker(name: str, max_concurrency: int | None) -> None:
 
 
 def try_worker(name: str) -> None:
-    """End the rest of a worker that failed: one attempt tries it at once. Raises NotFoundError."""
+    """End the rest of a worker that failed: one attempt tries it at once. Raises NotFoundError.
+
+    What waits because it failed is due then. So there is something to try it with, and all goes
+    on, as fast as it may, if that is answered.
+    """
+    if not Worker.objects.filter(pk=name).exists():
+        raise NotFoundError("worker not found")
+    resting = Limit.objects.filter(kind="worker", name=name, rests__gt=0)
+    if not resting.exists():
+        return
+    while _free(name) == FREED_AT_ONCE:
+        pass
     with transaction.atomic():
-        if not Worker.objects.filter(pk=name).exists():
-            raise NotFoundError("worker not found")
-        resting = Limit.objects.filter(kind="worker", name=name, rests__gt=0)
         if resting.update(held_until=Now()):
             publish.wake_schedulers()
             audit.record("open", audit.Kind.WORKER, name)
+
+
+def _free(worker: str) -> int:
+    asked = {
+        "worker": worker,
+        "most": FREED_AT_ONCE,
+        "most_wait": outages.MOST_WAIT,
+        "spared": outages.SPARED,
+    }
+    with transaction.atomic():
+        (freed,) = run_steered((health.FREE, asked))
+        publish.tasks_changed((group_id, id_) for group_id, id_ in freed)
+    return len(freed)
 
 
 def hold_workgroup(name: str, *, seconds: float) -> None:

@@ -14,6 +14,7 @@ IN_A_ROW = 20  # failures, and the worker rests
 FIRST_REST, LONGEST_REST = 5.0, 300.0  # seconds; each rest in a row is twice the one before
 APART = (0.8, 1.2)  # of a rest or a wait: not all at once again
 LONGER = 230.0  # seconds: the most, until it is spread, that a task waits beyond its own delay
+MOST_WAIT = 301.0  # seconds that `wait_seconds` never goes beyond a task's own delay
 BORNE = 5  # attempts in a row that were cut off by a worker that serves others
 WIDEST = 512.0  # attempts in flight; a ramp that reaches it is none
 LESS, MORE = 0.9, 0.25  # what a failure leaves of the ramp, what an answer adds

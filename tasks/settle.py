@@ -370,12 +370,34 @@ def _row(settlement: Settlement) -> str:
     return (
         f'{{"id":{quote(lease.task_id)},"group":{quote(lease.group_id)}'
         f',"attempt":{lease.attempt},"leased_by":{quote(lease.leased_by)}'
-        f',"outcome":"{_kind(outcome)}","wait":{getattr(outcome, "seconds", 0.0)}'
+        f',"outcome":"{_kind(outcome)}","wait":{_wait(settlement)}'
         f',"spared":{spared},"status":{status},"error":{quote(_error(outcome))}'
         f',"note":{quote(getattr(outcome, "note", ""))}'
         f',"request":{quote(transcript.request)},"answer":{quote(transcript.answer)}'
         f',"output":{getattr(outcome, "output", None) or "null"}}}'
     )
+
+
+def _wait(settlement: Settlement) -> float:
+    """How long the task waits by itself: not at all where its workgroup's hold keeps it.
+
+    So it is free with all others when somebody opens that.
+    """
+    is_of_hold = isinstance(settlement.outcome, Held) and _is_of_hold(settlement)
+    return 0.0 if is_of_hold else getattr(settlement.outcome, "seconds", 0.0)
+
+
+def _is_of_hold(settlement: Settlement) -> bool:
+    outcome = settlement.outcome
+    return isinstance(outcome, Held) and _hold(settlement) >= outcome.seconds
+
+
+def _hold(settlement: Settlement) -> float:
+    """How long the answer holds the task's workgroup; 0 for not at all."""
+    is_meant = isinstance(settlement.outcome, Completed | Failed | Held)
+    if not is_meant or not settlement.lease.workgroup:
+        return 0.0
+    return float(getattr(settlement.outcome, "delays", Delays()).workgroup)
 
 
 def _kind(outcome: Outcome) -> str:
@@ -463,6 +485,7 @@ def _duplicated(settlement: Settlement) -> dict[str, Any]:
         "outcome": _kind(outcome),
         "error": _error(outcome),
         "wait": getattr(outcome, "seconds", 0.0),
+        "workgroup": settlement.lease.workgroup if _is_of_hold(settlement) else None,
         "shared": uuid4().hex if is_shared else None,
     }
 
@@ -520,12 +543,9 @@ def _create_children(
 def _hold_workgroups(live: Sequence[Settlement]) -> None:
     holds: defaultdict[str, tuple[float, str]] = defaultdict(lambda: (0.0, ""))
     for s in live:
-        if isinstance(s.outcome, Completed | Failed | Held) and s.lease.workgroup:
-            wait = (s.outcome.delays.workgroup, s.lease.task_id)
-            holds[s.lease.workgroup] = max(holds[s.lease.workgroup], wait)
-    rows = [
-        {"name": name, "wait": wait, "by": by} for name, (wait, by) in sorted(holds.items()) if wait
-    ]
+        if s.lease.workgroup and (wait := _hold(s)):
+            holds[s.lease.workgroup] = max(holds[s.lease.workgroup], (wait, s.lease.task_id))
+    rows = [{"name": name, "wait": wait, "by": by} for name, (wait, by) in sorted(holds.items())]
     if rows:
         run(sql.HOLD, {"rows": dump(rows)})
         publish.workgroup_changed(row["name"] for row in rows)  # type: ignore[misc]

@@ -1213,4 +1213,28 @@ MUTANTS = (
         "None if output is None else dump(output)",
         ("tests/test_numbers.py::test_through_calls_and_answers",),
     ),
+    Mutant(
+        "hold: what it stopped waits by itself",
+        "tasks/settle.py",
+        "return 0.0 if is_of_hold else",
+        "return 0.0 if False else",
+        ("tests/test_opened_holds.py",),
+        LITE,
+    ),
+    Mutant(
+        "hold: followers wait by themselves",
+        "tasks/sql/settle.py",
+        "WHEN 'held' THEN CASE WHEN t.workgroup = a.workgroup THEN",
+        "WHEN 'held' THEN CASE WHEN false THEN",
+        ("tests/test_opened_holds.py::test_the_followers_of_a_key_are_let_go_too",),
+        LITE,
+    ),
+    Mutant(
+        "try now: nothing is due",
+        "tasks/fleet.py",
+        "while _free(name) == FREED_AT_ONCE:",
+        "while False:",
+        ("tests/test_opened_holds.py",),
+        LITE,
+    ),
 )

@@ -718,7 +718,8 @@ def test_any_retry_after_uses_no_attempt(value, held):
 
     for task in (alone, together):
         assert (row(task)["remaining_attempts"], row(task)["errors"]) == (5, [])
-        assert from_now(row(task)["run_after"]) == pytest.approx(held, abs=10)
+    assert from_now(row(alone)["run_after"]) == pytest.approx(held, abs=10)
+    assert from_now(row(together)["run_after"]) <= 0  # its workgroup keeps it
     assert from_now(Workgroup.objects.get().held_until) == pytest.approx(held, abs=10)
     assert {attempt.outcome for attempt in Attempt.objects.all()} == {"held"}
 

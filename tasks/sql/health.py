@@ -113,3 +113,46 @@ FAILED = statement(
         FROM json_each(%(rows)s) a JOIN crew_task t ON t.id = a.value ->> 'id'
     """,
 )
+
+
+def _put_off(latest: str) -> str:
+    """Of a task that can run, whether its worker's failure is why it waits, by its last attempt.
+
+    Not a task that a person put off since: it would wait longer than a failure makes it.
+    """
+    return f"""
+        t.worker = %(worker)s AND {{ready}} AND t.run_after > {{now}} AND (
+            SELECT (h.outcome = 'failed' OR h.outcome = 'held'
+                       AND substr(h.note, 1, length(%(spared)s)) = %(spared)s)
+                   AND (h.status IS NULL OR h.status IN (502, 503, 504)) AND {latest}
+            FROM crew_attempt h WHERE h.task_id = t.id ORDER BY h.number DESC LIMIT 1)
+    """
+
+
+_PUT_OFF = {
+    "postgresql": _put_off(
+        "t.run_after <= h.finished_at"
+        " + make_interval(secs => t.error_delay_in_seconds + %(most_wait)s)"
+    ),
+    "sqlite": _put_off(
+        "julianday(t.run_after) <= julianday(h.finished_at)"
+        " + (t.error_delay_in_seconds + %(most_wait)s) / 86400.0"
+    ),
+}
+
+# Some of the tasks that wait because this worker failed: they are due, for whoever tries it.
+FREE = statement(
+    postgresql=f"""
+        WITH waiting AS MATERIALIZED (
+            SELECT t.id FROM crew_task t WHERE {_PUT_OFF["postgresql"]}
+            LIMIT %(most)s FOR NO KEY UPDATE SKIP LOCKED
+        )
+        UPDATE crew_task t SET run_after = {{now}} FROM waiting
+        WHERE t.id{PROBED.format("waiting.id")} RETURNING t.group_id, t.id
+    """,
+    sqlite=f"""
+        UPDATE crew_task SET run_after = {{now}} WHERE id IN (
+            SELECT t.id FROM crew_task t WHERE {_PUT_OFF["sqlite"]} LIMIT %(most)s)
+        RETURNING group_id, id
+    """,
+)

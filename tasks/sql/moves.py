@@ -182,17 +182,25 @@ WORKERS_IN = statement(
         SELECT value ->> 'name', value ->> 'most' FROM json_each(%(rows)s) WHERE true
     """,
 )
+# What a hold stopped comes with it: it takes the place of one that is over, but neither of one that
+# is not, nor of one that a person has opened.
+_NEW_HOLD = """
+        ON CONFLICT (name) DO UPDATE
+        SET held_until = excluded.held_until, held_by = excluded.held_by
+        WHERE crew_workgroup.held_until <= {now} AND excluded.held_until > {now} RETURNING name
+"""
 WORKGROUPS_IN = statement(
-    postgresql="""
+    postgresql=f"""
         INSERT INTO crew_workgroup (name, held_until, held_by)
         SELECT n.name, n.held_until, n.held_by FROM jsonb_to_recordset(%(rows)s::jsonb)
-            AS n(name text, held_until timestamptz, held_by text)
-        ON CONFLICT DO NOTHING RETURNING name
+            AS n(name text, held_until timestamptz, held_by text) ORDER BY n.name
+        {_NEW_HOLD}
     """,
-    sqlite="""
-        INSERT OR IGNORE INTO crew_workgroup (name, held_until, held_by)
+    sqlite=f"""
+        INSERT INTO crew_workgroup (name, held_until, held_by)
         SELECT value ->> 'name', value ->> 'held_until', value ->> 'held_by'
-        FROM json_each(%(rows)s) WHERE true RETURNING name
+        FROM json_each(%(rows)s) WHERE true
+        {_NEW_HOLD}
     """,
 )
 

@@ -197,7 +197,10 @@ WRITE = statement(
 
 
 def _shared(vendor: str) -> str:
-    """What the outcome `a` of its leader makes of the columns of a duplicate `t`."""
+    """What the outcome `a` of its leader makes of the columns of a duplicate `t`.
+
+    `a.workgroup` is the one whose hold the outcome is, if any: that keeps its duplicates too.
+    """
     after, greatest = AFTER[vendor], _GREATEST[vendor]
     longest = f"{greatest}(t.error_delay_in_seconds, a.wait)"
     return f"""
@@ -213,7 +216,8 @@ def _shared(vendor: str) -> str:
                                   ELSE t.remaining_attempts END,
         run_after = CASE a.outcome
             WHEN 'failed' THEN {after.format(longest)}
-            WHEN 'held' THEN {greatest}(t.run_after, {after.format("a.wait")})
+            WHEN 'held' THEN CASE WHEN t.workgroup = a.workgroup THEN t.run_after
+                                  ELSE {greatest}(t.run_after, {after.format("a.wait")}) END
             ELSE t.run_after END
     """
 
@@ -222,7 +226,7 @@ _WAITS = "NOT t.is_complete AND t.leased_by IS NULL"
 
 _SHARING = """
             FROM jsonb_to_recordset(%(rows)s::jsonb)
-                AS d(id text, outcome text, error text, wait float, shared uuid)
+                AS d(id text, outcome text, error text, wait float, workgroup text, shared uuid)
             CROSS JOIN LATERAL (SELECT * FROM crew_task WHERE crew_task.id = d.id LIMIT 1) l
 """
 _DUPLICATE = f"""
@@ -238,7 +242,8 @@ _DUPLICATE = f"""
 def _merge(duplicates: str) -> str:
     return f"""
         WITH found AS MATERIALIZED (
-            SELECT s.id, l.group_id, l.key, l.id AS leader, d.outcome, d.error, d.wait, d.shared,
+            SELECT s.id, l.group_id, l.key, l.id AS leader, d.outcome, d.error, d.wait, d.workgroup,
+                   d.shared,
                    CASE WHEN d.shared IS NULL THEN l.output END AS output
             {_SHARING} {duplicates}
         ), duplicate AS MATERIALIZED (
@@ -277,7 +282,7 @@ DUPLICATES = statement(
             SELECT l.id AS leader, l.group_id, l.key, d.value ->> 'outcome' AS outcome,
                    CASE WHEN d.value ->> 'shared' IS NULL THEN l.output END AS output,
                    d.value ->> 'error' AS error, d.value ->> 'wait' AS wait,
-                   d.value ->> 'shared' AS shared
+                   d.value ->> 'workgroup' AS workgroup, d.value ->> 'shared' AS shared
             FROM json_each(%(rows)s) d JOIN crew_task l ON l.id = d.value ->> 'id'
         )
         UPDATE crew_task AS t SET {_shared("sqlite")}

@@ -254,7 +254,9 @@ class Model:
         if said.kind in ("failed", "abandoned"):
             task.errors.append(said.error)
         if said.kind in ("held", "returned"):
-            task.due = self.now + said.wait
+            # What its workgroup's hold stopped is free when that is opened.
+            is_of_hold = said.kind == "held" and self._holds(task, said)
+            task.due = self.now + (0 if is_of_hold else said.wait)
         if said.kind == "failed":
             task.due = self.now + task.delay
         task.is_complete = said.kind == "completed"
@@ -267,8 +269,12 @@ class Model:
             twin.errors.append(said.error)
             twin.left = max(0, twin.left - 1)
             twin.due = self.now + twin.delay
-        if said.kind == "held":
+        is_of_hold = self._holds(leader, said) and twin.workgroup == leader.workgroup
+        if said.kind == "held" and not is_of_hold:
             twin.due = max(twin.due, self.now + said.wait)
+
+    def _holds(self, task: Task, said: Said) -> bool:
+        return bool(said.hold and task.workgroup)
 
     def _after(self, task: Task, said: Said) -> None:
         if said.put_off:
@@ -280,7 +286,7 @@ class Model:
                 child.parents.append(task.id)
                 child.made_by = task.id
             self.create(said.children)
-        if said.hold and task.workgroup:
+        if self._holds(task, said):
             until = max(self.holds.get(task.workgroup, 0), self.now + said.hold)
             self.holds[task.workgroup] = until
 
