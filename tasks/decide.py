@@ -14,12 +14,14 @@ from .charsets import REPLACED, as_utf8
 from .errors import InvalidInputError
 from .jsonio import JSONError, dump, for_store, read, safe_text
 from .outages import Fault
+from .reading import UNREAD
 from .spec import TASK_WORDS, TaskSpec, read_child
 from .transcript import NOTHING, Transcript
 
 MAX_DELAY = 366 * 86_400.0  # seconds
 MAX_ERROR = 4_096  # characters kept of one error
 ERROR_DELAY = 60.0  # seconds; what a task has of which nothing is known
+CROSSED_WITHIN = 2.0  # seconds; whoever lets a call wait for longer has begun with it
 RATE_LIMITED = (429, 503)
 FIELDS = ("output", "children", "error", "workgroupDelayInSeconds", "childrenDelayInSeconds")
 _BLANK = " \t\r\n\v\f\0"  # some end their texts with NUL
@@ -40,6 +42,7 @@ class Answer:
     call, for people. `may_run` says that the request went out and its connection ended before the
     answer was complete: the worker may still be at it. `fault` is how the worker failed where
     there is no status; an answer that came too late, or is no use, is none of its worker's.
+    `was_kept`: nothing came, on a connection that was used before.
     """
 
     status: int | None
@@ -51,6 +54,7 @@ class Answer:
     charset: str = ""
     may_run: bool = False
     fault: Fault = Fault.NONE
+    was_kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ class Completed:
 class Failed:
     """The attempt is used up. `output` is what the answer carried beside its error.
 
-    The task waits its own delay, and no less than `seconds`.
+    The task waits its own delay, and no less than `seconds`; if `is_soon`, a second at most.
     """
 
     error: str
@@ -96,6 +100,7 @@ class Failed:
     delays: Delays = Delays()
     note: str = ""
     seconds: float = 0.0
+    is_soon: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +120,10 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """We ended the call ourselves. No attempt is used up, and the task runs again at once."""
+    """We ended the call ourselves, or nobody has read it.
+
+    No attempt is used up, and the task runs again at once.
+    """
 
     error: str = "interrupted: its scheduler stopped, or lost its heartbeat"
 
@@ -149,8 +157,12 @@ def decide(
     """
     if answer.status is None and answer.error == CANCELLED:
         return Interrupted()
+    if answer.status is None and answer.error == UNREAD:
+        return Interrupted(UNREAD)
     if answer.status is None:
-        return Failed(safe_text(answer.error or "the delivery failed", MAX_ERROR))
+        # A worker may close a connection that it kept just as a call comes.
+        is_soon = answer.was_kept and answer.seconds < CROSSED_WITHIN
+        return Failed(safe_text(answer.error or "the delivery failed", MAX_ERROR), is_soon=is_soon)
     if answer.status == 200:
         return _decide_success(answer, workgroup, limits)
     wait = _asked_to_wait(answer, now, error_delay)

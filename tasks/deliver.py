@@ -5,6 +5,7 @@ why nothing came back. The calls themselves are in `deliver_asyncio` and `delive
 """
 
 import base64
+import errno
 import functools
 import hashlib
 import hmac
@@ -14,7 +15,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from django.utils.module_loading import import_string
@@ -26,7 +27,7 @@ from .destinations import Destinations
 from .jsonio import MANY_ZEROS, dump, from_store, safe_text
 from .names import check_base, worker_url
 from .outages import Fault
-from .reading import BROKEN, CLOSED, Received
+from .reading import BROKEN, CLOSED, UNREAD, Received
 from .redact import MIN_LENGTH
 from .signing import signing_key
 from .transcript import Transcript, message
@@ -224,7 +225,9 @@ class CallRules:
         """
         status = received.status
         if status is None:
-            return no_answer(received.error, started, request, may_run=True)
+            may_run = received.error != UNREAD
+            answer = no_answer(received.error, started, request, may_run=may_run)
+            return replace(answer, was_kept=received.was_kept)
         charset = charset_of(received.told.get("content-type", ""))
         retry_after = received.told.get("retry-after")
         return Answer(
@@ -251,6 +254,9 @@ class CallRules:
 
     def timed_out(self) -> str:
         return f"{TIMED_OUT} {self.timeout:g} s"
+
+    def unconnected(self, url: str) -> str:
+        return no_connection(url or self.base, f"there was none within {self.timeout:g} s")
 
 
 def no_answer(
@@ -349,6 +355,8 @@ def _cause(why: BaseException | str) -> str:
         return f"TLS failed: {(why.reason or 'unknown reason').replace('_', ' ').lower()}"
     if isinstance(why, socket.gaierror):
         return (why.strerror or "name not found").lower()
+    if isinstance(why, TimeoutError):
+        return os.strerror(errno.ETIMEDOUT).lower()  # that of TLS has no number
     if isinstance(why, OSError) and why.errno:
         return os.strerror(why.errno).lower()
     return safe_text(str(why) or type(why).__name__, 200)

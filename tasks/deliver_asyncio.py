@@ -263,14 +263,14 @@ class _Calls:
 
     def _time_out(self, call: _Call) -> None:
         """A status that has come counts, though its body has not."""
-        why = self._rules.timed_out()
         if call.connection is not None:
+            why = self._rules.timed_out()
             answer = self._rules.answer(
                 call.connection.give_up(why), call.started, self._sent(call)
             )
             self._give(call, replace(answer, may_run=True))
         else:
-            self._end(call, why)
+            self._end(call, self._rules.unconnected(call.url))
 
     def _give(self, call: _Call, answer: Answer) -> None:
         if call.is_done:

@@ -26,8 +26,16 @@ from .deliver import (
 from .destinations import DestinationError
 from .names import check_base, check_within
 from .outages import Fault
-from .reading import TELLING, Received, tell
-from .requests_calls import Adapter, Call, LargeBody, NoAnswerError, WatchedTLSSocket, current
+from .reading import TELLING, UNREAD, Received, tell
+from .requests_calls import (
+    Adapter,
+    Call,
+    Host,
+    LargeBody,
+    NoAnswerError,
+    WatchedTLSSocket,
+    current,
+)
 
 logger = logging.getLogger("tasks.deliver")
 
@@ -46,6 +54,7 @@ class RequestsDeliverer:
         self._is_stopping = True
         self._local = threading.local()
         self._adapters: list[Adapter] = []
+        self._host = Host()
 
     def start(self, on_answer: OnAnswer) -> None:
         self._on_answer = on_answer
@@ -64,7 +73,7 @@ class RequestsDeliverer:
             if self._is_stopping:
                 raise RuntimeError("the deliverer is not running")
             for delivery in deliveries:
-                call = Call(delivery, self._rules, self._wait_for_room)
+                call = Call(delivery, self._rules, self._host, self._wait_for_room)
                 self._calls[call] = None
                 self._executor.submit(self._make, call)
             self._changed.notify()
@@ -170,7 +179,7 @@ class RequestsDeliverer:
         except DestinationError as error:
             return call.no_answer(no_connection(call.url, str(error)))
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            return call.no_answer(_reason(error, call))
+            return _unanswered(error, call)
         except ValueError as error:
             return call.no_answer(str(error))
 
@@ -216,18 +225,19 @@ def _read(response: requests.Response, most: int) -> Received:
     return Received(response.status_code, headers, told, whole)
 
 
-def _reason(error: Exception, call: Call) -> str:
+def _unanswered(error: Exception, call: Call) -> Answer:
     root = _root(error)
-    if isinstance(root, TimeoutError):
-        return call.rules.timed_out()
     if not call.is_connected:
-        return no_connection(call.url, root)
+        return call.no_answer(no_connection(call.url, root))
+    if call.received is not None:
+        return call.answer(call.received)
     match root:
-        case NoAnswerError():
-            return str(root)
-        case OSError():
-            return broken(root)
-    return f"not delivered: {type(root).__name__}"
+        case TimeoutError():
+            return call.no_answer(call.rules.timed_out())
+        case OSError():  # while it was sent
+            is_unread = call.bytes_before > 0 and not call.bytes_sent
+            return call.answer(call.ended(UNREAD if is_unread else broken(root)))
+    return call.no_answer(f"not delivered: {type(root).__name__}")
 
 
 def _root(error: BaseException) -> BaseException:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from .reach import Order, Spare, connect_first
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -125,24 +127,20 @@ def connect(
     port: int,
     timeout: float | None,
     opened: Callable[[socket.socket], None],
+    *,
+    order: Order | None = None,
+    spare: Spare | None = None,
 ) -> socket.socket:
     """A socket connected to the first address of `host` that answers; all are checked first.
 
     `opened` is told each socket before it connects, so that another thread can end the wait.
     """
-    failure: OSError = OSError(f"{host} has no address")
-    for family, kind, protocol, _, address in resolve(destinations, host, port):
-        sock = socket.socket(family, kind, protocol)
-        try:
-            sock.settimeout(timeout)
-            opened(sock)
-            sock.connect(address)
-        except OSError as error:
-            sock.close()
-            failure = error
-        else:
-            return sock
-    raise failure
+    order = order or Order()
+    found = order.sort(resolve(destinations, host, port))
+    one, sock = connect_first(found, timeout, opened=opened, spare=spare)
+    order.reached(one)
+    sock.settimeout(timeout)
+    return sock
 
 
 def _plain(host: str) -> str:

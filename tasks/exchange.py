@@ -1,11 +1,16 @@
 """One HTTP/1.1 exchange after another on one connection, as a client that only POSTs."""
 
 import asyncio
+import socket
+import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from typing import Protocol
 
+from . import unread
 from .deliver import LARGE, broken
-from .reading import MOST_OVERHEAD, Reader, Received
+from .reading import MOST_OVERHEAD, UNREAD, Reader, Received
 
 OnReceived = Callable[[Received], None]
 OnLarge = Callable[[int], bool]
@@ -19,8 +24,11 @@ class Owner(Protocol):
     piece: memoryview
     large_piece: memoryview
 
-    def keep(self, connection: "Connection") -> None:
-        """It can be used again."""
+    def keep(self, connection: "Connection", keep_alive: str) -> None:
+        """It can be used again, for as long as the answer's header says."""
+
+    def doubt(self, connection: "Connection") -> None:
+        """It was used again, and ended without a byte: so may others."""
 
     def forget(self, connection: "Connection") -> None:
         """It is closed."""
@@ -44,6 +52,9 @@ class Connection(asyncio.BufferedProtocol):
         self._is_sent = True
         self._has_asked = False
         self._on_sent: Callable[[], None] | None = None
+        self._sent = self._sent_before = 0  # bytes, in all and before the call
+        self._looking: _Looking | None = None
+        self.idled = 0.0  # seconds before the call that is on it
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
@@ -56,6 +67,8 @@ class Connection(asyncio.BufferedProtocol):
         self._on_received = on_received
         self._has_asked = False
         self._reader = Reader(self._owner.max_bytes)
+        self._sent_before = self._sent
+        self._sent += len(request)
         early, self._early = self._early, None
         if early is None:
             self._transport.write(request)
@@ -80,6 +93,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport.set_write_buffer_limits(0)  # as long as any of it waits, all of it is held
         self.send(head, on_received)
         if self._is_sent:
+            self._sent += len(body)
             self._transport.write(body)
         if not self._transport.get_write_buffer_size():
             self.resume_writing()
@@ -87,6 +101,8 @@ class Connection(asyncio.BufferedProtocol):
     def abort(self) -> None:
         """Close at once. A call that is on it gets no answer any more."""
         self._on_received = None
+        if self._looking is not None:
+            self._looking.end()
         self._transport.abort()
 
     def give_up(self, why: str) -> Received:
@@ -123,10 +139,36 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self.abort()  # nobody asked
 
+    def eof_received(self) -> bool:
+        """True keeps the connection until we know whether the call on it was read."""
+        sock = self._transport.get_extra_info("socket")
+        is_plain = self._transport.get_extra_info("sslcontext") is None
+        if self._looking is not None or not (self._ends_unanswered() and is_plain and sock):
+            return False
+        self._looking = _Looking(sock, self._sent_before, self._looked)
+        self._looking.look()
+        return True
+
     def connection_lost(self, error: Exception | None) -> None:
         self._owner.forget(self)
+        if self._looking is not None:
+            self._looking.look(is_last=True)
         if self._on_received is not None:
-            self._finish(self._reader.end(broken(error) if error else ""))
+            self._end(self._reader.end(broken(error) if error else ""))
+
+    def _looked(self, is_unread: bool) -> None:
+        if self._on_received is not None:
+            self._end(self._reader.end(UNREAD if is_unread else ""))
+
+    def _ends_unanswered(self) -> bool:
+        """Whether it was used before, and nothing came of the call that is on it now."""
+        return bool(self._on_received and self._sent_before and self._reader.is_untouched)
+
+    def _end(self, received: Received) -> None:
+        if self._ends_unanswered():
+            self._owner.doubt(self)
+            received = replace(received, was_kept=True)
+        self._finish(received)
 
     def _ask(self) -> None:
         self._has_asked = True
@@ -139,8 +181,39 @@ class Connection(asyncio.BufferedProtocol):
         # Of a call that was answered before it was read whole, the rest would come first.
         is_sent = self._is_sent and not self._transport.get_write_buffer_size()
         if is_sent and self._reader.is_reusable:
-            self._owner.keep(self)
+            self._owner.keep(self, self._reader.keep_alive)
         else:
             self.abort()
         if on_received is not None:
             on_received(received)
+
+
+class _Looking:
+    """Looks until the worker's kernel has refused the call, or taken it. Tells once which."""
+
+    def __init__(
+        self, sock: socket.socket, sent_before: int, on_known: Callable[[bool], None]
+    ) -> None:
+        # One of our own: the transport may close its descriptor meanwhile.
+        self._sock: socket.socket | None = sock.dup()
+        self._sent_before = sent_before
+        self._on_known = on_known
+        self._until = time.monotonic() + unread.WITHIN
+        self._wait = unread.FIRST_LOOK
+
+    def look(self, *, is_last: bool = False) -> None:
+        if self._sock is None:
+            return
+        is_refused = unread.was_refused(self._sock, self._sent_before)
+        if is_refused is None and not is_last and time.monotonic() < self._until:
+            asyncio.get_running_loop().call_later(self._wait, self.look)
+            self._wait = min(2 * self._wait, unread.LAST_LOOK)
+            return
+        self.end()
+        self._on_known(bool(is_refused))
+
+    def end(self) -> None:
+        if self._sock is not None:
+            with suppress(OSError):
+                self._sock.close()
+            self._sock = None

@@ -17,6 +17,7 @@ MOST_OVERHEAD = 65_536  # bytes that are no body: of a head, or trailers and chu
 MOST_INTERIM = 1_000
 
 CLOSED = "the worker closed the connection without an answer"
+UNREAD = "the worker closed the connection, which was kept, before it read the call"
 BROKEN = "the connection broke before the answer was complete"
 NOT_HTTP = "the worker did not answer in HTTP/1.1"
 BAD_HEADER = (
@@ -51,6 +52,7 @@ TELLING = frozenset(
         "content-encoding",
         "content-length",
         "content-type",
+        "keep-alive",
         "retry-after",
         "transfer-encoding",
     }
@@ -63,7 +65,8 @@ class Received:
 
     `status` is None when no head of an answer came. `told` is what the headers of `TELLING` say,
     as one list for each. `error` says why there is no body, in a sentence; status and headers
-    count all the same. Names of headers are in small letters.
+    count all the same. Names of headers are in small letters. `was_kept`: nothing came, on a
+    connection that was used before: its worker may just have closed it as it always does.
     """
 
     status: int | None
@@ -71,6 +74,7 @@ class Received:
     told: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     error: str = ""
+    was_kept: bool = False
 
 
 class Reader:
@@ -143,6 +147,16 @@ class Reader:
         if self._step == self._read_length:
             return min(len(self._body) + self._left, self._most)
         return self._most
+
+    @property
+    def is_untouched(self) -> bool:
+        """Not a byte has come."""
+        return not (self._overhead or self._interim or self._came)
+
+    @property
+    def keep_alive(self) -> str:
+        """What the answer's header of this name says; "" for none."""
+        return self._told.get("keep-alive", "")
 
     @property
     def is_reusable(self) -> bool:

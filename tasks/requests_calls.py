@@ -13,18 +13,30 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import urllib3
 from requests.adapters import HTTPAdapter
 
+from . import unread
 from .decide import CANCELLED, Answer
 from .deliver import LARGE, CallRules, Delivery, OnSent, broken, no_answer
 from .destinations import connect
-from .reading import Reader, Received
+from .idle import Idle
+from .reach import HANDSHAKE, Order, Spare
+from .reading import UNREAD, Reader, Received
 
 _PIECE, _LARGE_PIECE = 16 * 1024, 64 * 1024  # bytes read at once
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What all threads know of the workers' host."""
+
+    idle: Idle = field(default_factory=Idle)
+    order: Order = field(default_factory=Order)
+    spare: Spare = field(default_factory=Spare)
 
 
 class Call:
@@ -34,10 +46,12 @@ class Call:
         self,
         delivery: Delivery,
         rules: CallRules,
+        host: Host,
         wait_for_room: "Callable[[Call], None]" = lambda call: None,
     ) -> None:
         self.delivery = delivery
         self.rules = rules
+        self.host = host
         self.started = time.monotonic()
         self.deadline = self.started + rules.timeout
         self.url = ""
@@ -51,6 +65,8 @@ class Call:
         self.go_on = threading.Event()
         self._wait_for_room = wait_for_room
         self._has_asked = False
+        self.bytes_before = self.bytes_sent = 0  # on its connection before it, and of it
+        self.idled = 0.0  # seconds that the connection was idle before
         self._sent: str | None = None
         self._lock = threading.Lock()
         self._is_done = False
@@ -79,14 +95,16 @@ class Call:
 
     def overdue(self) -> Answer:
         """Of one that is given up. A status that has come counts, though its body has not."""
+        if not self.is_connected:
+            return self.no_answer(self.rules.unconnected(self.url))
         why = self.rules.timed_out()
         if not self.reader.has_head:
             return self.no_answer(why)
         return replace(self.answer(self.reader.end(why)), may_run=True)
 
     def take(self, data: bytes) -> Received | None:
-        """What was read on its connection; b"" is the end. May wait for room."""
-        received = self.reader.feed(data) if data else self.reader.end()
+        """What was read on its connection. May wait for room."""
+        received = self.reader.feed(data)
         if received is None and self.reader.has > LARGE and not self._has_asked:
             self._has_asked = True
             self._wait_for_room(self)
@@ -95,6 +113,16 @@ class Call:
     def piece(self) -> int:
         """The bytes to read at once."""
         return _LARGE_PIECE if self._has_asked else _PIECE
+
+    def ended(self, why: str = "") -> Received:
+        """The connection has, by this error or as it may. Nothing on one that was kept says less:
+        the worker may have closed it before the call came.
+        """
+        was_kept = self.bytes_before > 0 and self.reader.is_untouched
+        received = self.reader.end(why)
+        if was_kept:
+            self.host.idle.closed_after(self.idled)
+        return replace(received, was_kept=was_kept)
 
     def use(self, sock: socket.socket) -> None:
         with self._lock:
@@ -179,9 +207,24 @@ class _Response(http.client.HTTPResponse):
             except TimeoutError:
                 return call.reader.end(call.rules.timed_out())
             except OSError as error:
-                return call.reader.end(broken(error))
-            received = call.take(data)
+                return call.ended(broken(error))
+            received = call.take(data) if data else self._ended(call)
         return received
+
+    def _ended(self, call: Call) -> Received:
+        was_kept = call.bytes_before > 0 and call.reader.is_untouched
+        is_plain = not isinstance(self._sock, ssl.SSLSocket)
+        is_unread = was_kept and (not call.bytes_sent or (is_plain and self._was_refused(call)))
+        return call.ended(UNREAD if is_unread else "")
+
+    def _was_refused(self, call: Call) -> bool:
+        until, wait = time.monotonic() + unread.WITHIN, unread.FIRST_LOOK
+        while (refused := unread.was_refused(self._sock, call.bytes_before)) is None:
+            if time.monotonic() > until:
+                return False
+            time.sleep(wait)
+            wait = min(2 * wait, unread.LAST_LOOK)
+        return refused
 
 
 class NoAnswerError(http.client.HTTPException):
@@ -190,21 +233,46 @@ class NoAnswerError(http.client.HTTPException):
 
 class _CheckedConnection(urllib3.connection.HTTPConnection):
     response_class = _Response
+    idle_since: float | None = None
+    _bytes = 0  # sent on it
 
     def _new_conn(self) -> socket.socket:
         call: Call = current.call
-        return connect(
-            call.rules.destinations, self._dns_host, self.port, call.seconds_left(), call.use
+        sock = connect(
+            call.rules.destinations,
+            self._dns_host,
+            self.port,
+            call.seconds_left(),
+            call.use,
+            order=call.host.order,
+            spare=call.host.spare,
         )
+        sock.settimeout(min(call.seconds_left(), HANDSHAKE))
+        return sock
 
     def connect(self) -> None:
         super().connect()
+        self._bytes = 0
+        self.sock.settimeout(current.call.seconds_left())
         _note_connected(self.sock)
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         if self.sock is not None:
+            current.call.bytes_before = self._bytes
             _note_connected(self.sock)
         super().request(*args, **kwargs)
+
+    def end_if_idle(self) -> None:
+        """Before it is used again: it was idle for too long, or the host has closed it."""
+        call: Call = current.call
+        if self.idle_since is None:
+            return
+        call.idled = time.monotonic() - self.idle_since
+        self.idle_since = None
+        if self.sock is None:
+            call.host.idle.closed_after(call.idled)
+        elif call.idled >= call.host.idle.seconds():
+            self.close()
 
     def send(self, data: Any) -> None:
         """Until the worker answers: one that does so early may never read the rest."""
@@ -221,7 +289,10 @@ class _CheckedConnection(urllib3.connection.HTTPConnection):
             if events[0][1] & ~select.POLLOUT:
                 call.early = _what_came(self.sock)
             elif events[0][1] & select.POLLOUT:
-                left = left[self.sock.send(left) :]
+                count = self.sock.send(left)
+                call.bytes_sent += count
+                self._bytes += count
+                left = left[count:]
 
 
 class _CheckedTLSConnection(_CheckedConnection, urllib3.connection.HTTPSConnection):
@@ -248,8 +319,20 @@ def _note_connected(sock: socket.socket) -> None:
 class _CheckedPool(urllib3.HTTPConnectionPool):
     ConnectionCls = _CheckedConnection
 
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        connection: Any = super()._get_conn(timeout)
+        connection.end_if_idle()
+        return connection
 
-class _CheckedTLSPool(urllib3.HTTPSConnectionPool):
+    def _put_conn(self, conn: Any) -> None:
+        if conn is not None and conn.sock is not None:
+            call: Call = current.call
+            call.host.idle.told(call.reader.keep_alive)
+            conn.idle_since = time.monotonic()
+        super()._put_conn(conn)
+
+
+class _CheckedTLSPool(_CheckedPool, urllib3.HTTPSConnectionPool):
     ConnectionCls = _CheckedTLSConnection
 
 

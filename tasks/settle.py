@@ -297,7 +297,8 @@ def _borne(settlement: Settlement, verdict: Verdict | None) -> Settlement:
     if verdict is None or not isinstance(failed, Failed):
         return settlement
     if verdict.cost is Cost.ATTEMPT:
-        return replace(settlement, outcome=replace(failed, seconds=verdict.seconds))
+        waits = 0.0 if failed.is_soon else verdict.seconds
+        return replace(settlement, outcome=replace(failed, seconds=waits))
     is_spared = verdict.cost is Cost.NOTHING
     note = outages.SPARED + ("rests" if is_spared else "has too much")
     held = Held(verdict.seconds, failed.error, None, failed.delays, note, is_spared)
@@ -366,12 +367,13 @@ def _row(settlement: Settlement) -> str:
     lease, outcome, transcript = settlement.lease, settlement.outcome, settlement.transcript
     status = "null" if settlement.status is None else settlement.status
     spared = "true" if getattr(outcome, "is_spared", False) else "false"
+    soon = "true" if getattr(outcome, "is_soon", False) else "false"
     # Piece by piece: a dict would cost three times as much, for each task.
     return (
         f'{{"id":{quote(lease.task_id)},"group":{quote(lease.group_id)}'
         f',"attempt":{lease.attempt},"leased_by":{quote(lease.leased_by)}'
         f',"outcome":"{_kind(outcome)}","wait":{_wait(settlement)}'
-        f',"spared":{spared},"status":{status},"error":{quote(_error(outcome))}'
+        f',"spared":{spared},"soon":{soon},"status":{status},"error":{quote(_error(outcome))}'
         f',"note":{quote(getattr(outcome, "note", ""))}'
         f',"request":{quote(transcript.request)},"answer":{quote(transcript.answer)}'
         f',"output":{getattr(outcome, "output", None) or "null"}}}'

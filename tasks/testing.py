@@ -199,7 +199,8 @@ class _InlineDeliverer(RequestsDeliverer):
     def send(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
             self._log.append(read_call(delivery.body, self._rules.headers(delivery)))
-            self._on_answer(delivery, self._answer(requests_calls.Call(delivery, self._rules)))
+            call = requests_calls.Call(delivery, self._rules, self._host)
+            self._on_answer(delivery, self._answer(call))
 
 
 @contextmanager

@@ -320,13 +320,17 @@ class StubWorker:
         self._stopping.set()
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
-        with self._lock:
-            for sock in self._open:
-                with suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
+        self.hang_up()
         for thread in self._threads:
             thread.join(5)
         self._listener.close()
+
+    def hang_up(self, how: int = socket.SHUT_RDWR) -> None:
+        """End all connections that are open now, as servers do with idle ones."""
+        with self._lock:
+            for sock in self._open:
+                with suppress(OSError):
+                    sock.shutdown(how)
 
     def _accept(self) -> None:
         while not self._stopping.is_set():

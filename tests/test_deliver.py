@@ -624,10 +624,8 @@ def test_a_tls_worker_that_never_shakes_hands_is_cut(start, seconds):
             if seconds > 1:
                 calls.deliverer.stop()
 
-            expected = (
-                "no complete answer within 0.4 s" if seconds < 1 else "cancelled by the scheduler"
-            )
-            assert calls.wait(1)[0].error == expected
+            expected = "no connection to https://" if seconds < 1 else "cancelled by the scheduler"
+            assert calls.wait(1)[0].error.startswith(expected)
 
 
 def test_a_missing_authority_file_stops_the_start(start):

@@ -1,15 +1,22 @@
-"""Interim answers (1xx) are skipped, whatever their number.
+"""The client's connections.
 
-http.client takes each of them but 100 for the answer, and the answer that follows for that of
-the next call on the connection.
+Interim answers (1xx) are skipped, whatever their number: http.client takes each of them but 100
+for the answer, and the answer that follows for that of the next call on the connection. A server
+with several addresses is tried at the next one beside the first, and a connection that was idle is
+used no longer than the server keeps it: a POST that meets its end must not be sent again.
 """
 
 import http.client
+import socket
+import time
 from typing import Any
 
 import urllib3
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
+from ..idle import Idle
+from ..reach import Order, connect_first
 from ..reading import MOST_INTERIM, TOO_MANY_INTERIM
 
 
@@ -26,17 +33,59 @@ class _Response(http.client.HTTPResponse):
 
 class _Connection(urllib3.connection.HTTPConnection):
     response_class = _Response
+    _idle_since: float | None = None
+    _idle = Idle()
+
+    def _new_conn(self) -> socket.socket:
+        self._idle = Idle()
+        seconds = self.timeout if isinstance(self.timeout, int | float) else None
+        try:
+            found = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
+            _, sock = connect_first(Order().sort(found), seconds)
+        except socket.gaierror as error:
+            raise NameResolutionError(self.host, self, error) from error
+        except TimeoutError as error:
+            raise ConnectTimeoutError(self, f"{self.host} did not answer in time") from error
+        except OSError as error:
+            raise NewConnectionError(self, f"no connection: {error}") from error
+        sock.settimeout(seconds)
+        for option in self.socket_options or ():
+            sock.setsockopt(*option)
+        return sock
+
+    def getresponse(self) -> Any:
+        response = super().getresponse()
+        self._idle.told(response.headers.get("Keep-Alive", ""))
+        return response
+
+    def rest(self) -> None:
+        self._idle_since = time.monotonic()
+
+    def end_if_idle(self) -> None:
+        since, self._idle_since = self._idle_since, None
+        if since is not None and time.monotonic() - since >= self._idle.seconds():
+            self.close()
 
 
-class _TLSConnection(urllib3.connection.HTTPSConnection):
-    response_class = _Response
+class _TLSConnection(_Connection, urllib3.connection.HTTPSConnection):
+    pass
 
 
 class _Pool(urllib3.HTTPConnectionPool):
     ConnectionCls = _Connection
 
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        connection: Any = super()._get_conn(timeout)
+        connection.end_if_idle()
+        return connection
 
-class _TLSPool(urllib3.HTTPSConnectionPool):
+    def _put_conn(self, conn: Any) -> None:
+        if conn is not None:
+            conn.rest()
+        super()._put_conn(conn)
+
+
+class _TLSPool(_Pool, urllib3.HTTPSConnectionPool):
     ConnectionCls = _TLSConnection
 
 

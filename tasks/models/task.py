@@ -227,7 +227,8 @@ class Outcome(models.TextChoices):
     HELD = "held"  # the worker asked to wait; no attempt was used up
     ABANDONED = "abandoned"  # the scheduler that held the lease died
     CANCELLED = "cancelled"  # a person reset or deleted the task meanwhile
-    INTERRUPTED = "interrupted"  # its own scheduler cut the call; no attempt was used up
+    # Its own scheduler cut the call, or nobody has read it; no attempt was used up.
+    INTERRUPTED = "interrupted"
 
 
 class Attempt(models.Model):

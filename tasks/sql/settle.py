@@ -53,6 +53,7 @@ _ERRORS = {
                              '$[#]', a.error)""",
 }
 _GREATEST = {"postgresql": "greatest", "sqlite": "max"}
+_LEAST = {"postgresql": "least", "sqlite": "min"}
 
 
 def _outcome(vendor: str) -> str:
@@ -63,7 +64,8 @@ def _outcome(vendor: str) -> str:
     says nothing about the task, nor about its worker.
     """
     after, greatest = AFTER[vendor], _GREATEST[vendor]
-    longest = f"{greatest}(t.error_delay_in_seconds, a.wait)"
+    longest = f"""CASE WHEN a.soon THEN {_LEAST[vendor]}(t.error_delay_in_seconds, 1)
+                       ELSE {greatest}(t.error_delay_in_seconds, a.wait) END"""
     return f"""
         leased_by = NULL,
         leased_at = NULL,
@@ -131,7 +133,7 @@ def _outcomes(live: str, which: str = "") -> str:
             SELECT * FROM jsonb_to_recordset(%(rows)s::jsonb) AS a(
                 id text, "group" text, attempt int, leased_by text, outcome text, output jsonb,
                 error text, note text, status int, request text, answer text, wait float,
-                spared boolean)
+                spared boolean, soon boolean)
             {which}
         ), live AS MATERIALIZED ({live}), done AS (
             UPDATE crew_task t SET {_outcome("postgresql")} FROM live a
@@ -175,7 +177,7 @@ _LIVE_SQLITE = """
                v ->> 'outcome' AS outcome, nullif(v -> 'output', 'null') AS output,
                v ->> 'error' AS error, v ->> 'note' AS note, v ->> 'status' AS status,
                v ->> 'request' AS request, v ->> 'answer' AS answer, v ->> 'wait' AS wait,
-               v ->> 'spared' AS spared
+               v ->> 'spared' AS spared, v ->> 'soon' AS soon
         FROM (SELECT value AS v FROM json_each(%(rows)s))
     ), live AS (
         SELECT a.*, t.leased_at, t.worker FROM answer a JOIN crew_task t ON t.id = a.id
