@@ -78,7 +78,11 @@ class Pool:
             self._found_until = min(self._found_until, time.monotonic() + _AFTER_FAILURE)
             raise
         self._order.reached(one)
-        return await self._connected(sock)
+        try:
+            return await self._connected(sock)
+        except OSError:
+            self._order.lost()
+            raise
 
     async def close(self, seconds: float) -> None:
         """End all connections, unsent bytes and all; wait so long at most for them to be gone."""
@@ -161,10 +165,13 @@ class Pool:
                     del running[task]
             raise failure
         finally:
-            self._spare.give_back(taken)
             for task in running:
                 task.cancel()
-                task.add_done_callback(_close)
+            if running:
+                await asyncio.wait(running)
+            for task in running:
+                _close(task)
+            self._spare.give_back(taken)
 
     async def _try(self, one: Found) -> socket.socket:
         sock = socket.socket(*one[:3])

@@ -25,10 +25,11 @@ Found = tuple[Any, ...]  # what socket.getaddrinfo gives for an address
 
 
 class Order:
-    """Remembers which address of a host was reached last."""
+    """Remembers which address of a host was reached last, and which was no use then."""
 
     def __init__(self) -> None:
         self._best: Any = None
+        self._worst: Any = None
 
     def sort(self, found: Sequence[Found]) -> list[Found]:
         """The one reached last, then the others, IPv6 and IPv4 in turn as the resolver has them."""
@@ -39,10 +40,14 @@ class Order:
         mixed = chain.from_iterable(zip_longest(*columns))
         # A host may be listed twice.
         once = {one[4]: one for one in mixed if one is not None}
-        return sorted(once.values(), key=lambda one: one[4] != self._best)
+        return sorted(once.values(), key=lambda one: (one[4] == self._worst, one[4] != self._best))
 
     def reached(self, one: Found) -> None:
         self._best = one[4]
+
+    def lost(self) -> None:
+        """The one reached last takes connections, and no more: TLS failed."""
+        self._worst, self._best = self._best, None
 
 
 class Spare:

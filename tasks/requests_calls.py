@@ -251,7 +251,11 @@ class _CheckedConnection(urllib3.connection.HTTPConnection):
         return sock
 
     def connect(self) -> None:
-        super().connect()
+        try:
+            super().connect()
+        except OSError:
+            current.call.host.order.lost()
+            raise
         self._bytes = 0
         self.sock.settimeout(current.call.seconds_left())
         _note_connected(self.sock)

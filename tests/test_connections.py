@@ -198,6 +198,25 @@ def test_families_take_turns_and_what_was_reached_last_comes_first():
     order.reached(four[1])
     assert order.sort([*six, *four, four[0]])[:3] == [four[1], six[0], four[0]]
     assert order.sort(six[:1]) == six[:1]
+    order.lost()
+    assert order.sort([*four, *six])[-1] == four[1]
+
+
+def test_an_address_that_shakes_no_hands_is_not_the_first_again(start, monkeypatch):
+    monkeypatch.setattr(connections, "HANDSHAKE", 0.3)
+    monkeypatch.setattr(requests_calls, "HANDSHAKE", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, says nothing
+        port = silent.getsockname()[1]
+        with socket.create_server(("127.0.0.2", port)) as other:
+            other.settimeout(10)
+            resolving(monkeypatch, "127.0.0.1", "127.0.0.2")
+            calls = start(f"https://many.test:{port}/")
+
+            got = calls.one()
+            calls.one()
+
+            other.accept()[0].close()
+    assert (got.fault, got.error[-22:]) == (Fault.REFUSED, ": connection timed out")
 
 
 # --- Connections that are kept ---
