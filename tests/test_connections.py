@@ -410,7 +410,7 @@ def test_a_worker_that_only_stopped_writing_may_read_the_call(start, worker, mon
     got = calls.one()
 
     assert got.error == CLOSED and got.was_kept
-    assert len(worker.requests) == 2
+    wait_until(lambda: len(worker.requests) == 2)
 
 
 def test_the_first_call_on_a_connection_waits_as_ever(start, worker):
