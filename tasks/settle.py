@@ -546,7 +546,8 @@ def _hold_workgroups(live: Sequence[Settlement]) -> None:
     holds: defaultdict[str, tuple[float, str]] = defaultdict(lambda: (0.0, ""))
     for s in live:
         if s.lease.workgroup and (wait := _hold(s)):
-            holds[s.lease.workgroup] = max(holds[s.lease.workgroup], (wait, s.lease.task_id))
+            given = (wait, s.lease.task_id)
+            holds[s.lease.workgroup] = max(holds[s.lease.workgroup], given)
     rows = [{"name": name, "wait": wait, "by": by} for name, (wait, by) in sorted(holds.items())]
     if rows:
         run(sql.HOLD, {"rows": dump(rows)})

@@ -469,8 +469,8 @@ MUTANTS = (
     Mutant(
         "hold: the first of a batch counts",
         "tasks/settle.py",
-        "= max(holds[s.lease.workgroup], wait)",
-        "= holds[s.lease.workgroup] if holds[s.lease.workgroup][0] else wait",
+        "= max(holds[s.lease.workgroup], given)",
+        "= holds[s.lease.workgroup] if holds[s.lease.workgroup][0] else given",
         (SETTLE + "::test_the_longest_hold_of_a_batch_counts",),
         LITE,
     ),
