@@ -116,6 +116,13 @@ def attempt(story: Story, id_: str, number: int, outcome: str, at: float = 50) -
 
 
 # What is planted, and the rule that must see it. Others may see it too.
+def answers_in_a_lock(story, *answers):
+    """Of tasks of group `g`: when each came and when it was written, by one scheduler."""
+    for n, (came, written) in enumerate(answers, start=2):
+        story.posts.append(Post(40 + n, "c", n, answered=60 + n, answered_at=came))
+        story.attempts["c"].append(AttemptRow(n, "failed", 70, written, "s"))
+
+
 HARM = {
     "a task that was acknowledged is gone": ("lost", lambda s: without(s, "c")),
     "a group that was acknowledged is gone": ("lost", lambda s: s.groups.remove("g2")),
@@ -198,6 +205,10 @@ HARM = {
             s.posts.extend(Post(20 + n, "c", 2 + n, at=71) for n in range(5)),
         ),
     ),
+    "one answer waits for the lock of another group": (
+        "held_up_by_a_lock",
+        lambda s: (s.locks.append(Lock("g2", 70, 75)), answers_in_a_lock(s, (71, 76), (72, 72.1))),
+    ),
     "an invariant is broken": (
         "broken_invariants",
         lambda s: s.invariants.update(pending_parents=["c"]),
@@ -220,6 +231,32 @@ def test_a_lock_beside_which_others_go_on_is_no_harm():
     story = good()
     HARM["nothing goes on while a group is locked"][1](story)
     attempt(story, "c", 2, "failed", 72)
+
+    assert "held_up_by_a_lock" not in {violation.rule for violation in check(story)}
+
+
+@pytest.mark.parametrize(
+    ("answers", "why"),
+    [
+        ([(71, 71.1), (72, 72.1)], "each in its turn"),
+        ([(71, 76), (72, 76)], "its scheduler stood still"),
+        ([(74, 76), (74.5, 74.6)], "hardly longer than the lock"),
+    ],
+)
+def test_an_answer_that_waits_for_something_else_is_no_harm(answers, why):
+    story = good()
+    story.locks.append(Lock("g2", 70, 75))
+
+    answers_in_a_lock(story, *answers)
+
+    assert "held_up_by_a_lock" not in {violation.rule for violation in check(story)}, why
+
+
+def test_an_answer_of_a_group_that_is_held_as_well_is_no_harm():
+    story = good()
+    story.locks += [Lock("g2", 70, 75), Lock("g", 73, 77)]
+
+    answers_in_a_lock(story, (71, 76), (72, 72.1))
 
     assert "held_up_by_a_lock" not in {violation.rule for violation in check(story)}
 

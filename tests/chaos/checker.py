@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import inf
 
 from .journal import DONE, REFUSED
-from .story import AttemptRow, Post, Story
+from .story import AttemptRow, Lock, Post, Story
 
 SURE = 0.5  # seconds: a call begins with a fifth of its lease left at least
 LONG, MANY = 2.0, 5  # a lock of so many seconds, in the first half of which so many calls begin
@@ -285,7 +285,7 @@ def _runs_beside(story: Story, earlier: Post, post: Post) -> bool:
 
 
 def held_up_by_a_lock(story: Story) -> Iterator[str]:
-    """While somebody holds a group, answers to tasks of others are written."""
+    """While somebody holds a group, answers to tasks of others are written, each in its turn."""
     ended = {
         id_: [row.finished_at for row in rows if row.outcome in ANSWERED]
         for id_, rows in story.attempts.items()
@@ -297,6 +297,29 @@ def held_up_by_a_lock(story: Story) -> Iterator[str]:
         went = any(lock.since < at < lock.until for id_ in others for at in ended.get(id_, ()))
         if asked >= MANY and not went:
             yield f"{asked} calls of other groups, none settled while {lock.group} was held: {lock}"
+        yield from _overtaken(story, lock)
+
+
+def _overtaken(story: Story, lock: Lock) -> Iterator[str]:
+    """Answers to tasks that nobody held, written only when the lock had ended, though the same
+    scheduler wrote later ones before. (It may stand still, or lose its connection: not then.)
+    """
+    held = {e.group for e in story.locks if e.since < lock.until and lock.since < e.until}
+    newest: dict[str, float] = {}  # answer that each scheduler wrote meanwhile
+    waited = []
+    for post in story.posts:
+        row, task, came = _row(story, post), story.tasks.get(post.task), post.answered_at
+        if row is None or task is None or came is None or row.outcome not in ANSWERED:
+            continue
+        if task.group in held or not lock.since < came < lock.until:
+            continue
+        if row.finished_at < lock.until:
+            newest[row.scheduler] = max(came, newest.get(row.scheduler, 0.0))
+        elif came < lock.until - LONG:
+            waited.append((post, came, row.scheduler))
+    for post, came, scheduler in waited:
+        if came < newest.get(scheduler, 0.0):
+            yield f"the answer to {post.task} {post.attempt} waited for {lock}"
 
 
 def broken_invariants(story: Story) -> Iterator[str]:

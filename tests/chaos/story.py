@@ -34,6 +34,7 @@ class Post:
     answered: int | None = None
     worker: str = ""
     gone: int | None = None
+    answered_at: float | None = None
 
     @property
     def may_complete(self) -> bool:
@@ -62,6 +63,7 @@ class AttemptRow:
     outcome: str
     started_at: float = 0.0
     finished_at: float = 0.0
+    scheduler: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,7 @@ def read_log(path: Path) -> list[Post]:
             posts.append(last[name])
         else:
             last[name]["answered" if line["is"] == "answer" else "gone"] = place
+            last[name][f"{line['is']} at"] = line["at"]
     return [_post(line) for line in posts]
 
 
@@ -148,6 +151,7 @@ def _post(line: dict[str, Any]) -> Post:
         line.get("answered"),
         line.get("worker", ""),
         line.get("gone"),
+        line.get("answer at"),
     )
 
 
@@ -170,10 +174,10 @@ def load(story: Story) -> Story:
         state = ", ".join(f"{n}={v}" for n, v in zip(fields[9:], row[9:-1], strict=True))
         story.tasks[row[0]] = TaskRow(*row[:5], made_by, row[7], row[8], state, row[-1] or 0)
     attempts = Attempt.objects.order_by("task_id", "number").values_list(
-        "task_id", "number", "outcome", "started_at", "finished_at"
+        "task_id", "number", "outcome", "started_at", "finished_at", "scheduler"
     )
-    for task, number, outcome, started, finished in attempts.iterator(chunk_size=10_000):
-        attempt = AttemptRow(number, outcome, started.timestamp(), finished.timestamp())
+    for task, number, outcome, started, finished, by in attempts.iterator(chunk_size=10_000):
+        attempt = AttemptRow(number, outcome, started.timestamp(), finished.timestamp(), by)
         story.attempts.setdefault(task, []).append(attempt)
     for child, parent in ParentEdge.objects.values_list("child_id", "parent_id").iterator():
         story.parents.setdefault(child, set()).add(parent)
