@@ -1,14 +1,16 @@
 """Somebody holds rows and forgets them: what needs these waits, and nothing else does."""
 
 import json
+import os
 import threading
 from collections import Counter
 from contextlib import contextmanager
 
 import psycopg
 import pytest
+from django.db import connection, transaction
 
-from tasks import aside
+from tasks import aside, control, create
 from tasks.explain import explain
 from tasks.heart import sweep_once
 from tasks.models import Attempt, SchedulerProcess, Task, Worker, Workgroup
@@ -22,6 +24,7 @@ from .threads import running
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
 LONG = 200  # links of the chain that goes on meanwhile
+RESET = int(os.environ.get("CREW_RESET_TASKS", "2000"))  # tasks of the large reset; 300000 is much
 
 
 @contextmanager
@@ -125,6 +128,39 @@ def test_a_locked_group_with_more_calls_than_slots_leaves_them_to_the_others(wor
 
     assert set(Task.objects.values_list("remaining_attempts", flat=True)) == {4}
     assert set(Counter(call(request) for request in worker.requests).values()) == {1}
+
+
+def test_beside_a_large_reset_the_other_groups_go_on(worker):
+    """It holds its group, and the row of each of its tasks, until all of it is written."""
+    gate, is_reset, may_end = threading.Event(), threading.Event(), threading.Event()
+    worker.behaviour = replying(lambda payload: {"children": [{"worker": "w"}]}, gate)
+    make_group(id="locked", tasks=[wire(id=f"locked-{n}") for n in range(5)])
+    waiting = [wire(is_paused=True, parent_ids=["locked-0"])] * 1_000
+    for _ in range(RESET // len(waiting)):
+        create.create_tasks("locked", waiting)
+    make_group(id="free", tasks=chain("free", LONG))
+
+    def reset():
+        with transaction.atomic():
+            control.reset_group("locked")
+            is_reset.set()
+            may_end.wait(60)
+        connection.close()
+
+    with running():
+        wait_until(lambda: Task.objects.filter(group="locked", attempt=1).count() == 5)
+        beside = threading.Thread(target=reset)
+        beside.start()
+        assert is_reset.wait(300)
+        gate.set()
+        wait_until(lambda: done("free") == LONG)
+        may_end.set()
+        beside.join()
+        wait_until(lambda: done("locked-") == 5)
+
+    late = Attempt.objects.filter(task__group="locked", number=1)
+    assert set(late.values_list("outcome", flat=True)) == {"cancelled"}
+    assert Task.objects.get(pk="locked-0").attempt == 2
 
 
 def test_no_more_tasks_of_a_group_are_started_whose_answers_can_not_be_written(worker, monkeypatch):
