@@ -6,7 +6,8 @@ What the verbs of `control.py` share.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Case, F, Q, When
+from django.db.models.functions import Now
 
 from . import audit, cuts, edges, publish, slices
 from .errors import ConflictError, NotFoundError
@@ -24,6 +25,9 @@ STOPPED: dict[str, Any] = {
     "leased_by": None,
     "leased_at": None,
     "merged_into": None,
+    # As a reset does: a claim that began before the lease was given does not see that its call is
+    # being ended. What is due only after its beginning it does not take.
+    "run_after": Case(When(leased_by__isnull=False, then=Now()), default=F("run_after")),
 }
 
 

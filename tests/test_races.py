@@ -17,7 +17,7 @@ from django.utils import timezone
 from tasks import claim as claiming
 from tasks import control, fleet, publish
 from tasks import rescue as rescuing
-from tasks.models import SchedulerProcess, Task, Worker, Workgroup
+from tasks.models import CutCall, SchedulerProcess, Task, Worker, Workgroup
 from tasks.rest import Rest
 from tasks.scheduler import Scheduler
 
@@ -405,3 +405,85 @@ def test_a_rescue_leaves_alone_what_was_settled_since_it_looked(monkeypatch):
     after = row(task)
     assert (after["leased_by"], after["attempt"], after["rescues"]) == ("other", 2, 0)
     assert after["errors"] == ["boom"]
+
+
+# --- A claim that looked before others did ---
+
+HELD = """
+    CREATE SCHEMA held;
+    CREATE FUNCTION held.statement_timestamp() RETURNS timestamptz LANGUAGE plpgsql VOLATILE AS $$
+    BEGIN
+        IF current_query() LIKE '%leased AS (%' THEN
+            PERFORM pg_catalog.pg_advisory_lock(4711);
+            PERFORM pg_catalog.pg_advisory_unlock(4711);
+        END IF;
+        RETURN pg_catalog.statement_timestamp();
+    END $$;
+"""
+WAITS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+
+
+def execute(statement):
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        return cursor.fetchone() if cursor.description else None
+
+
+@contextmanager
+def claim_on_its_way() -> Iterator[Future[list[str]]]:
+    """A claim of `s2` whose one statement has looked at the rows, and goes on afterwards."""
+
+    def claims() -> list[str]:
+        try:
+            execute("SET search_path = held, pg_catalog, public")
+            return claim_ids("s2")
+        finally:
+            connection.close()
+
+    execute(HELD)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            execute("SELECT pg_advisory_lock(4711)")
+            try:
+                claiming_now = pool.submit(claims)
+                wait_until(lambda: execute(WAITS) == (1,))
+                yield claiming_now
+            finally:
+                execute("SELECT pg_advisory_unlock(4711)")
+    finally:
+        execute("DROP SCHEMA held CASCADE")
+
+
+AWAY = {
+    "reset": lambda: control.reset_group("g"),
+    "cancelled and retried": lambda: (control.cancel_group("g"), control.retry_group("g")),
+}
+
+
+@pytest.mark.postgres
+@pytest.mark.own_session
+@pytest.mark.parametrize("verb", AWAY)
+def test_a_claim_that_looked_before_takes_no_task_whose_call_is_being_ended(verb):
+    make_scheduler("s2")
+    make_group(id="g", tasks=[wire(id="t")])
+
+    with claim_on_its_way() as late:
+        assert claim_ids("s1") == ["t"]
+        AWAY[verb]()
+    taken = late.result()
+
+    assert taken == []
+    assert CutCall.objects.filter(task_id="t", scheduler="s1").exists()
+    assert claim_ids("s2") == []
+
+
+@pytest.mark.postgres
+@pytest.mark.own_session
+def test_a_claim_that_looked_before_takes_what_nobody_took():
+    make_scheduler("s2")
+    make_group(id="g", tasks=[wire(id="t")])
+
+    with claim_on_its_way() as late:
+        pass
+
+    assert late.result() == ["t"]
