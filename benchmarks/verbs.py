@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from multiprocessing import get_context
 from typing import Any
@@ -26,7 +25,6 @@ from .stage import stores
 
 GROUP = "g"
 WIDE = 300
-BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 Pairs = list[tuple[int, int]]  # parent, child
 
 
@@ -67,26 +65,20 @@ def fill(shape: str, count: int, is_stale: bool) -> None:
     """The shape as a group of which nothing has run; the first task is a seed."""
     from django.db import connection
 
-    from tasks.models import ParentEdge, Task, TaskGroup
+    from tasks.create import create_group
 
     number, pairs = SHAPES[shape](count)
-    pending = [0] * number
-    for _, child in pairs:
-        pending[child] += 1
+    parents: list[list[str]] = [[] for _ in range(number)]
+    for parent, child in pairs:
+        parents[child].append(_name(parent))
     growth_store.empty()
     if connection.vendor == "postgresql":
         growth_store.run("ANALYZE")
-    TaskGroup.objects.create(pk=GROUP, task_count=number)
-    made = (
-        Task(
-            pk=_name(n), group_id=GROUP, worker="w", pending_parents=pending[n],
-            is_seed=not n, created_at=BEGAN + timedelta(microseconds=n), run_after=BEGAN,
-        )
+    tasks = [
+        {"id": _name(n), "worker": "w", "isSeed": not n, "parentIds": parents[n]}
         for n in range(number)
-    )  # fmt: skip
-    Task.objects.bulk_create(made, batch_size=1_000)
-    edges = (ParentEdge(parent_id=_name(a), child_id=_name(b), position=0) for a, b in pairs)
-    ParentEdge.objects.bulk_create(edges, batch_size=10_000)
+    ]
+    create_group(id=GROUP, tasks=tasks)
     if not is_stale:
         growth_store.tidy()
 

@@ -26,8 +26,8 @@ def delete_in_large(group_id: str, ids: Sequence[str], children: str) -> list[st
     if children == "refuse":
         refuse_children(ids)
     ordered = graph.children_first(going, known)
+    acting.refuse_unknown(group_id, ids)
     with alone(group_id):
-        acting.refuse_unknown(group_id, ids)
         recorded("delete", group_id, len(going), ids, children=children)
     gone: list[str] = []
     slices.each(group_id, ordered, partial(_delete_some, group_id, children, gone))

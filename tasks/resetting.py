@@ -109,9 +109,9 @@ def reset_held(group_id: str, ids: Sequence[str], remaining_attempts: int) -> in
 def reset_tasks_in_slices(group_id: str, ids: Sequence[str], remaining_attempts: int) -> int:
     """As of a group, but what runs stays: where it began meanwhile, the rest is not reset."""
     ids = list(dict.fromkeys(ids))
+    acting.refuse_unknown(group_id, ids)
+    acting.refuse_running(ids)
     with alone(group_id):
-        acting.refuse_unknown(group_id, ids)
-        acting.refuse_running(ids)
         recorded("reset", group_id, len(ids), ids, remaining_attempts=remaining_attempts)
     done: list[str] = []
 
