@@ -1,7 +1,8 @@
 """Due tasks become leases; leases of dead schedulers are found. Never any HTTP."""
 
 import random
-from collections.abc import Callable, Collection, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -19,9 +20,7 @@ from .models import SchedulerProcess, Task
 from .sql import claim as sql
 from .sql import on_postgres, run, run_steered, run_together
 from .sql import rescue as rescue_sql
-
-LANES_AT_ONCE = 1_000  # lanes looked at in one claim; the next claim goes on behind them
-START = ("", "", -32_768)
+from .walk import Part, Walk
 
 NOTHING = Brought(None)
 
@@ -57,14 +56,14 @@ class Claimed:
 
     `unfit` are leases whose calls have no room in memory now: they go back. `more` says that due
     tasks were left behind; `wait` is the seconds until the next scheduled task is due, None if
-    none is; `resume_after` is where the next claim continues.
+    none is; `goes_on`: there are lanes that the next claim looks at, at once.
     """
 
     leases: tuple[Lease, ...] = ()
     unfit: tuple[Lease, ...] = ()
     more: bool = False
     wait: float | None = None
-    resume_after: tuple[str, str, int] = START
+    goes_on: bool = False
 
 
 def claim(
@@ -74,7 +73,7 @@ def claim(
     total: int,
     busy: Mapping[str, int],
     answering: Collection[str] = (),
-    resume_after: tuple[str, str, int] = START,
+    walk: Walk | None = None,
     beside: Sequence[str] = (),
     chance: random.Random | None = None,
     room: int | None = None,
@@ -82,20 +81,22 @@ def claim(
     """Lease up to `slots` due tasks to the scheduler `me`, committed when this returns.
 
     `total` is all slots of the scheduler, `busy` its attempts in flight by worker, `answering` the
-    workers that answered its last call: they only steer fairness (`limits.share`). `beside` are
+    workers that answered its last call: they only steer fairness (`limits.share`). `walk` is where
+    its claims are in their way over all lanes; None begins one. `beside` are
     groups of which nothing is taken: their answers can not be written for now. `chance` draws
     the lots of equal lanes.
     `room` are the bytes that the calls may hold; None = a budget of which nothing is used.
     """
     # On SQLite a transaction takes the one write lock, which an idle poll must not.
-    looked = None if on_postgres() else _look(slots, resume_after)
+    walk = walk or Walk()
+    looked = None if on_postgres() else _look(slots, walk)
     if looked and not looked.due:
-        return Claimed(wait=looked.wait, resume_after=looked.following)
+        return Claimed(wait=looked.wait, goes_on=looked.goes_on)
     divide = partial(
         limits.share, slots=slots, total=total, busy=busy, answering=answering, chance=chance
     )
     with transaction.atomic():
-        looked = looked or _look(slots, resume_after)
+        looked = looked or _look(slots, walk)
         return _claim(me, looked, divide, beside, room, publish.Note())
 
 
@@ -106,16 +107,17 @@ def claim_within(
     total: int,
     busy: Mapping[str, int],
     answering: Collection[str],
-    resume_after: tuple[str, str, int],
+    walk: Walk,
     beside: Sequence[str],
     room: int | None = None,
     note: publish.Note,
 ) -> Claimed:
     """The same inside the transaction of a settle: nothing of it may be sent before its commit.
 
-    Writes the `note` that the settle began.
+    Writes the `note` that the settle began, and looks at the lanes where that freed tasks.
     """
-    looked = _look(slots, resume_after, run_together)  # the settle has steered
+    walk.freed(note.lanes, time.monotonic())
+    looked = _look(slots, walk, run_together)  # the settle has steered
     divide = partial(limits.share, slots=slots, total=total, busy=busy, answering=answering)
     return _claim(me, looked, divide, beside, room, note)
 
@@ -130,14 +132,14 @@ def _claim(
 ) -> Claimed:
     if not looked.due:
         note.write()
-        return Claimed(wait=looked.wait, resume_after=looked.following)
+        return Claimed(wait=looked.wait, goes_on=looked.goes_on)
     failpoints.reach("after_select")
     rooms = limits.tightest(_rooms(looked.limited), _rooms_of_ill(looked.ill))
     shares = divide(looked.due, rooms=rooms)
     rows = _take(me, shares, beside, note) if shares else []
     leases, unfit = _loaded(me, rows, note, budget() if room is None else room)
-    more = len(leases) < sum(looked.due.values()) or looked.following != START
-    return Claimed(tuple(leases), tuple(unfit), more, looked.wait, looked.following)
+    more = len(leases) < sum(looked.due.values()) or looked.is_part
+    return Claimed(tuple(leases), tuple(unfit), more, looked.wait, looked.goes_on)
 
 
 @dataclass(slots=True)
@@ -174,27 +176,49 @@ def find_lost(
 
 @dataclass(frozen=True, slots=True)
 class _Looked:
-    """How many tasks of each lane are due; which of their workers have a limit, or failed."""
+    """How many tasks of each lane are due; which of their workers have a limit, or failed.
+
+    `is_part`: other lanes may have due tasks too.
+    """
 
     due: dict[Lane, int]
     wait: float | None
-    following: tuple[str, str, int]
     limited: list[str]
     ill: list[str]
+    goes_on: bool
+    is_part: bool
 
 
-def _look(slots: int, resume_after: tuple[str, str, int], ask: Run = run_steered) -> _Looked:
-    worker, workgroup, priority = resume_after
-    behind = {"worker": worker, "workgroup": workgroup, "priority": priority}
-    (rows,) = ask((sql.LANES, behind | {"lanes": LANES_AT_ONCE, "most": slots}))
-    due = {Lane(*row[:3]): row[3] for row in rows if row[3]}
-    waits = [row[4] for row in rows if not row[3] and row[4] is not None]
-    following = rows[-1][:3] if len(rows) == LANES_AT_ONCE else START
+def _look(slots: int, walk: Walk, ask: Run = run_steered) -> _Looked:
+    part = walk.part(time.monotonic())
+    found, known = _seen(part, slots, ask)
+    now = time.monotonic()
+    walk.seen(part, found, known, now)
+    rows = [row for row in (*known, *found) if row[3]]
     all_limited = conf.CREW_WORKER_MAX_CONCURRENCY is not None
-    limited = {row[0] for row in rows if row[3] and (all_limited or row[5] is not None)}
-    ill = {row[0] for row in rows if row[3] and row[6]}
-    wait = max(0.0, min(waits)) if waits else None
-    return _Looked(due, wait, following, sorted(limited), sorted(ill))
+    return _Looked(
+        due={Lane(*row[:3]): row[3] for row in rows},
+        wait=walk.wait(now),
+        limited=sorted({row[0] for row in rows if all_limited or row[5] is not None}),
+        ill=sorted({row[0] for row in rows if row[6]}),
+        goes_on=walk.goes_on,
+        is_part=walk.goes_on or walk.hides_some,
+    )
+
+
+def _seen(part: Part, slots: int, ask: Run) -> list[list[tuple[Any, ...]]]:
+    """The lanes of this part as they are now: those in turn, and those that are known."""
+    worker, workgroup, priority = part.place
+    behind = {"worker": worker, "workgroup": workgroup, "priority": priority}
+    in_turn = (sql.LANES, behind | {"lanes": part.count, "most": slots})
+    known = (sql.KNOWN_LANES, {"known": _sent(part.known), "most": slots})
+    calls = [in_turn] * bool(part.count) + [known] * bool(part.known)
+    told = ask(*calls) if calls else []
+    return [told[0] if part.count else [], told[-1] if part.known else []]
+
+
+def _sent(lanes: Iterable[Lane]) -> str:
+    return dump([[lane.worker, lane.workgroup, lane.priority] for lane in lanes])
 
 
 def _rooms(workers: Sequence[str]) -> dict[str, int | None]:

@@ -18,6 +18,7 @@ from django.db.models.functions import Now
 
 from .conf import conf
 from .jsonio import dump
+from .limits import Lane
 from .models import Change
 from .sql import Call, run
 from .sql import publish as sql
@@ -31,8 +32,26 @@ KEPT_MINUTES = 10
 TOLD_EVERY = 0.02  # seconds between two NOTIFYs of a scheduler
 TOLD_ONE_BY_ONE = 10_000  # ids in one change; with more, who watches the group loads it anew
 
+
+class Wake(threading.Event):
+    """What a scheduler rests by. Who sets it may have made tasks ready, in any lane."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.arrivals = 0
+
+    def set(self) -> None:
+        self.arrivals += 1
+        super().set()
+
+    def nudge(self) -> None:
+        """There is something to do that is no new work."""
+        if not self.is_set():  # which costs less
+            super().set()
+
+
 # Set when this process committed new work: a scheduler in the same process waits on it.
-work_arrived = threading.Event()
+work_arrived = Wake()
 # While somebody watches in this process: called after each commit with the groups that were
 # touched ("" for all of them), so that browsers are told before the request is answered.
 on_committed: Callable[[set[str]], None] | None = None
@@ -47,6 +66,7 @@ class Note:
     def __init__(self) -> None:
         self._updated: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._created: defaultdict[str, list[str]] = defaultdict(list)
+        self.lanes: set[Lane] = set()  # where tasks may be ready that were not
 
     def updated(self, pairs: Iterable[tuple[str, str]]) -> None:
         for group_id, task_id in pairs:

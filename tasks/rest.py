@@ -47,7 +47,10 @@ class Rest:
         self._tell(seconds)
         while not self._wake.is_set():
             left = deadline - time.monotonic()
-            if left <= 0 or (peeking and self._others_wrote()):
+            if left <= 0:
+                break
+            if peeking and self._others_wrote():
+                self._wake.set()  # it may be new work
                 break
             self._wake.wait(min(left, PEEK) if peeking else left)
         self._wake.clear()

@@ -22,7 +22,7 @@ from django.utils.module_loading import import_string
 from . import claim, cuts, failpoints, publish, settle
 from .aside import IN_TURN, Aside
 from .conf import conf
-from .decide import Answer, Failed, Limits, decide
+from .decide import Answer, Completed, Failed, Limits, decide
 from .deliver import LARGE, Delivery, GoOn, make_deliverer, payload
 from .heart import Heart, strays
 from .ledger import BATCH_BYTES, Appetite, Ledger, weight
@@ -31,6 +31,7 @@ from .rest import Rest, gather
 from .settle import Returned, Settlement
 from .sql.patience import is_outage
 from .sql.prepared import prepared
+from .walk import Walk
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ class Scheduler:
         self._appetite = Appetite(self.slots)
         self._busy: Counter[str] = Counter()
         self._answering: set[str] = set()  # workers whose last call was answered
-        self._resume_after = claim.START
+        self._walk = Walk()
         self._stop_at: float | None = None
         self._is_drained = False
         self._failures = 0
@@ -132,12 +133,11 @@ class Scheduler:
             self._let_answers_go_on()
             if claimed is None:
                 return POLL
-            self._resume_after = claimed.resume_after
             if claimed.leases:
                 self._claimed_at = time.monotonic()
             self._send(claimed.leases)
             self._return(claimed.unfit, sent=len(claimed.leases))
-        if claimed.resume_after != claim.START:
+        if claimed.goes_on:
             return 0.0  # there are more lanes than one claim looks at
         if claimed.more:
             return 0.0 if claimed.leases else CROWDED_POLL
@@ -189,7 +189,7 @@ class Scheduler:
         if self._unsettled:
             failpoints.reach("after_answer")
         if self._answers:
-            self._wake.set()
+            self._wake.nudge()
 
     def _settle_and_claim(self) -> claim.Claimed | None:
         """Write the settlements there are, and claim up to the slots that are free then.
@@ -197,6 +197,9 @@ class Scheduler:
         In one transaction: a commit is what a hop of a chain waits for. None: nothing is claimed.
         """
         self._unsettled = self._aside.sift(self._unsettled)
+        self._walk.hear(self._wake.arrivals)
+        if not all(isinstance(s.outcome, Completed) for s in self._unsettled):
+            self._walk.look_again()  # they come back to their lanes, and so do their duplicates
         free = self.slots - len(self._in_flight)
         may_claim = self._heart.may_claim and self._aside.has_room
         claims = self._stop_at is None and free > 0 and may_claim
@@ -222,7 +225,7 @@ class Scheduler:
             total=self.slots,
             busy=self._busy,
             answering=self._answering,
-            resume_after=self._resume_after,
+            walk=self._walk,
             beside=self._aside.closed(),
             room=self._ledger.room(),
         )
@@ -264,6 +267,7 @@ class Scheduler:
 
     def _settle(self) -> None:
         if self._unsettled:
+            self._walk.look_again()
             with settle.hastily(IN_TURN):
                 self._aside.put(settle.settle_each(self._unsettled).left)
         self._forget_settled()
@@ -327,7 +331,7 @@ class Scheduler:
                 sent[key] = _bare(lease)
                 deliveries.append(Delivery(lease.task_id, lease.attempt, lease.worker, body))
         if self._unsettled:
-            self._wake.set()
+            self._wake.nudge()
         if deliveries:
             self._begin(deliveries)
             # Only now: what an error leaves unsent is not in flight, and taken back.
@@ -348,13 +352,13 @@ class Scheduler:
         back = self._appetite.went(sent=sent, unfit=len(unfit))
         if unfit:
             self._unsettled += [Settlement(lease, back) for lease in unfit]
-            self._wake.set()
+            self._wake.nudge()
 
     # Called from the deliverer's threads
 
     def _on_sent(self, delivery: Delivery) -> None:
         if self._ledger.sent(delivery.key):
-            self._wake.set()
+            self._wake.nudge()
 
     def _ask(self, delivery: Delivery, size: int, go_on: GoOn) -> bool:
         lease = self._in_flight.get(delivery.key)
@@ -363,8 +367,7 @@ class Scheduler:
     def _on_answer(self, delivery: Delivery, answer: Answer) -> None:
         self._ledger.came(delivery.key, answer)
         self._answers.append((delivery, answer))
-        if not self._wake.is_set():  # it costs more than all else here
-            self._wake.set()
+        self._wake.nudge()
 
     # --- Around the turn ---
 

@@ -28,6 +28,7 @@ from .health import Result, Verdict
 from .jsonio import dump, quote
 from .late import LateAnswer, record
 from .lesser import lesser
+from .limits import Lane
 from .models import Task
 from .outages import Cost, Fault
 from .rows import Family, known
@@ -236,9 +237,9 @@ def settle_within(settlements: Sequence[Settlement], note: publish.Note) -> Sett
     parents += [{"id": id_, "done": 1, "wait": 0.0} for id_, _, complete in merged if complete]
     note.updated((s.lease.group_id, s.lease.task_id) for s in live)
     note.updated((group_id, id_) for id_, group_id, _ in merged)
-    note.updated(_tell_children(parents))
+    note.updated(_tell_children(parents, note))
     failpoints.reach("mid_settle")
-    note.created(_create_children(live, groups))
+    note.created(_create_children(live, groups, note))
     _hold_workgroups(live)
     # As they came: the ids of a late answer's children may be in use by those of the next answer.
     is_whole = len(live) == len(given)
@@ -474,8 +475,8 @@ def _parts(
 
 def _part(rows: list[tuple[Any, ...]]) -> tuple[list[tuple[Any, ...]], str | None]:
     """The rows, and the id behind which more may be left: the row without a group."""
-    after = next((id_ for id_, group_id, *_ in rows if group_id is None), None)
-    return [row for row in rows if row[1] is not None], after
+    after = next((id_ for id_, group_id, *_ in rows if id_ and group_id is None), None)
+    return [row for row in rows if row[0] is None or row[1] is not None], after
 
 
 def _duplicated(settlement: Settlement) -> dict[str, Any]:
@@ -505,13 +506,15 @@ def _children_delay(settlement: Settlement) -> float:
     return float(getattr(settlement.outcome, "delays", Delays()).children)
 
 
-def _tell_children(parents: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+def _tell_children(parents: Sequence[dict[str, Any]], note: publish.Note) -> list[tuple[str, str]]:
     """Free children of a parent and put them off; return those that were put off."""
     rows = [row for row in parents if row["done"] or row["wait"]]
     touched = []
     for at in range(0, len(rows), FOUND):
         touched += _tell_children_of(rows[at : at + FOUND])
-    return [(group_id, id_) for id_, group_id in touched] if any(r["wait"] for r in rows) else []
+    note.lanes.update(Lane(*lane) for _, _, *lane in touched if lane[0])
+    is_put_off = any(row["wait"] for row in rows)
+    return [(group_id, id_) for id_, group_id, *_ in touched if group_id and is_put_off]
 
 
 def _tell_children_of(rows: Sequence[dict[str, Any]]) -> list[tuple[Any, ...]]:
@@ -524,7 +527,7 @@ def _tell_children_of(rows: Sequence[dict[str, Any]]) -> list[tuple[Any, ...]]:
 
 
 def _create_children(
-    live: Sequence[Settlement], paused: Mapping[str, bool]
+    live: Sequence[Settlement], paused: Mapping[str, bool], note: publish.Note
 ) -> list[tuple[str, str]]:
     """All children of each answer; their maker, complete by now, is their last parent."""
     families = [
@@ -539,6 +542,8 @@ def _create_children(
         if isinstance(s.outcome, Completed) and s.outcome.children
     ]
     create.insert(families)
+    children = (child for family in families for child in family.specs)
+    note.lanes.update(Lane(child.worker, child.workgroup, child.priority) for child in children)
     return [(family.group_id, child.id) for family in families for child in family.specs]
 
 

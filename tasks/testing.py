@@ -23,6 +23,7 @@ from .models import Limit, Task, TaskGroup, Workgroup
 from .progress import STATE, Progress, State, progress
 from .scheduler import Scheduler
 from .sql.probes import among
+from .walk import Walk
 from .worker import Call, read_call
 
 TOLD = 10  # tasks named in one error
@@ -138,14 +139,15 @@ class _Run(Scheduler):
                 return [f"workers were called {max_calls} times (max_calls)"]
             if claimed.leases:
                 waits.clear()
-                self._resume_after = claim.START
+                self._walk = Walk()
                 continue
             waits += [] if claimed.wait is None else [claimed.wait]
-            if self._resume_after != claim.START:
+            if claimed.goes_on:
                 continue  # there are more lanes than one claim looks at
             if not waits or not self._jump(min(waits)):
                 return []
             waits.clear()
+            self._walk = Walk()
 
     def _step(self) -> claim.Claimed:
         """One task is claimed, delivered and settled."""
@@ -154,10 +156,9 @@ class _Run(Scheduler):
             slots=1,
             total=1,
             busy=self._busy,
-            resume_after=self._resume_after,
+            walk=self._walk,
             chance=_InOrder(),
         )
-        self._resume_after = claimed.resume_after
         self._send(claimed.leases)
         self._take_answers()
         self._settle()

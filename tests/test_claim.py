@@ -9,8 +9,7 @@ from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from tasks import claim as claiming
-from tasks import fleet
-from tasks.claim import START
+from tasks import fleet, walk
 from tasks.models import Change, SchedulerProcess, Task, Worker, Workgroup
 from tasks.models.queries import READY
 from tasks.settle import Returned, Settlement, settle
@@ -197,19 +196,16 @@ def test_claims_go_on_until_nothing_is_due():
 
 
 def test_many_lanes_are_walked_in_parts(monkeypatch):
-    monkeypatch.setattr(claiming, "LANES_AT_ONCE", 2)
+    monkeypatch.setattr(walk, "PAGE", 2)
     group = make_group()
     for n in range(5):
         make_task(group, worker=f"worker-{n}")
 
-    seen, place = [], START
-    for _ in range(4):
-        claimed = claim(resume_after=place)
-        place = claimed.resume_after
-        seen.append(len(claimed.leases))
+    way = walk.Walk()
+    claims = [claim(walk=way) for _ in range(4)]
 
-    assert seen == [2, 2, 1, 0]
-    assert place == START
+    assert [len(claimed.leases) for claimed in claims] == [2, 2, 1, 0]
+    assert [claimed.goes_on for claimed in claims] == [True, True, False, False]
 
 
 # --- Workers ---
@@ -295,12 +291,11 @@ def test_lanes_that_are_equal_take_turns():
 
 
 def test_lanes_behind_the_first_have_their_turns(monkeypatch):
-    monkeypatch.setattr(claiming, "LANES_AT_ONCE", 10)
+    monkeypatch.setattr(walk, "PAGE", 10)
     make_group(tasks=[wire(worker=f"w{n:02}") for n in range(35) for _ in range(20)])
-    calls, place = Counter(), START
+    calls, way = Counter(), walk.Walk()
     while len(calls) < 35:
-        claimed = claim(slots=3, total=10, resume_after=place)
-        place = claimed.resume_after
+        claimed = claim(slots=3, total=10, walk=way)
         calls.update(lease.worker for lease in claimed.leases)
         assert max(calls.values()) < 20
         settle([Settlement(lease, Returned(3600.0)) for lease in claimed.leases])

@@ -59,6 +59,7 @@ BATCHES = {
         {"lanes": '[{"worker": "w", "workgroup": "", "priority": 0, "n": 500}]', "me": "s1"},
     ),
     "lanes": (claim_sql.LANES, LANES),
+    "known lanes": (claim_sql.KNOWN_LANES, {"known": '[["w", "", 0]]', "most": 500}),
     "lease": (claim_sql.LEASE, {"ids": '["t1"]', "me": "s1"}),
     "tried": (claim_sql.TRIED, {"workers": '["w"]'}),
     "health": (health_sql.HEALTH, {"workers": '["w"]'}),

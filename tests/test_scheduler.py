@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from tasks import claim, settle
+from tasks import claim, settle, walk
 from tasks import scheduler as scheduling
 from tasks.decide import Answer, Completed
 from tasks.deliver import Delivery
@@ -179,7 +179,7 @@ def test_never_more_calls_than_slots(worker):
         with lock:
             flying += 1
             most = max(most, flying)
-        exchange.stopping.wait(0.02)
+        exchange.stopping.wait(0.1)  # longer than a turn
         with lock:
             flying -= 1
         answer()(exchange)
@@ -534,7 +534,7 @@ def test_answers_that_are_large_together_are_not_settled_at_once(settings):
 
 
 def test_a_due_task_behind_many_lanes_of_scheduled_ones_is_found(worker, monkeypatch):
-    monkeypatch.setattr(claim, "LANES_AT_ONCE", 2)
+    monkeypatch.setattr(walk, "PAGE", 2)
     group = make_group()
     for name in ("a", "b", "c", "d"):
         make_task(group, worker=name, run_after=in_an_hour())

@@ -3,28 +3,12 @@
 from . import OUTPUT, PROBED, statement
 from .cuts import TAKES
 
-# The lanes that have due tasks, by a loose walk over the index crew_task_ready: one probe for a
-# lane, whatever waits in it. `due` counts to `most` and no further; a held workgroup has none
+# How a lane of `walked` is now. `due` counts to `most` and no further; a held workgroup has none
 # due, nor has a worker that rests. `wait` is the seconds until the lane's first task is due,
 # `max_concurrency` what its worker's row says, to see whether WORKERS must be asked; the last
 # column whether TRIED must be.
-LANES = statement(
-    postgresql="""
-        WITH RECURSIVE lane AS (
-            (SELECT t.worker, t.workgroup, t.priority FROM crew_task t
-             WHERE {ready}
-               AND (t.worker, t.workgroup, t.priority)
-                   > (%(worker)s, %(workgroup)s, %(priority)s)
-             ORDER BY t.worker, t.workgroup, t.priority LIMIT 1)
-            UNION ALL
-            SELECT following.* FROM lane, LATERAL (
-                SELECT t.worker, t.workgroup, t.priority FROM crew_task t
-                WHERE {ready}
-                  AND (t.worker, t.workgroup, t.priority)
-                      > (lane.worker, lane.workgroup, lane.priority)
-                ORDER BY t.worker, t.workgroup, t.priority LIMIT 1
-            ) following
-        ), walked AS (SELECT * FROM lane LIMIT %(lanes)s)
+_SEEN = {
+    "postgresql": """
         SELECT walked.worker, walked.workgroup, walked.priority,
             CASE WHEN hold.held_until IS NULL AND NOT coalesce(ill.held_until > {now}, false)
             THEN (
@@ -48,11 +32,58 @@ LANES = statement(
         LEFT JOIN crew_limit ill ON ill.kind = 'worker' AND ill.name = walked.worker
           AND (ill.rests > 0 OR ill.ramp IS NOT NULL)
     """,
-    sqlite="""
+    "sqlite": """
+        SELECT walked.worker, walked.workgroup, walked.priority,
+            CASE WHEN hold.held_until IS NULL AND NOT coalesce(ill.held_until > {now}, false)
+            THEN (
+                SELECT count(*) FROM (
+                    SELECT 1 FROM crew_task t
+                    WHERE t.worker = walked.worker AND t.workgroup = walked.workgroup
+                      AND t.priority = walked.priority AND t.run_after <= {now} AND {ready}
+                    LIMIT %(most)s
+                )
+            ) ELSE 0 END,
+            (julianday(max(coalesce(hold.held_until, ''), coalesce(ill.held_until, ''), (
+                SELECT t.run_after FROM crew_task t
+                WHERE t.worker = walked.worker AND t.workgroup = walked.workgroup
+                  AND t.priority = walked.priority AND {ready}
+                ORDER BY t.run_after LIMIT 1
+            ))) - julianday({now})) * 86400.0,
+            worker.max_concurrency, ill.name IS NOT NULL
+        FROM walked LEFT JOIN crew_workgroup hold
+          ON hold.name = walked.workgroup AND hold.held_until > {now}
+        LEFT JOIN crew_worker worker ON worker.name = walked.worker
+        LEFT JOIN crew_limit ill ON ill.kind = 'worker' AND ill.name = walked.worker
+          AND (ill.rests > 0 OR ill.ramp IS NOT NULL)
+    """,
+}
+
+# The lanes that have tasks, due or not, by a loose walk over the index crew_task_ready: one probe
+# for a lane, whatever waits in it.
+LANES = statement(
+    postgresql=f"""
+        WITH RECURSIVE lane AS (
+            (SELECT t.worker, t.workgroup, t.priority FROM crew_task t
+             WHERE {{ready}}
+               AND (t.worker, t.workgroup, t.priority)
+                   > (%(worker)s, %(workgroup)s, %(priority)s)
+             ORDER BY t.worker, t.workgroup, t.priority LIMIT 1)
+            UNION ALL
+            SELECT following.* FROM lane, LATERAL (
+                SELECT t.worker, t.workgroup, t.priority FROM crew_task t
+                WHERE {{ready}}
+                  AND (t.worker, t.workgroup, t.priority)
+                      > (lane.worker, lane.workgroup, lane.priority)
+                ORDER BY t.worker, t.workgroup, t.priority LIMIT 1
+            ) following
+        ), walked AS (SELECT * FROM lane LIMIT %(lanes)s)
+        {_SEEN["postgresql"]}
+    """,
+    sqlite=f"""
         WITH RECURSIVE lane AS (
             SELECT * FROM (
                 SELECT t.worker, t.workgroup, t.priority FROM crew_task t
-                WHERE {ready}
+                WHERE {{ready}}
                   AND (t.worker, t.workgroup, t.priority)
                       > (%(worker)s, %(workgroup)s, %(priority)s)
                 ORDER BY t.worker, t.workgroup, t.priority LIMIT 1)
@@ -62,38 +93,35 @@ LANES = statement(
             FROM lane JOIN crew_task following ON following.rowid = coalesce(
                 (SELECT t.rowid FROM crew_task t
                  WHERE t.worker = lane.worker AND t.workgroup = lane.workgroup
-                   AND t.priority > lane.priority AND {ready}
+                   AND t.priority > lane.priority AND {{ready}}
                  ORDER BY t.priority LIMIT 1),
                 (SELECT t.rowid FROM crew_task t
-                 WHERE t.worker = lane.worker AND t.workgroup > lane.workgroup AND {ready}
+                 WHERE t.worker = lane.worker AND t.workgroup > lane.workgroup AND {{ready}}
                  ORDER BY t.workgroup, t.priority LIMIT 1),
                 (SELECT t.rowid FROM crew_task t
-                 WHERE t.worker > lane.worker AND {ready}
+                 WHERE t.worker > lane.worker AND {{ready}}
                  ORDER BY t.worker, t.workgroup, t.priority LIMIT 1))
             LIMIT %(lanes)s
+        ), walked AS (SELECT * FROM lane)
+        {_SEEN["sqlite"]}
+    """,
+)
+
+# The same of lanes that are known by name, each a list of worker, workgroup and priority.
+KNOWN_LANES = statement(
+    postgresql=f"""
+        WITH walked AS MATERIALIZED (
+            SELECT l ->> 0 AS worker, l ->> 1 AS workgroup, (l ->> 2)::int AS priority
+            FROM jsonb_array_elements(%(known)s::jsonb) l
         )
-        SELECT lane.worker, lane.workgroup, lane.priority,
-            CASE WHEN hold.held_until IS NULL AND NOT coalesce(ill.held_until > {now}, false)
-            THEN (
-                SELECT count(*) FROM (
-                    SELECT 1 FROM crew_task t
-                    WHERE t.worker = lane.worker AND t.workgroup = lane.workgroup
-                      AND t.priority = lane.priority AND t.run_after <= {now} AND {ready}
-                    LIMIT %(most)s
-                )
-            ) ELSE 0 END,
-            (julianday(max(coalesce(hold.held_until, ''), coalesce(ill.held_until, ''), (
-                SELECT t.run_after FROM crew_task t
-                WHERE t.worker = lane.worker AND t.workgroup = lane.workgroup
-                  AND t.priority = lane.priority AND {ready}
-                ORDER BY t.run_after LIMIT 1
-            ))) - julianday({now})) * 86400.0,
-            worker.max_concurrency, ill.name IS NOT NULL
-        FROM lane LEFT JOIN crew_workgroup hold
-          ON hold.name = lane.workgroup AND hold.held_until > {now}
-        LEFT JOIN crew_worker worker ON worker.name = lane.worker
-        LEFT JOIN crew_limit ill ON ill.kind = 'worker' AND ill.name = lane.worker
-          AND (ill.rests > 0 OR ill.ramp IS NOT NULL)
+        {_SEEN["postgresql"]}
+    """,
+    sqlite=f"""
+        WITH walked AS MATERIALIZED (
+            SELECT value ->> 0 AS worker, value ->> 1 AS workgroup, value ->> 2 AS priority
+            FROM json_each(%(known)s)
+        )
+        {_SEEN["sqlite"]}
     """,
 )
 

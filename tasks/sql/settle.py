@@ -334,9 +334,11 @@ _FREE = f"""
         ), freed AS (
             UPDATE crew_task t SET {_freed("postgresql")} FROM locked a
             WHERE t.id{PROBED.format("a.id")}
-            RETURNING t.group_id, t.id, a.wait > 0 AND NOT t.is_complete AS is_put_off
+            RETURNING t.group_id, t.id, a.wait > 0 AND NOT t.is_complete AS is_put_off,
+                      t.worker, t.workgroup, t.priority, t.pending_parents = 0 AS is_free
         )
-        SELECT id, group_id FROM freed WHERE is_put_off
+        SELECT id, group_id, NULL, NULL, NULL FROM freed WHERE is_put_off
+        UNION ALL SELECT DISTINCT NULL, NULL, worker, workgroup, priority FROM freed WHERE is_free
 """
 _CHILD = """
             SELECT e.child_id AS id, sum(p.done)::int AS done, max(p.wait) AS wait
@@ -350,12 +352,13 @@ _CHILD = """
 
 # What each task's answer does to the children it has: one parent less when it is `done`, and no
 # start before now + `wait` (`childrenDelayInSeconds`). Locked in id order, because settles of
-# other schedulers touch the same children. Returns those that were put off.
+# other schedulers touch the same children. Returns those that were put off, and the lanes of
+# those that wait for no parent any more.
 # PostgreSQL takes `most` of them, by id; a last row without a group says that more may be left.
 CHILDREN = statement(
     postgresql=f"""
         WITH child AS MATERIALIZED ({_CHILD}), {_FREE}
-        UNION ALL SELECT max(id), NULL FROM child HAVING count(*) >= %(most)s
+        UNION ALL SELECT max(id), NULL, NULL, NULL, NULL FROM child HAVING count(*) >= %(most)s
     """,
     sqlite=f"""
         UPDATE crew_task AS t SET {_freed("sqlite")}
@@ -364,7 +367,7 @@ CHILDREN = statement(
               FROM json_each(%(rows)s) p JOIN crew_parentedge e ON e.parent_id = p.value ->> 'id'
               GROUP BY 1) a
         WHERE t.id = a.id
-        RETURNING id, group_id
+        RETURNING id, group_id, iif(pending_parents = 0, worker, NULL), workgroup, priority
     """,
 )
 
