@@ -141,10 +141,9 @@ class Scheduler:
             return 0.0  # there are more lanes than one claim looks at
         if claimed.more:
             return 0.0 if claimed.leases else CROWDED_POLL
-        if claimed.leases:
-            # What was just sent may be answered by now; a full rest waits for nothing else.
-            return POLL if not self.once else CROWDED_POLL
-        return POLL if claimed.wait is None else min(POLL, claimed.wait + 0.001)
+        # What was just sent may be answered by now; a full rest waits for nothing else.
+        most = CROWDED_POLL if claimed.leases and self.once else POLL
+        return most if claimed.wait is None else min(most, claimed.wait + 0.001)
 
     # --- The turn, step by step ---
 

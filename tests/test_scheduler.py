@@ -533,6 +533,25 @@ def test_answers_that_are_large_together_are_not_settled_at_once(settings):
     assert len(scheduler._unsettled) + len(scheduler._answers) == 40
 
 
+@pytest.mark.parametrize("other", ["a", "z"])
+def test_a_turn_that_sends_a_task_rests_until_the_next_is_due(worker, monkeypatch, other):
+    monkeypatch.setattr(scheduling, "POLL", 600.0)
+    group = make_group()
+    make_task(group, worker="m")
+    make_task(group, worker=other, run_after=timezone.now() + timedelta(seconds=60))
+    scheduler = Scheduler(slots=9)
+    scheduler._heart._beat()
+    scheduler._deliverer.start(lambda delivery, answer: None)
+
+    try:
+        rest = scheduler.tick()
+
+        assert len(scheduler._in_flight) == 1
+        assert rest < 61
+    finally:
+        scheduler._deliverer.stop()
+
+
 def test_a_due_task_behind_many_lanes_of_scheduled_ones_is_found(worker, monkeypatch):
     monkeypatch.setattr(walk, "PAGE", 2)
     group = make_group()
