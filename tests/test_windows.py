@@ -45,6 +45,7 @@ from .factories import (
 from .processes import wait_until
 from .stub_worker import Barrier, StubWorker, answer, by_task, in_turn
 from .test_rescue import die
+from .threads import running
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -157,24 +158,12 @@ def barrier(worker):
     return worker.behaviour
 
 
-@contextmanager
-def running(scheduler):
-    thread = threading.Thread(target=in_threads, args=[lambda each: each.run(), [scheduler]])
-    thread.start()
-    try:
-        yield scheduler
-    finally:
-        scheduler.stop()
-        thread.join(30)
-        assert not thread.is_alive()
-
-
 def test_f3_a_task_made_anew_does_not_take_the_answer_to_the_one_that_was_deleted(
     barrier, monkeypatch
 ):
     monkeypatch.setattr(AsyncioDeliverer, "cut", lambda *_: None)  # it is answered before
     group = make_group(id="g", tasks=[wire(id="t", input="old")])
-    with running(Scheduler()):
+    with running():
         old = barrier.call(1)
         control.delete_tasks("g", ["t"])
         make_task(group, id="t", input="new")
@@ -587,7 +576,7 @@ def test_f5_a_scheduler_that_cannot_beat_cuts_its_calls_and_claims_no_more(
     settings.CREW_LEASE_SECONDS = 1.0
     beat = Heart._beat
     first = make_task(id="first", error_delay_in_seconds=3_600)
-    with running(Scheduler()) as scheduler:
+    with running() as scheduler:
         barrier.call(1)
         monkeypatch.setattr(Heart, "_beat", lambda _: lose_the_connection())
         wait_until(lambda: row(first)["leased_by"] is None)
