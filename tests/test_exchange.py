@@ -42,7 +42,7 @@ class Owner:
         self.kept = []
         self.piece = self.large_piece = memoryview(bytearray(1_000))
 
-    def keep(self, connection):
+    def keep(self, connection, *_):
         self.kept.append(connection)
 
     def forget(self, connection):
