@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,6 +24,7 @@ from .sql import rescue as rescue_sql
 from .walk import Part, Walk
 
 NOTHING = Brought(None)
+NONE: Mapping[str, Lane] = {}
 
 Run = Callable[..., list[list[tuple[Any, ...]]]]  # run_together or run_steered
 Divide = Callable[..., dict[Lane, int]]  # `limits.share` for one scheduler as it is now
@@ -75,6 +77,7 @@ def claim(
     answering: Collection[str] = (),
     walk: Walk | None = None,
     beside: Sequence[str] = (),
+    barred: Mapping[str, Lane] = NONE,
     chance: random.Random | None = None,
     room: int | None = None,
 ) -> Claimed:
@@ -83,21 +86,21 @@ def claim(
     `total` is all slots of the scheduler, `busy` its attempts in flight by worker, `answering` the
     workers that answered its last call: they only steer fairness (`limits.share`). `walk` is where
     its claims are in their way over all lanes; None begins one. `beside` are
-    groups of which nothing is taken: their answers can not be written for now. `chance` draws
-    the lots of equal lanes.
+    groups of which nothing is taken: their answers can not be written for now; `barred` are tasks
+    that can not be leased, with their lanes. `chance` draws the lots of equal lanes.
     `room` are the bytes that the calls may hold; None = a budget of which nothing is used.
     """
     # On SQLite a transaction takes the one write lock, which an idle poll must not.
-    walk = walk or Walk()
-    looked = None if on_postgres() else _look(slots, walk)
+    walk, past = walk or Walk(), _Past(beside, barred)
+    looked = None if on_postgres() else _look(slots, walk, past)
     if looked and not looked.due:
         return Claimed(wait=looked.wait, goes_on=looked.goes_on)
     divide = partial(
         limits.share, slots=slots, total=total, busy=busy, answering=answering, chance=chance
     )
     with transaction.atomic():
-        looked = looked or _look(slots, walk)
-        return _claim(me, looked, divide, beside, room, publish.Note())
+        looked = looked or _look(slots, walk, past)
+        return _claim(me, looked, divide, past, room, publish.Note())
 
 
 def claim_within(
@@ -109,6 +112,7 @@ def claim_within(
     answering: Collection[str],
     walk: Walk,
     beside: Sequence[str],
+    barred: Mapping[str, Lane] = NONE,
     room: int | None = None,
     note: publish.Note,
 ) -> Claimed:
@@ -117,16 +121,17 @@ def claim_within(
     Writes the `note` that the settle began, and looks at the lanes where that freed tasks.
     """
     walk.freed(note.lanes, time.monotonic())
-    looked = _look(slots, walk, run_together)  # the settle has steered
+    past = _Past(beside, barred)
+    looked = _look(slots, walk, past, run_together)  # the settle has steered
     divide = partial(limits.share, slots=slots, total=total, busy=busy, answering=answering)
-    return _claim(me, looked, divide, beside, room, note)
+    return _claim(me, looked, divide, past, room, note)
 
 
 def _claim(
     me: str,
     looked: "_Looked",
     divide: Divide,
-    beside: Sequence[str],
+    past: "_Past",
     room: int | None,
     note: publish.Note,
 ) -> Claimed:
@@ -136,7 +141,7 @@ def _claim(
     failpoints.reach("after_select")
     rooms = limits.tightest(_rooms(looked.limited), _rooms_of_ill(looked.ill))
     shares = divide(looked.due, rooms=rooms)
-    rows = _take(me, shares, beside, note) if shares else []
+    rows = _take(me, shares, past, note) if shares else []
     leases, unfit = _loaded(me, rows, note, budget() if room is None else room)
     more = len(leases) < sum(looked.due.values()) or looked.is_part
     return Claimed(tuple(leases), tuple(unfit), more, looked.wait, looked.goes_on)
@@ -174,6 +179,19 @@ def find_lost(
     return [_lease(process, row) for row in rows]
 
 
+def told(lane: Lane, n: int) -> dict[str, Any]:
+    """As a statement is told of `n` tasks of a lane."""
+    return {"worker": lane.worker, "workgroup": lane.workgroup, "priority": lane.priority, "n": n}
+
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """What a claim does not take."""
+
+    groups: Sequence[str]
+    barred: Mapping[str, Lane]
+
+
 @dataclass(frozen=True, slots=True)
 class _Looked:
     """How many tasks of each lane are due; which of their workers have a limit, or failed.
@@ -189,21 +207,28 @@ class _Looked:
     is_part: bool
 
 
-def _look(slots: int, walk: Walk, ask: Run = run_steered) -> _Looked:
+def _look(slots: int, walk: Walk, past: _Past, ask: Run = run_steered) -> _Looked:
     part = walk.part(time.monotonic())
-    found, known = _seen(part, slots, ask)
+    found, known = _seen(part, slots + len(past.barred), ask)
     now = time.monotonic()
     walk.seen(part, found, known, now)
     rows = [row for row in (*known, *found) if row[3]]
     all_limited = conf.CREW_WORKER_MAX_CONCURRENCY is not None
+    due = {Lane(*row[:3]): row[3] for row in rows}
     return _Looked(
-        due={Lane(*row[:3]): row[3] for row in rows},
+        due=_without(due, Counter(past.barred.values()), slots) if past.barred else due,
         wait=walk.wait(now),
         limited=sorted({row[0] for row in rows if all_limited or row[5] is not None}),
         ill=sorted({row[0] for row in rows if row[6]}),
         goes_on=walk.goes_on,
         is_part=walk.goes_on or walk.hides_some,
     )
+
+
+def _without(due: Mapping[Lane, int], barred: Mapping[Lane, int], most: int) -> dict[Lane, int]:
+    """What is due beside that, or a lane would be given slots that it can not use."""
+    left = {lane: min(most, n - barred.get(lane, 0)) for lane, n in due.items()}
+    return {lane: n for lane, n in left.items() if n > 0}
 
 
 def _seen(part: Part, slots: int, ask: Run) -> list[list[tuple[Any, ...]]]:
@@ -253,28 +278,25 @@ def _rooms_of_ill(workers: Sequence[str]) -> dict[str, int | None]:
 
 
 def _take(
-    me: str, shares: Mapping[Lane, int], beside: Sequence[str], note: publish.Note
+    me: str, shares: Mapping[Lane, int], past: "_Past", note: publish.Note
 ) -> list[tuple[Any, ...]]:
     """Lease the shares; of the tasks with a key, those that are first of it."""
     if on_postgres():
-        leased, keyed = _take_on_postgres(me, shares, beside)
+        leased, keyed = _take_on_postgres(me, shares, past)
     else:
-        leased, keyed = _take_on_sqlite(me, shares)
+        leased, keyed = _take_on_sqlite(me, shares, past)
     if keyed:
         leased += _take_keyed(me, keyed, note)
     return leased
 
 
 def _take_on_postgres(
-    me: str, shares: Mapping[Lane, int], beside: Sequence[str]
+    me: str, shares: Mapping[Lane, int], past: "_Past"
 ) -> tuple[list[tuple[Any, ...]], list[tuple[str, str, str]]]:
-    lanes = [
-        {"worker": lane.worker, "workgroup": lane.workgroup, "priority": lane.priority, "n": n}
-        for lane, n in shares.items()
-    ]
-    params = {"lanes": dump(lanes), "me": me}
-    if beside:
-        rows = run(sql.CLAIM_BESIDE, params | {"groups": dump(beside)})
+    params = {"lanes": dump([told(lane, n) for lane, n in shares.items()]), "me": me}
+    if past.groups or past.barred:
+        beside = {"groups": dump(past.groups), "barred": dump(list(past.barred))}
+        rows = run(sql.CLAIM_BESIDE, params | beside)
     else:
         rows = run(sql.CLAIM, params)
     keyed = [(row[0], row[5], row[2]) for row in rows if row[1] is None]
@@ -282,21 +304,10 @@ def _take_on_postgres(
 
 
 def _take_on_sqlite(
-    me: str, shares: Mapping[Lane, int]
+    me: str, shares: Mapping[Lane, int], past: "_Past"
 ) -> tuple[list[tuple[Any, ...]], list[tuple[str, str, str]]]:
-    picked = [
-        row
-        for lane, n in shares.items()
-        for row in run(
-            sql.PICK,
-            {
-                "worker": lane.worker,
-                "workgroup": lane.workgroup,
-                "priority": lane.priority,
-                "n": n,
-            },
-        )
-    ]
+    barred = {"barred": dump(list(past.barred))}
+    picked = [row for lane, n in shares.items() for row in run(sql.PICK, told(lane, n) | barred)]
     plain = [id_ for id_, key, _ in picked if not key]
     leased = run(sql.LEASE, {"ids": dump(plain), "me": me}) if plain else []
     return leased, [(id_, key, group) for id_, key, group in picked if key]

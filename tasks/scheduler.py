@@ -21,6 +21,7 @@ from django.utils.module_loading import import_string
 
 from . import claim, cuts, failpoints, publish, settle
 from .aside import IN_TURN, Aside
+from .barred import Barred
 from .conf import conf
 from .decide import Answer, Completed, Failed, Limits, decide
 from .deliver import LARGE, Delivery, GoOn, make_deliverer, payload
@@ -29,7 +30,7 @@ from .ledger import BATCH_BYTES, Appetite, Ledger, weight
 from .names import new_id
 from .rest import Rest, gather
 from .settle import Returned, Settlement
-from .sql.patience import is_outage
+from .sql.patience import is_outage, is_refusal
 from .sql.prepared import prepared
 from .walk import Walk
 
@@ -74,6 +75,7 @@ class Scheduler:
         self._unsettled: list[Settlement] = []
         self._unsettled_bytes = 0
         self._aside = Aside(self.me, self._wake)
+        self._barred = Barred(self.me)
         self._ledger = Ledger(lambda: self._aside.bytes)
         self._appetite = Appetite(self.slots)
         self._busy: Counter[str] = Counter()
@@ -215,7 +217,15 @@ class Scheduler:
                     self._aside.put(settle.left(self._unsettled, why))
                     self._forget_settled()
         self._settle()
-        return self._claim(claim.claim, free) if claims else None
+        return self._claim_alone(free) if claims else None
+
+    def _claim_alone(self, free: int) -> claim.Claimed:
+        try:
+            return self._claim(claim.claim, free)
+        except Exception as error:
+            if not is_refusal(error) or not self._barred.look():
+                raise
+            return self._claim(claim.claim, free)
 
     def _claim(self, take: Callable[..., claim.Claimed], free: int) -> claim.Claimed:
         return take(
@@ -226,6 +236,7 @@ class Scheduler:
             answering=self._answering,
             walk=self._walk,
             beside=self._aside.closed(),
+            barred=self._barred.tasks(),
             room=self._ledger.room(),
         )
 

@@ -924,6 +924,14 @@ MUTANTS = (
         LITE,
     ),
     Mutant(
+        "claim: tasks that can not be leased take the slots of others",
+        "tasks/claim.py",
+        "left = {lane: min(most, n - barred.get(lane, 0)) for lane, n in due.items()}",
+        "left = {lane: min(most, n) for lane, n in due.items()}",
+        ("tests/test_refused.py::test_tasks_that_can_not_be_leased_stop_no_others",),
+        LITE,
+    ),
+    Mutant(
         "outages: a call that tries in vain by silence uses an attempt",
         "tasks/outages.py",
         "return health if result is Fault.SILENT and not health.rests else _failed(health)",

@@ -9,7 +9,7 @@ from django.core.management import CommandError, call_command
 from django.core.management.base import SystemCheckError
 from django.db import connection
 
-from tasks import aside, control
+from tasks import aside, barred, control
 from tasks.decide import Completed, Delays, Failed, Held
 from tasks.lesser import UNSTORABLE
 from tasks.models import Attempt, Task
@@ -44,6 +44,12 @@ def refuse(table, event, when):
             f"CREATE TRIGGER refuse BEFORE {event} ON {table} FOR EACH ROW WHEN ({when})"
             " EXECUTE FUNCTION refuse()"
         )
+
+
+def unrefuse():
+    with connection.cursor() as cursor:
+        on = " ON crew_task" if connection.vendor == "postgresql" else ""
+        cursor.execute(f"DROP TRIGGER refuse{on}")
 
 
 def twenty_one(outcome):
@@ -147,9 +153,7 @@ def test_a_scheduler_works_on_beside_an_answer_that_it_can_not_write(settings, m
             wait_until(lambda: len(scheduler._aside) == 1)
             make_task(group, id="t1", parent_ids=["t0"])
             wait_until(lambda: Task.objects.filter(is_complete=True).count() == 2)
-            with connection.cursor() as cursor:
-                on = " ON crew_task" if connection.vendor == "postgresql" else ""
-                cursor.execute(f"DROP TRIGGER refuse{on}")
+            unrefuse()
             wait_until(lambda: Task.objects.get(pk="bad").leased_by is None)
 
     assert len(worker.requests) == 3
@@ -245,3 +249,23 @@ def test_in_a_database_that_can_not_hold_it_no_answer_stops_the_others():
         assert (settled.live, settled.left, neighbours()) == (21, (), 20)
         assert (task.leased_by, task.remaining_attempts, kept) == (None, 4, WITHOUT)
         assert UNSTORABLE in task.errors[0]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_tasks_that_can_not_be_leased_stop_no_others(settings, monkeypatch, caplog):
+    """They come first, in lanes of their own and in that of the others, some with a key."""
+    monkeypatch.setattr(barred, "AGAIN", 0.5)
+    bad = [wire(id=f"bad{n}", name="bad", priority=n % 2, key="k" * (n % 3)) for n in range(70)]
+    make_group(tasks=[*bad, *(wire(id=f"t{n}") for n in range(20))])
+    refuse("crew_task", "UPDATE", "NEW.name = 'bad' AND NEW.leased_by IS NOT NULL")
+
+    with StubWorker() as worker:
+        settings.CREW_WORKER_BASE_URL = worker.url
+        with running():
+            wait_until(lambda: Task.objects.filter(is_complete=True).count() == 20)
+            stopped = set(Task.objects.filter(name="bad").values_list("leased_by", "attempt"))
+            unrefuse()
+            wait_until(lambda: not Task.objects.incomplete().exists())
+
+    assert stopped == {(None, 0)}
+    assert "tasks not be started, the first of them bad" in caplog.text

@@ -296,13 +296,34 @@ CLAIM = statement(
     sqlite="",  # SQLite has no UPDATE inside WITH: PICK and LEASE do it, alone in the database
 )
 
-# The same, past the tasks of some groups: their answers could not be written for now.
+_NOT_BARRED = {
+    "postgresql": "NOT t.id = ANY (ARRAY(SELECT jsonb_array_elements_text(%(barred)s::jsonb)))",
+    "sqlite": "t.id NOT IN (SELECT value FROM json_each(%(barred)s))",
+}
+
+# The same, past the tasks of some groups, whose answers could not be written for now, and past
+# tasks that the database does not let be leased.
 CLAIM_BESIDE = statement(
     postgresql=_claim(
         "AND NOT t.group_id = ANY (ARRAY(SELECT jsonb_array_elements_text(%(groups)s::jsonb)))"
+        f" AND {_NOT_BARRED['postgresql']}"
     ),
     sqlite="",
 )
+
+
+def _first(vendor: str) -> str:
+    return f"""
+        SELECT t.id FROM crew_task t
+        WHERE t.worker = %(worker)s AND t.workgroup = %(workgroup)s
+          AND t.priority = %(priority)s AND t.run_after <= {{now}} AND {{ready}}
+          AND {_NOT_BARRED[vendor]}
+        ORDER BY t.run_after LIMIT %(n)s
+    """
+
+
+# What comes first in a lane.
+FIRST = statement(postgresql=_first("postgresql"), sqlite=_first("sqlite"))
 
 PICK = statement(
     postgresql="",
@@ -310,7 +331,7 @@ PICK = statement(
         SELECT t.id, t.key, t.group_id FROM crew_task t
         WHERE t.worker = %(worker)s AND t.workgroup = %(workgroup)s
           AND t.priority = %(priority)s AND t.run_after <= {{now}} AND {{ready}}
-          AND {_FREE}
+          AND {_FREE} AND {_NOT_BARRED["sqlite"]}
           AND NOT EXISTS (SELECT 1 FROM crew_workgroup h
                           WHERE h.name = t.workgroup AND h.held_until > {{now}})
         ORDER BY t.run_after LIMIT %(n)s
