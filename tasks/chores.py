@@ -3,7 +3,7 @@
 Each kind is looked at once a minute by one of all schedulers. While there is more it goes on at
 once; after some seconds the other kinds have their turn. Between two transactions it rests: as
 long as the last one took while this scheduler has tasks to claim, so that claims have half of the
-time at least.
+time at least. On SQLite it always does, for whoever else writes.
 """
 
 import threading
@@ -17,12 +17,13 @@ from django.db.models.functions import Now
 from . import prune, retention
 from .conf import conf
 from .models import Chore
+from .sql import on_postgres
 from .troubles import CHORES, GROUPS, chores
 
 EVERY = 60.0  # seconds between two looks when all was done
 AT_A_TIME = 2.0  # seconds of one kind
 BUSY_REST, IDLE_REST = 1.0, 0.1  # of the time that a transaction took
-LEAST_REST = 0.005  # seconds: on SQLite, so that another writer comes in between
+LEAST_REST = 0.005  # seconds
 
 
 class Chores:
@@ -63,5 +64,6 @@ class Chores:
 
     def _rests(self, took: float) -> bool:
         """Give way to claims; whether to stop."""
-        share = BUSY_REST if self._is_busy() else IDLE_REST
+        gives_way = self._is_busy() or not on_postgres()  # others write too, and one at a time
+        share = BUSY_REST if gives_way else IDLE_REST
         return self._stop.wait(max(LEAST_REST, took * share))

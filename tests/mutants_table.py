@@ -1129,7 +1129,7 @@ MUTANTS = (
     Mutant(
         "chores: claims are given no way",
         "tasks/chores.py",
-        "BUSY_REST if self._is_busy() else IDLE_REST",
+        "BUSY_REST if gives_way else IDLE_REST",
         "IDLE_REST",
         ("tests/test_chores.py::test_it_gives_way_to_claims",),
         LITE,

@@ -1,7 +1,12 @@
 """Every page leaves nobody out, and fits on a phone: axe-core's rules of WCAG 2 A and AA."""
 
+from datetime import timedelta
+
 import pytest
 from django.contrib import admin
+from django.db.models.functions import Now
+
+from tasks.models import SchedulerProcess
 
 from .axe import look_around
 from .driver import expect
@@ -54,6 +59,19 @@ def test_each_page_is_accessible(visit, boss, name):
 
     person.settle(found[name if name in found else f"a group, {name}"])
 
+    assert look_around(person.page) == []
+
+
+def test_what_must_be_acted_on_is_on_the_first_page(visit, boss):
+    ago = Now() - timedelta(minutes=20)
+    SchedulerProcess.objects.create(pk="s", host="h", pid=1, slots=1, started_at=ago)
+    person = visit(boss, bypass_csp=True)
+
+    person.settle("/admin/")
+
+    shown = person.page.locator("#crew-troubles")
+    expect(shown).to_contain_text("do not keep up with deleting changes")
+    expect(shown).to_contain_text("Since 20")
     assert look_around(person.page) == []
 
 
