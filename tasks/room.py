@@ -18,6 +18,9 @@ WAITS = 30.0  # seconds
 class NoRoomError(CrewError):
     """Others have had all of it for too long: try again (503)."""
 
+    def __init__(self) -> None:
+        super().__init__("busy with other large requests, try again")
+
 
 @dataclass(slots=True)
 class Share:
@@ -51,7 +54,7 @@ class Room:
         if not self._turn.acquire(blocking=False):
             _let_go_of_connection()
             if not self._turn.acquire(timeout=WAITS):
-                raise NoRoomError("busy with other large requests, try again")
+                raise NoRoomError
         try:
             self._wait(size, until)
         finally:
@@ -69,7 +72,7 @@ class Room:
                 _let_go_of_connection()
                 left = max(0.0, until - time.monotonic())
                 if not self._changed.wait_for(lambda: self._fits(size), left):
-                    raise NoRoomError("busy with other large requests, try again")
+                    raise NoRoomError
             self.held += size
 
     def _fits(self, size: int) -> bool:
