@@ -87,6 +87,13 @@ def scheduler(base: str, *args: str, root: Path = ROOT, **env: str) -> Iterator[
         process.stderr.close()
 
 
+def peak_memory(pid: int) -> int:
+    """The most bytes that were resident. OSError when it is gone."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")]
+    return found[0] if found else 0  # a zombie has none
+
+
 def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     """Return as soon as the condition holds; fail when it does not in time."""
     deadline = time.monotonic() + seconds

@@ -209,6 +209,10 @@ HARM = {
         "held_up_by_a_lock",
         lambda s: (s.locks.append(Lock("g2", 70, 75)), answers_in_a_lock(s, (71, 76), (72, 72.1))),
     ),
+    "a scheduler takes too much memory": (
+        "grew",
+        lambda s: s.memory.update({"scheduler-1": 191 * 1024 * 1024}),
+    ),
     "an invariant is broken": (
         "broken_invariants",
         lambda s: s.invariants.update(pending_parents=["c"]),

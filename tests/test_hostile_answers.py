@@ -1,8 +1,6 @@
 """Answers that are meant to hurt, all at once, against a real scheduler process: F14 and F15."""
 
 import json
-import re
-from pathlib import Path
 
 import pytest
 
@@ -10,7 +8,7 @@ from tasks import create
 from tasks.models import Attempt, SchedulerProcess, Task
 
 from . import stub_worker
-from .processes import scheduler, sink, wait_until
+from .processes import peak_memory, scheduler, sink, wait_until
 from .stub_worker import StubWorker, answer, raw
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -43,12 +41,6 @@ HOSTILE = {
 def by_name(exchange):
     behaviour, _ = HOSTILE.get(exchange.request.path.strip("/"), (answer(), ""))
     behaviour(exchange)
-
-
-def peak_memory(pid: int) -> int:
-    """The most bytes that were resident."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
 
 
 @pytest.mark.parametrize("deliverer", ["asyncio", "requests"])

@@ -18,9 +18,8 @@ from django.db import connection
 from tasks import create
 from tasks.models import Attempt, Task
 
-from .processes import database_url, scheduler, wait_until
+from .processes import database_url, peak_memory, scheduler, wait_until
 from .stub_worker import StubWorker, answer
-from .test_hostile_answers import peak_memory
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(600)]
 

@@ -10,6 +10,7 @@ from .story import AttemptRow, Lock, Post, Story
 
 SURE = 0.5  # seconds: a call begins with a fifth of its lease left at least
 LONG, MANY = 2.0, 5  # a lock of so many seconds, in the first half of which so many calls begin
+MOST_MEMORY = 190 * 1024 * 1024  # bytes of a scheduler, which begins with about 90
 ANSWERED = ("completed", "failed", "held")
 CREATES = ("create_group", "create_tasks")
 
@@ -322,6 +323,13 @@ def _overtaken(story: Story, lock: Lock) -> Iterator[str]:
             yield f"the answer to {post.task} {post.attempt} waited for {lock}"
 
 
+def grew(story: Story) -> Iterator[str]:
+    """However wide the layers, and whatever the database does."""
+    for name, size in story.memory.items():
+        if name.startswith("scheduler") and size > MOST_MEMORY:
+            yield f"{name} had {size >> 20} MB"
+
+
 def broken_invariants(story: Story) -> Iterator[str]:
     for name, ids in story.invariants.items():
         yield f"{name}: {', '.join(ids[:20])}"
@@ -352,6 +360,7 @@ RULES: tuple[Callable[[Story], Iterator[str]], ...] = (
     held_up_by_a_lock,
     kept_deletions,
     kept_resets,
+    grew,
     broken_invariants,
     died,
 )

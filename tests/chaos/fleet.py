@@ -1,5 +1,6 @@
 """The processes of a run: started, broken by signals, and started again when they are gone."""
 
+import contextlib
 import ctypes
 import os
 import select
@@ -11,9 +12,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from ..processes import ROOT
+from ..processes import ROOT, peak_memory
 
 STOPS_WITHIN = 30.0  # seconds
+LOOKS_EVERY = 0.5  # seconds between two looks at its memory
 AGAIN_AFTER = 0.2  # seconds from one start to the next, at least
 
 _libc = ctypes.CDLL(None)
@@ -22,6 +24,7 @@ _libc = ctypes.CDLL(None)
 class Process(Protocol):
     """What is asked of a process here."""
 
+    pid: int
     returncode: int | None
 
     def poll(self) -> int | None: ...
@@ -55,6 +58,8 @@ class Member:
         self.stopped_at = 0.0
         self.continues_at: float | None = None
         self.deaths: list[str] = []  # those that nobody ordered
+        self.memory = 0  # bytes: the most that any of its processes had
+        self._looks_at = 0.0
 
     def start(self) -> None:
         self._began = self._log.stat().st_size if self._log.exists() else 0
@@ -82,6 +87,7 @@ class Member:
 
     def kill(self) -> None:
         self._is_struck = True
+        self._look()
         self._signal(signal.SIGKILL)
         assert self.process is not None
         self.process.wait()
@@ -105,6 +111,9 @@ class Member:
         """Let it go on when its time has come, and start it again when it is gone."""
         if self.continues_at is not None and time.monotonic() > self.continues_at:
             self.go_on()
+        if time.monotonic() > self._looks_at:
+            self._looks_at = time.monotonic() + LOOKS_EVERY
+            self._look()
         if not self.is_running and time.monotonic() > self._started_at + AGAIN_AFTER:
             self._note_death()
             self.start()
@@ -115,6 +124,7 @@ class Member:
             return
         if self.is_stopped:
             self.go_on()
+        self._look()
         self._signal(signal.SIGTERM)
         try:
             code = self.process.wait(STOPS_WITHIN)
@@ -129,6 +139,12 @@ class Member:
         if self.is_running:
             self.kill()
         self._close()
+
+    def _look(self) -> None:
+        """How much memory it has had, as long as it is there to be asked."""
+        with contextlib.suppress(OSError):
+            if self.process is not None:
+                self.memory = max(self.memory, peak_memory(self.process.pid))
 
     def _note_death(self) -> None:
         """Nobody may die of what happens around it, once it works."""

@@ -9,7 +9,7 @@ Json = dict[str, Any]
 
 ATTEMPTS = 200  # more than all the trouble of a run takes from one task
 LIMITED, LIMIT = "narrow", 3  # a worker, and how many calls at once it takes
-BIG = 120_000  # characters of a big output
+BIG, WIDE = 120_000, 100_000  # characters of a big output, and of each of a wide layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +139,13 @@ def big(group: GroupPlan, dice: Random) -> None:
         group.add(dice, f"join{i}", parents=parents)
 
 
+def wide(group: GroupPlan, dice: Random) -> None:
+    """Each of a layer gets all of the one above it: 90 MB that must never be in memory at once."""
+    above = [group.add(dice, f"w{i}", pad=WIDE) for i in range(30)]
+    for i in range(30):
+        group.add(dice, f"below{i}", parents=above)
+
+
 def slow(group: GroupPlan, dice: Random) -> None:
     """Calls that outlast a lease: many of them meet the death of their scheduler."""
     first = [group.add(dice, f"s{i}", seconds=dice.uniform(2, 6)) for i in range(8)]
@@ -221,6 +228,7 @@ SHAPES: tuple[Callable[[GroupPlan, Random], None], ...] = (
     layers,
     independent,
     big,
+    wide,
     paused,
     slow,
     narrow,

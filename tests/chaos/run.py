@@ -77,6 +77,7 @@ def _trouble(
         plans=clients.plans,
         deaths=[*deaths, *clients.failures],
         locks=scene.locks,
+        memory={member.name: member.memory for member in scene.members},
     )
     return told, scene.done
 
@@ -210,10 +211,12 @@ def _figures(found: story.Story, by: Counter[str]) -> dict[str, Any]:
         for call in found.calls
         if call.verb in checker.CREATES and call.result == journal.DONE
     )
+    schedulers = [size for name, size in found.memory.items() if name.startswith("scheduler")]
     return {
         "tasks acknowledged": acknowledged,
         "tasks at the end": len(found.tasks),
         "calls to the worker": len(found.posts),
+        "MB of the largest scheduler": max(schedulers) >> 20,
         **dict(sorted(by.items())),
         **{f"attempts {name}": n for name, n in sorted(outcomes.items())},
         **{f"API calls {name}": n for name, n in sorted(results.items())},

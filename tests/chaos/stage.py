@@ -32,6 +32,7 @@ SETTINGS = {
     "CREW_DELIVERY_TIMEOUT_SECONDS": "6",
     "CREW_DRAIN_SECONDS": "0.4",  # less than many calls take
     "CREW_SLOTS": "50",
+    "CREW_CALLS_BYTES": str(4 * 1024 * 1024),  # much less than a wide layer brings
 }
 
 

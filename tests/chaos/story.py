@@ -88,6 +88,7 @@ class Story:
     deaths: list[str] = field(default_factory=list)
     limits: dict[str, int] = field(default_factory=dict)  # of workers
     locks: list[Lock] = field(default_factory=list)
+    memory: dict[str, int] = field(default_factory=dict)  # bytes, the most, by process
 
     # --- What the rules ask ---
 
