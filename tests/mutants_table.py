@@ -123,6 +123,16 @@ MUTANTS = (
         (LEDGER + "::test_large_answers_that_are_aside_are_not_written_at_once",),
         LITE,
     ),
+    Mutant(
+        "page: what was cut is not asked for",
+        "tasks/static/crew/api.js",
+        "while (next.isCut && next[name].length) {",
+        "while (false) {",
+        (
+            "tests/browser/test_cut.py::test_all_rows_of_a_page_of_tasks_are_shown_though_they_come_in_parts",
+        ),
+        LITE,
+    ),
     # --- Claim ---
     Mutant(
         "claim: paused tasks too",

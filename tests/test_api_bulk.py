@@ -9,6 +9,7 @@ import pytest
 from django.db.models.functions import Now
 
 from tasks import control, create, prune
+from tasks.api.body import MOST_VALUES
 from tasks.models import Attempt, ParentEdge, RepeatableCall, Task, TaskGroup, Worker, Workgroup
 from tasks.settle import Settlement, settle
 from tasks.transcript import Transcript
@@ -648,3 +649,14 @@ def test_an_unknown_workgroup_is_not_opened(api):
 
     assert (said.status, said.type, said.why) == (404, PROBLEM, "workgroup not found")
     assert not Workgroup.objects.exists()
+
+
+@pytest.mark.parametrize("path", [BULK, GROUPS])
+def test_a_body_of_more_small_values_than_memory_is_for_is_refused(path):
+    """Before they are made: a dict of one member takes 20 times its text."""
+    zeros = b",".join([b"0"] * (MOST_VALUES + 1))
+
+    said = Api().post(path, b'{"tasks":[{"worker":"w","input":[%s]}]}' % zeros)
+
+    assert said.status == 400
+    assert "too many values" in said.text

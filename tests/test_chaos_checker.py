@@ -211,7 +211,7 @@ HARM = {
     ),
     "a scheduler takes too much memory": (
         "grew",
-        lambda s: s.memory.update({"scheduler-1": 191 * 1024 * 1024}),
+        lambda s: s.memory.update({"scheduler-1": 151 * 1024 * 1024}),
     ),
     "an invariant is broken": (
         "broken_invariants",

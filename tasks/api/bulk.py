@@ -16,12 +16,10 @@ from ..spec import TaskSpec, read_attempts, read_ids, read_task
 from . import query
 from .answers import json_answer
 from .base import CrewView
-from .body import Body, consumed, parse
+from .body import MOST_VALUES, Body, consumed, parse
 from .repeat import once
 
 NDJSON = {"application/x-ndjson", "application/jsonl"}
-# 10,000 tasks of 20 fields and their payloads; the bytes are limited as well.
-MAX_NODES = 2_000_000
 VERB_TAKES = (*query.FILTERS, "all", "dryRun", "limit", "after")
 MOST_AT_ONCE = 10_000  # tasks of one call with a limit
 
@@ -47,7 +45,7 @@ class BulkCreate(CrewView):
             specs = create.read_specs(_read_lines(self.sent, most))
         else:
             self.sent = Body(request, conf.CREW_MAX_BULK_BYTES)
-            specs = create.read_specs(consumed(_listed(self.sent.json(MAX_NODES))))
+            specs = create.read_specs(consumed(_listed(self.sent.json(MOST_VALUES))))
         return once(self, request, lambda: self._create(request, gid, specs, most))
 
     def _create(

@@ -15,12 +15,10 @@ from ..spec import read_attempts, read_bool, read_id, read_text, read_time
 from . import query
 from .answers import json_answer
 from .base import CrewView
-from .body import consumed
+from .body import MOST_VALUES, consumed
 from .changes import Field, read_changes
 from .repeat import conditional, once
 
-# A group may come with its whole graph.
-MAX_NODES = 2_000_000
 GROUP_WORDS = ("id", "name", "createdAt", "isPaused")
 ATTEMPTS = ("remainingAttempts",)
 EDITABLE = {"name": Field("name", lambda name: name, empty="")}
@@ -31,7 +29,7 @@ class Groups(CrewView):
     is_repeatable = True
     takes = {"GET": (*query.PAGING, "search"), "POST": ("dryRun",)}
     max_body = "CREW_MAX_BULK_BYTES"
-    max_nodes = MAX_NODES
+    max_nodes = MOST_VALUES  # a group may come with its whole graph
 
     def get(self, request: Request) -> HttpResponse:
         """Groups, newest first."""

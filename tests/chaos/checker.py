@@ -10,7 +10,7 @@ from .story import AttemptRow, Lock, Post, Story
 
 SURE = 0.5  # seconds: a call begins with a fifth of its lease left at least
 LONG, MANY = 2.0, 5  # a lock of so many seconds, in the first half of which so many calls begin
-MOST_MEMORY = 190 * 1024 * 1024  # bytes of a scheduler, which begins with about 90
+MOST_MEMORY = 150 * 1024 * 1024  # bytes of a scheduler, which begins with about 90
 ANSWERED = ("completed", "failed", "held")
 CREATES = ("create_group", "create_tasks")
 

@@ -17,6 +17,29 @@ export class Refused extends Error {
 }
 
 export const get = async (path, signal) => JSON.parse(await call("GET", path, undefined, signal));
+
+// A page of a list, all of it: what does not fit into one answer comes in smaller pages, each of a size that begins
+// where the last one ended. `name` is that of the rows; `asked` says page and pageSize.
+export async function page(path, name, asked, signal) {
+  const query = new URLSearchParams(asked);
+  const pageSize = Number(query.get("pageSize"));
+  const begin = (Number(query.get("page") ?? 1) - 1) * pageSize;
+  const found = await get(`${path}?${query}`, signal);
+  const end = Math.min(begin + pageSize, found.count);
+  let next = found;
+  while (next.isCut && next[name].length) {
+    const start = begin + found[name].length;
+    let size = Math.max(1, end - start);
+    while (start % size) size -= 1;
+    query.set("pageSize", size);
+    query.set("page", start / size + 1);
+    next = await get(`${path}?${query}`, signal);
+    found[name].push(...next[name]);
+    next.isCut ||= begin + found[name].length < end;
+  }
+  return found;
+}
+
 export const post = async (path, body = {}) => JSON.parse(await send("POST", path, JSON.stringify(body)));
 export const put = async (path, body) => JSON.parse(await send("PUT", path, JSON.stringify(body)));
 export const del = async (path) => JSON.parse(await call("DELETE", path));

@@ -1,5 +1,5 @@
 // What people did to a group or a task, the newest first.
-import { get } from "./api.js";
+import { page } from "./api.js";
 import { ago, copyButton, el, number } from "./dom.js";
 import { show } from "./look.js";
 
@@ -9,23 +9,24 @@ export const open = (panel, context) => history(panel, `${context.path}/history`
 
 // `path` is that of the history; a server without one answers 404.
 export function history(panel, path, said) {
-  let size = PAGE;
+  let pages = 1;
   async function reload() {
     try {
-      draw(await get(`${path}?pageSize=${size}`));
+      const found = await page(path, "entries", { page: 1, pageSize: PAGE });
+      for (let n = 2; n <= pages && found.entries.length < found.count; n += 1) found.entries.push(...(await page(path, "entries", { page: n, pageSize: PAGE })).entries);
+      draw(found);
     } catch (error) {
       if (error.status !== 404) return said(error);
       show(panel, el("p", { class: "crew-empty" }, "No history is kept."));
     }
   }
 
-  function draw({ count, entries, isCut }) {
+  function draw({ count, entries }) {
     if (!entries.length) return show(panel, el("p", { class: "crew-empty" }, "Nobody did anything to it yet."));
     const heads = ["When", "Who", "Did", "To", "Tasks", "Detail"].map((head) => el("th", { scope: "col" }, head));
     const table = el("table", { class: "crew-table" }, el("thead", {}, el("tr", {}, ...heads)), el("tbody", {}, ...entries.map(row)));
-    const more = count > entries.length && size < 500 && !isCut ? el("button", { type: "button", class: "crew-button", onclick: () => ((size = Math.min(500, size + 100)), reload()) }, `Older ones: ${number(count - entries.length)}`) : null;
-    const cut = isCut ? el("p", { class: "crew-dim" }, `${number(count - entries.length)} older ones do not fit into one answer.`) : null;
-    show(panel, el("div", { class: "crew-scroll" }, table), more, cut);
+    const more = count > entries.length ? el("button", { type: "button", class: "crew-button", onclick: () => ((pages += 1), reload()) }, `Older ones: ${number(count - entries.length)}`) : null;
+    show(panel, el("div", { class: "crew-scroll" }, table), more);
   }
 
   reload();

@@ -1,5 +1,5 @@
 // The tab with a group's tasks: filtered and paged by the server, kept live row by row.
-import { get } from "./api.js";
+import { page } from "./api.js";
 import { bulk, VERBS } from "./bulk.js";
 import { el, number, single } from "./dom.js";
 import { Filters, SIZES } from "./filters.js";
@@ -37,30 +37,10 @@ class Table {
     this.#load.abort();
     this.#load = new AbortController();
     try {
-      this.#draw(await this.#page(this.#load.signal));
+      this.#draw(await page(`${this.context.path}/tasks`, "tasks", this.filters.query, this.#load.signal));
     } catch (error) {
       if (error.name !== "AbortError") this.context.said(error);
     }
-  }
-
-  // What does not fit into one answer comes in smaller pages, each of a size that begins where the last one ended.
-  async #page(signal) {
-    const query = new URLSearchParams(this.filters.query);
-    const found = await get(`${this.context.path}/tasks?${query}`, signal);
-    const { page, pageSize } = this.filters;
-    const end = Math.min(page * pageSize, found.count);
-    let next = found;
-    while (next.isCut && next.tasks.length) {
-      const start = (page - 1) * pageSize + found.tasks.length;
-      let size = Math.max(1, end - start);
-      while (start % size) size -= 1;
-      query.set("pageSize", size);
-      query.set("page", start / size + 1);
-      next = await get(`${this.context.path}/tasks?${query}`, signal);
-      found.tasks.push(...next.tasks);
-      next.isCut ||= found.tasks.length < end - (page - 1) * pageSize;
-    }
-    return found;
   }
 
   close() {
