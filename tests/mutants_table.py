@@ -124,13 +124,11 @@ MUTANTS = (
         LITE,
     ),
     Mutant(
-        "page: what was cut is not asked for",
-        "tasks/static/crew/api.js",
-        "while (next.isCut && next[name].length) {",
-        "while (false) {",
-        (
-            "tests/browser/test_cut.py::test_all_rows_of_a_page_of_tasks_are_shown_though_they_come_in_parts",
-        ),
+        "page: a cut one looks whole",
+        "tasks/portions.py",
+        """            cut = ',"isCut":true'\n""",
+        "",
+        ("tests/test_portions.py",),
         LITE,
     ),
     # --- Claim ---

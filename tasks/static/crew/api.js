@@ -20,7 +20,7 @@ export const get = async (path, signal) => JSON.parse(await call("GET", path, un
 
 // A page of a list, all of it: what does not fit into one answer comes in smaller pages, each of a size that begins
 // where the last one ended. `name` is that of the rows; `asked` says page and pageSize.
-export async function page(path, name, asked, signal) {
+export async function wholePage(path, name, asked, signal) {
   const query = new URLSearchParams(asked);
   const pageSize = Number(query.get("pageSize"));
   const begin = (Number(query.get("page") ?? 1) - 1) * pageSize;

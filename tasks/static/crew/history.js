@@ -1,5 +1,5 @@
 // What people did to a group or a task, the newest first.
-import { page } from "./api.js";
+import { wholePage } from "./api.js";
 import { ago, copyButton, el, number } from "./dom.js";
 import { show } from "./look.js";
 
@@ -12,8 +12,8 @@ export function history(panel, path, said) {
   let pages = 1;
   async function reload() {
     try {
-      const found = await page(path, "entries", { page: 1, pageSize: PAGE });
-      for (let n = 2; n <= pages && found.entries.length < found.count; n += 1) found.entries.push(...(await page(path, "entries", { page: n, pageSize: PAGE })).entries);
+      const found = await wholePage(path, "entries", { page: 1, pageSize: PAGE });
+      for (let n = 2; n <= pages && found.entries.length < found.count; n += 1) found.entries.push(...(await wholePage(path, "entries", { page: n, pageSize: PAGE })).entries);
       draw(found);
     } catch (error) {
       if (error.status !== 404) return said(error);
@@ -26,7 +26,7 @@ export function history(panel, path, said) {
     const heads = ["When", "Who", "Did", "To", "Tasks", "Detail"].map((head) => el("th", { scope: "col" }, head));
     const table = el("table", { class: "crew-table" }, el("thead", {}, el("tr", {}, ...heads)), el("tbody", {}, ...entries.map(row)));
     const more = count > entries.length ? el("button", { type: "button", class: "crew-button", onclick: () => ((pages += 1), reload()) }, `Older ones: ${number(count - entries.length)}`) : null;
-    show(panel, el("div", { class: "crew-scroll" }, table), more);
+    show(panel, el("div", { class: "crew-scroll" }, table), more ? el("div", {}, more) : null);
   }
 
   reload();

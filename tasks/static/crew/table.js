@@ -1,5 +1,5 @@
 // The tab with a group's tasks: filtered and paged by the server, kept live row by row.
-import { page } from "./api.js";
+import { wholePage } from "./api.js";
 import { bulk, VERBS } from "./bulk.js";
 import { el, number, single } from "./dom.js";
 import { Filters, SIZES } from "./filters.js";
@@ -37,7 +37,7 @@ class Table {
     this.#load.abort();
     this.#load = new AbortController();
     try {
-      this.#draw(await page(`${this.context.path}/tasks`, "tasks", this.filters.query, this.#load.signal));
+      this.#draw(await wholePage(`${this.context.path}/tasks`, "tasks", this.filters.query, this.#load.signal));
     } catch (error) {
       if (error.name !== "AbortError") this.context.said(error);
     }

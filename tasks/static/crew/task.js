@@ -1,5 +1,5 @@
 // The page of a task: what it is doing and why, every attempt, what is around it.
-import { at, get, text } from "./api.js";
+import { at, get, text, wholePage } from "./api.js";
 import { adminUrl, ago, badge, block, copyButton, el, find, number, said, showLive, single } from "./dom.js";
 import { attempts, callNow, duplicates } from "./facts.js";
 import { Graph } from "./graph.js";
@@ -90,7 +90,7 @@ async function look() {
     data(raw, task);
     attempts(find("#crew-attempts"), ended);
     callNow(find("#crew-call"), call, task);
-    const same = task.key ? await get(`${context.path}/tasks?key=${encodeURIComponent(task.key)}&pageSize=50`) : null;
+    const same = task.key ? await wholePage(`${context.path}/tasks`, "tasks", { key: task.key, page: 1, pageSize: 50 }) : null;
     duplicates(find("#crew-duplicates"), task, why, same, context);
     around ??= new Graph(find("#crew-around"), { onOpen: (other) => other === id || location.assign(context.taskUrl(other)) });
     around.show(picture);
