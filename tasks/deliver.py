@@ -156,7 +156,8 @@ def payload(
 
 
 def _as_read(body: bytes) -> bytes:
-    return from_store(body.decode()).encode() if _MANY_ZEROS in body else body
+    # Not `in`, which first tries to take what is looked for as the number of a byte.
+    return from_store(body.decode()).encode() if body.find(_MANY_ZEROS) >= 0 else body
 
 
 @dataclass(frozen=True, slots=True)

@@ -1242,7 +1242,7 @@ MUTANTS = (
     Mutant(
         "numbers: a call has all digits",
         "tasks/deliver.py",
-        "return from_store(body.decode()).encode() if _MANY_ZEROS in body else body",
+        "return from_store(body.decode()).encode() if body.find(_MANY_ZEROS) >= 0 else body",
         "return body",
         ("tests/test_numbers.py::test_through_calls_and_answers",),
     ),

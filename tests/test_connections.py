@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -40,18 +40,16 @@ kernel_knows = pytest.mark.skipif(sys.platform != "linux", reason="only Linux te
 @contextmanager
 def dropping(host: str, port: int) -> Iterator[None]:
     """An address that takes no packets: the place of who waits to be accepted is taken."""
-    with socket.socket() as listener:
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
         listener.bind((host, port))
         listener.listen(0)
-        waiting = []
         for _ in range(4):
-            waiting.append(socket.socket())
-            waiting[-1].setblocking(False)
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
             with suppress(BlockingIOError):
-                waiting[-1].connect((host, port))
+                waiting.connect((host, port))
         yield
-        for sock in waiting:
-            sock.close()
 
 
 def resolving(monkeypatch: Any, *addresses: str) -> None:
