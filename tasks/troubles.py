@@ -36,6 +36,8 @@ CHORES = {
     "limits": "limits of workers that are well",
     GROUPS: "finished groups older than CREW_KEEP_DAYS",
 }
+KEEPS_ROWS = "Dead rows are not cleared away, and each task costs more."
+KEEPS_LOG = "The server keeps its log for it, and the disk fills."
 KEEPS = "Until it ends no dead row since then is cleared away, and each task costs more."
 
 
@@ -108,23 +110,24 @@ def _sessions() -> Iterator[Trouble]:
 
 def _prepared() -> Iterator[Trouble]:
     for gid, owner, since in run(sql.PREPARED, {"seconds": OLD, "most": MOST}):
+        quoted = gid.replace("'", "''")
         yield Trouble(
             f"prepared {gid}",
             since,
             f"The prepared transaction {gid} of {owner} waits for its end, without a process."
             f" {KEEPS}",
-            f"As {owner}: COMMIT PREPARED '{gid}'; or ROLLBACK PREPARED '{gid}';",
+            f"As {owner}: COMMIT PREPARED '{quoted}'; or ROLLBACK PREPARED '{quoted}';",
         )
 
 
 def _slots() -> Iterator[Trouble]:
-    for name, is_active, others in run(sql.SLOTS, {"others": OTHERS, "most": MOST}):
+    for name, is_active, others, keeps_rows in run(sql.SLOTS, {"others": OTHERS, "most": MOST}):
         state = "reads slowly, or has a long query" if is_active else "is not connected"
         yield Trouble(
             f"slot {name}",
             None,
             f"Whoever reads the replication slot {name} {state}: {others:,} transactions began"
-            " since the oldest it keeps rows for. The rows stay, and each task costs more.",
+            f" since the oldest it keeps. {KEEPS_ROWS if keeps_rows else KEEPS_LOG}",
             f"Bring the reader back, or: SELECT pg_drop_replication_slot('{name}');",
         )
 

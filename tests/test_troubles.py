@@ -165,17 +165,17 @@ def test_a_prepared_transaction_and_a_slot_are_named(monkeypatch):
     """No server of the tests has any: the statements run, and the rows are made up."""
     assert list(troubles._prepared()) == list(troubles._slots()) == []
     rows = {
-        troubles.sql.PREPARED: [("two-phase", "shop", None)],
-        troubles.sql.SLOTS: [("standby", False, 20_000), ("replica", True, 30_000)],
+        troubles.sql.PREPARED: [("two'phase", "shop", None)],
+        troubles.sql.SLOTS: [("standby", False, 20_000, True), ("replica", True, 30_000, False)],
     }
     monkeypatch.setattr(troubles, "run", lambda what, params: rows[what])
 
     (prepared,), (gone, slow) = troubles._prepared(), troubles._slots()
 
-    assert "ROLLBACK PREPARED 'two-phase'" in prepared.todo and "shop" in prepared.what
-    assert "is not connected" in gone.what and "20,000" in gone.what
+    assert "ROLLBACK PREPARED 'two''phase'" in prepared.todo and "shop" in prepared.what
+    assert "is not connected" in gone.what and "20,000" in gone.what and "Dead rows" in gone.what
     assert "pg_drop_replication_slot('standby')" in gone.todo
-    assert "reads slowly" in slow.what
+    assert "reads slowly" in slow.what and "the disk fills" in slow.what
 
 
 # --- Its twin on SQLite ---

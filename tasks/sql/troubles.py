@@ -48,7 +48,8 @@ PREPARED = statement(
 # Replication slots that keep rows for whoever reads them, and fell far behind.
 SLOTS = statement(
     postgresql="""
-        SELECT slot_name, active, greatest(age(xmin), age(catalog_xmin)) FROM pg_replication_slots
+        SELECT slot_name, active, greatest(age(xmin), age(catalog_xmin)), xmin IS NOT NULL
+        FROM pg_replication_slots
         WHERE (xmin IS NOT NULL OR catalog_xmin IS NOT NULL)
           AND (database IS NULL OR database = current_database())
           AND greatest(age(xmin), age(catalog_xmin)) > %(others)s
