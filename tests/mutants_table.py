@@ -16,6 +16,7 @@ CLOCK = "tests/test_clock.py"
 CUTS = "tests/test_cuts.py"
 CONTROL, CREATE = "tests/test_control.py", "tests/test_create.py"
 EDIT = "tests/test_edit.py"
+SLICES = "tests/test_slices.py"
 VERB_PLANS, GIVEN_UP = "tests/test_verb_plans.py", "tests/test_given_up.py"
 ANY_SERVER = "tests/test_any_server.py"
 OUTAGES = "tests/test_worker_outages.py"
@@ -809,6 +810,54 @@ MUTANTS = (
         "    stop_attempts(group_id, ids, why)\n    edges.release",
         "    edges.lock(group_id, ids)\n    edges.release",
         (CONTROL + "::test_a_cancelled_group_is_tried_no_more_and_its_running_attempts_end",),
+        LITE,
+    ),
+    Mutant(
+        "cancel: a claim on its way takes what is being cut",
+        "tasks/acting.py",
+        "When(leased_by__isnull=False, then=Now())",
+        'When(leased_by__isnull=False, then=F("run_after"))',
+        (RACES + "::test_a_claim_that_looked_before_takes_no_task_whose_call_is_being_ended",),
+    ),
+    Mutant(
+        "slices: a task of a reset starts before its parents are reset",
+        "tasks/resetting.py",
+        "acting.update(there, **UNRUN, remaining_attempts=0)",
+        "acting.update(there, **UNRUN, remaining_attempts=5)",
+        (SLICES + "::test_no_task_of_a_reset_starts_before_its_parents_are_reset",),
+        LITE,
+    ),
+    Mutant(
+        "slices: parents go before their children",
+        "tasks/deleting.py",
+        "ordered = graph.children_first(going, known)",
+        "ordered = going",
+        (SLICES + "::test_a_slice_of_a_delete_takes_no_more_than_its_tasks",),
+        LITE,
+    ),
+    Mutant(
+        "slices: a child starts because its parent is deleted",
+        "tasks/deleting.py",
+        "acting.update(freed, remaining_attempts=0)",
+        "pass",
+        (SLICES + "::test_nothing_of_a_group_that_is_deleted_starts_for_that",),
+        LITE,
+    ),
+    Mutant(
+        "slices: children made meanwhile stay",
+        "tasks/deleting.py",
+        'edges.with_near_orphans(there) if children == "cascade" else there',
+        "there",
+        (SLICES + "::test_children_that_are_made_between_slices_go_too",),
+        LITE,
+    ),
+    Mutant(
+        "verbs: a question holds the group",
+        "tasks/api/bulk.py",
+        "                ids, going_on = self._look(gid, which, limit)\n                told",
+        "                with slices.alone(gid):\n"
+        "                    ids, going_on = self._look(gid, which, limit)\n                told",
+        (SLICES + "::test_a_question_before_a_verb_locks_nothing",),
         LITE,
     ),
     Mutant(

@@ -150,6 +150,18 @@ def test_nothing_of_a_group_that_is_deleted_starts_for_that(between):
     assert not TaskGroup.objects.exists()
 
 
+@pytest.mark.parametrize("children", ["cascade", "detach", "refuse"])
+def test_a_slice_of_a_delete_takes_no_more_than_its_tasks(between, children):
+    chain("abcde", id="g")
+    left = []
+    between.append(lambda: left.append(Task.objects.count()))
+
+    gone = control.delete_tasks("g", list("cabed"), children=children)
+
+    assert gone == list("edcba")
+    assert left == [4, 3, 2, 1]
+
+
 def test_children_that_are_made_between_slices_go_too(between):
     make_group(id="g", tasks=[wire(id="a"), wire(id="b", parent_ids=["a"])])
     lease = claim_one()
