@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from django.db import connection
+from django.db.models.expressions import RawSQL
 from django.db.models.functions import Now
 
 from . import acting, edges, publish, slices
@@ -11,6 +13,7 @@ from .acting import recorded
 from .deleting import drop
 from .models import Task
 from .slices import alone
+from .sql import control as sql
 
 # What makes a task as if it had never run. Children and edges stay.
 UNRUN: dict[str, Any] = {
@@ -33,8 +36,9 @@ def reset_whole(group_id: str, remaining_attempts: int) -> int:
     acting.stop_attempts(group_id, ids, "the group was reset")
     gone, kept = _parted(group_id)
     edges.remove(group_id, gone)
-    acting.update(kept, **UNRUN, remaining_attempts=remaining_attempts)
-    edges.recount(group_id, kept)
+    # Each row is written once: of all its parents, which are reset with it, none is complete.
+    parents = RawSQL(sql.PARENTS[connection.vendor], [])  # noqa: S611  a constant of ours
+    acting.update(kept, **UNRUN, remaining_attempts=remaining_attempts, pending_parents=parents)
     publish.tasks_changed((group_id, id_) for id_ in kept)
     _record_reset(group_id, gone, kept, remaining_attempts)
     return len(gone)

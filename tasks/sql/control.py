@@ -68,6 +68,12 @@ RECOUNT = statement(
     """,
 )
 
+# How many parents the task has that a statement of Django's updates.
+PARENTS = {
+    "postgresql": f"(SELECT count(*) FROM {TO_PARENTS.format('crew_task.id')} e)",
+    "sqlite": "(SELECT count(*) FROM crew_parentedge e WHERE e.child_id = crew_task.id)",
+}
+
 # The children of these tasks, each once.
 CHILDREN = statement(
     postgresql=f"""
