@@ -762,8 +762,8 @@ MUTANTS = (
     Mutant(
         "reset: parents not counted anew",
         "tasks/resetting.py",
-        "edges.recount(group_id, kept)",
-        "pass",
+        "parents = RawSQL(sql.PARENTS[connection.vendor], [])",
+        'parents = RawSQL("pending_parents", [])',
         (CONTROL + "::test_a_reset_group_is_as_if_it_had_never_run",),
         LITE,
     ),
