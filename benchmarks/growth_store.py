@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 
 from .growth_server import database_cpu, others, process_cpu, run, wal_bytes
 from .stage import ROOT
@@ -186,6 +187,22 @@ def measure(tasks: int, *, groups: int = 1) -> Round:
         _each(ready[1], after[1], tasks),
         connections,
     )
+
+
+def measure_chain(length: int) -> float:
+    """Seconds that one scheduler process takes for a chain, from its first claim on."""
+    from tasks import create
+    from tasks.models import TaskGroup
+
+    TaskGroup.objects.get_or_create(pk=WORK)
+    (first,) = run("SELECT coalesce(max(id), 0) FROM crew_attempt")[0]
+    ids = [f"chain-{time.time_ns()}-{n}" for n in range(length)]
+    links = [{"id": id_, "worker": "noop", "parentIds": [above]} for above, id_ in pairwise(ids)]
+    create.create_tasks(WORK, [{"id": ids[0], "worker": "noop"}, *links])
+    run_scheduler()
+    seconds, done = _span(first)
+    assert done == length, f"{done} of {length} tasks were done"
+    return seconds
 
 
 def _each(before: float | None, after: float | None, tasks: int) -> float | None:

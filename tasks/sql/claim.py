@@ -4,9 +4,9 @@ from . import OUTPUT, PROBED, statement
 from .cuts import TAKES
 
 # How a lane of `walked` is now. `due` counts to `most` and no further; a held workgroup has none
-# due, nor has a worker that rests. `wait` is the seconds until the lane's first task is due,
-# `max_concurrency` what its worker's row says, to see whether WORKERS must be asked; the last
-# column whether TRIED must be.
+# due, nor has a worker that rests. `wait` is the seconds until its hold ends, or else its first
+# task is due, `max_concurrency` what its worker's row says, to see whether WORKERS must be asked;
+# the last column whether TRIED must be.
 _SEEN = {
     "postgresql": """
         SELECT walked.worker, walked.workgroup, walked.priority,
@@ -19,12 +19,14 @@ _SEEN = {
                     LIMIT %(most)s
                 ) seen
             ) ELSE 0 END,
-            extract(epoch FROM greatest(hold.held_until, ill.held_until, (
+            extract(epoch FROM CASE WHEN hold.held_until IS NOT NULL
+            THEN greatest(hold.held_until, ill.held_until)
+            ELSE greatest(ill.held_until, (
                 SELECT t.run_after FROM crew_task t
                 WHERE t.worker = walked.worker AND t.workgroup = walked.workgroup
                   AND t.priority = walked.priority AND {ready}
                 ORDER BY t.run_after LIMIT 1
-            )) - {now})::float,
+            )) END - {now})::float,
             worker.max_concurrency, ill.name IS NOT NULL
         FROM walked LEFT JOIN crew_workgroup hold
           ON hold.name = walked.workgroup AND hold.held_until > {now}
@@ -43,12 +45,14 @@ _SEEN = {
                     LIMIT %(most)s
                 )
             ) ELSE 0 END,
-            (julianday(max(coalesce(hold.held_until, ''), coalesce(ill.held_until, ''), (
+            (julianday(CASE WHEN hold.held_until IS NOT NULL
+            THEN max(hold.held_until, coalesce(ill.held_until, ''))
+            ELSE max(coalesce(ill.held_until, ''), (
                 SELECT t.run_after FROM crew_task t
                 WHERE t.worker = walked.worker AND t.workgroup = walked.workgroup
                   AND t.priority = walked.priority AND {ready}
                 ORDER BY t.run_after LIMIT 1
-            ))) - julianday({now})) * 86400.0,
+            )) END) - julianday({now})) * 86400.0,
             worker.max_concurrency, ill.name IS NOT NULL
         FROM walked LEFT JOIN crew_workgroup hold
           ON hold.name = walked.workgroup AND hold.held_until > {now}

@@ -10,6 +10,7 @@ Json = dict[str, Any]
 ATTEMPTS = 200  # more than all the trouble of a run takes from one task
 LIMITED, LIMIT = "narrow", 3  # a worker, and how many calls at once it takes
 BIG, WIDE = 120_000, 100_000  # characters of a big output, and of each of a wide layer
+WORKGROUPS = 2_000  # of which each task of a crowd has one
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,14 @@ def held(group: GroupPlan, dice: Random) -> None:
         group.add(dice, f"h{i}", workgroup=name, hold=dice.choice([0, 0, 0, 0, 0.4]))
 
 
+def crowd(group: GroupPlan, dice: Random) -> None:
+    """Of many workgroups, more than a claim looks at, some of them held. Each frees another."""
+    for i in range(30):
+        ours, theirs = (f"crowd {dice.randrange(WORKGROUPS)}" for _ in range(2))
+        first = group.add(dice, f"a{i}", workgroup=ours, hold=dice.choice([0, 0, 0, 1.5]))
+        group.add(dice, f"b{i}", workgroup=theirs, parents=[first])
+
+
 def failing(group: GroupPlan, dice: Random) -> None:
     for i in range(16):
         delay = dice.choice([0, 0, 1])
@@ -223,6 +232,7 @@ SHAPES: tuple[Callable[[GroupPlan, Random], None], ...] = (
     independent,
     fan,
     held,
+    crowd,
     failing,
     reset,
     layers,
