@@ -1,5 +1,6 @@
 """What people may do to workers and workgroups, which all groups share. Beside `control`."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from django.db import transaction
@@ -8,9 +9,11 @@ from django.db.models.functions import Now
 from . import audit, outages, publish
 from .decide import MAX_DELAY
 from .errors import InvalidInputError, NotFoundError
-from .models import Limit, Worker, Workgroup
+from .jsonio import dump
+from .models import Limit, Task, Worker, Workgroup
 from .spec import read_text, read_worker
-from .sql import health, run_steered
+from .sql import create as create_sql
+from .sql import health, run, run_steered
 
 MAX_CONCURRENCY = 1_000_000
 FREED_AT_ONCE = 2_000  # tasks, in one transaction
@@ -31,6 +34,19 @@ def limit_worker(name: str, max_concurrency: int | None) -> None:
         Worker.objects.update_or_create(name=name, defaults={"max_concurrency": max_concurrency})
         publish.wake_schedulers()
         audit.record("limit", audit.Kind.WORKER, name, maxConcurrency=max_concurrency)
+
+
+def forget_workers(names: Sequence[str]) -> None:
+    """Delete what is set for these workers. Those that tasks wait for keep a row, and how they are.
+
+    The claim knows no limit and no rest of a worker without one, not even the default.
+    """
+    with transaction.atomic():
+        Worker.objects.filter(pk__in=names).delete()
+        left = Task.objects.incomplete()
+        asked = [name for name in names if left.filter(worker=name).exists()]
+        run(create_sql.WORKERS, {"workers": dump(asked)})
+        publish.wake_schedulers()
 
 
 def try_worker(name: str) -> None:

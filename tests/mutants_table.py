@@ -981,6 +981,14 @@ MUTANTS = (
         LITE,
     ),
     Mutant(
+        "fleet: a worker that is deleted has no limit any more",
+        "tasks/fleet.py",
+        "asked = [name for name in names if left.filter(worker=name).exists()]",
+        "asked: list[str] = []",
+        ("tests/test_admin.py::test_a_worker_that_tasks_wait_for_is_deleted_to_its_defaults",),
+        LITE,
+    ),
+    Mutant(
         "claim: tasks that can not be leased take the slots of others",
         "tasks/claim.py",
         "left = {lane: min(most, n - barred.get(lane, 0)) for lane, n in due.items()}",

@@ -13,11 +13,12 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from tasks import control, create, edit, fleet
+from tasks import control, create, edit, fleet, prune
 from tasks.admin import tasks as task_admin
 from tasks.models import (
     Attempt,
     Change,
+    Limit,
     ParentEdge,
     SchedulerProcess,
     Task,
@@ -25,6 +26,8 @@ from tasks.models import (
     Worker,
     Workgroup,
 )
+
+from .factories import claim_all, make_group, wire
 
 FUTURE = "2999-01-01T00:00:00Z"
 
@@ -757,6 +760,30 @@ def test_a_worker_gets_a_limit(admin: Client) -> None:
     assert Worker.objects.get(pk="new").max_concurrency is None
     assert refused.status_code == 200
     assert Worker.objects.count() == 2
+
+
+@pytest.mark.parametrize("how", ["one", "many"])
+def test_a_worker_that_tasks_wait_for_is_deleted_to_its_defaults(
+    admin: Client, settings: Any, how: str
+) -> None:
+    """Else neither the default limit nor its rest would hold for it any more."""
+    settings.CREW_WORKER_MAX_CONCURRENCY = 1
+    make_group(tasks=[wire(worker="w") for _ in range(3)])
+    Worker.objects.filter(pk="w").update(max_concurrency=2)
+    Worker.objects.create(pk="idle", max_concurrency=2)
+    Limit.objects.create(kind="worker", name="w", ramp=100.0)
+
+    if how == "one":
+        for name in ("w", "idle"):
+            admin.post(url("worker", "delete", name), {"post": "yes"})
+    else:
+        chosen = {"action": "delete_selected", "_selected_action": ["w", "idle"], "post": "yes"}
+        admin.post(url("worker", "changelist"), chosen)
+    prune.prune()
+
+    assert list(Worker.objects.values_list("name", "max_concurrency")) == [("w", None)]
+    assert Limit.objects.filter(name="w").exists()
+    assert len(claim_all()) == 1
 
 
 def test_workgroups_are_held_and_opened(admin: Client) -> None:

@@ -34,6 +34,12 @@ class WorkerAdmin(CrewAdmin):
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         fleet.limit_worker(obj.name, obj.max_concurrency)
 
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        fleet.forget_workers([obj.pk])
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Worker]) -> None:
+        fleet.forget_workers(list(queryset.values_list("pk", flat=True)))
+
     @admin.action(description="Try now, if it rests", permissions=["change"])
     def try_now(self, request: HttpRequest, queryset: QuerySet[Worker]) -> None:
         names = list(queryset.values_list("name", flat=True))
