@@ -6,10 +6,9 @@ What the verbs of `control.py` share.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from django.db.models import Case, F, Q, When
-from django.db.models.functions import Now
+from django.db.models import Q
 
-from . import audit, cuts, edges, publish, slices
+from . import audit, edges, publish, slices
 from .errors import ConflictError, NotFoundError
 from .jsonio import dump
 from .models import Task
@@ -19,16 +18,7 @@ from .sql import control as sql
 from .sql import run
 from .sql.probes import probed, sliced
 
-# A task that is not complete and that nobody tries.
-STOPPED: dict[str, Any] = {
-    "remaining_attempts": 0,
-    "leased_by": None,
-    "leased_at": None,
-    "merged_into": None,
-    # As a reset does: a claim that began before the lease was given does not see that its call is
-    # being ended. What is due only after its beginning it does not take.
-    "run_after": Case(When(leased_by__isnull=False, then=Now()), default=F("run_after")),
-}
+CANCELLED = "cancelled: the group was cancelled"
 
 
 def recorded(
@@ -121,25 +111,15 @@ def _able(group_id: str) -> list[str]:
 
 
 def stop(group_id: str, why: str, ids: Sequence[str]) -> None:
-    """Have nobody try these tasks, which are not complete, and who runs them give up."""
-    stop_attempts(group_id, ids, why)
+    """Have nobody try these tasks, which are not complete, and who runs them give up.
+
+    `why` is left in the errors of those that had attempts left.
+    """
+    edges.stop_attempts(group_id, ids, why)
     edges.release_followers(group_id, ids)
-    update(ids, **STOPPED)
+    for some in sliced(ids):
+        run(sql.CANCEL, {"ids": dump(some), "why": f"cancelled: {why}"})
     publish.tasks_changed((group_id, id_) for id_ in ids)
-
-
-def stop_attempts(group_id: str, ids: Sequence[str], why: str) -> None:
-    """Lock these tasks, end their open attempts without an outcome, and give up their calls."""
-    edges.lock(group_id, ids)
-    for some in sliced(ids):
-        run(sql.CANCEL_ATTEMPTS, {"group": group_id, "ids": dump(some), "why": why})
-        cuts.give_up(some)
-
-
-def update(ids: Sequence[str], **fields: Any) -> None:
-    """Write these fields of these tasks, which are locked."""
-    for some in sliced(ids):
-        Task.objects.filter(probed("id", some)).update(**fields)
 
 
 def refuse_unknown(group_id: str, ids: Sequence[str]) -> None:

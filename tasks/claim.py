@@ -36,7 +36,7 @@ class Lease:
 
     `(task_id, attempt, leased_by)` is the fence of the settle. `too_large` is a sentence when
     the parents' outputs are more than may be POSTed; such an attempt fails unsent. `error_delay`
-    is the task's, in seconds.
+    is the task's, in seconds. `has_made`: an earlier answer to the task made children.
     """
 
     task_id: str
@@ -50,6 +50,7 @@ class Lease:
     parents: tuple[Parent, ...] = ()
     too_large: str = ""
     error_delay: float = ERROR_DELAY
+    has_made: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,7 +344,7 @@ def _loaded(
         calls.append(asking(children))
     told = run_together(*calls)
     if not children and not any(row[7] for row in rows):
-        return [_lease(me, row, Brought(row[6]), row[9]) for row in rows], []
+        return [_lease(me, row, Brought(row[6]), *row[9:]) for row in rows], []
     loader = Loader(told[-1] if children else [], children, room=room)
     leases, unfit = [], []
     for row in rows:
@@ -351,12 +352,16 @@ def _loaded(
         if brought is None:
             unfit.append(_lease(me, row))
         else:
-            leases.append(_lease(me, row, brought, row[9]))
+            leases.append(_lease(me, row, brought, *row[9:]))
     return leases, unfit
 
 
 def _lease(
-    me: str, row: Sequence[Any], brought: Brought = NOTHING, error_delay: float = ERROR_DELAY
+    me: str,
+    row: Sequence[Any],
+    brought: Brought = NOTHING,
+    error_delay: float = ERROR_DELAY,
+    has_made: bool = False,
 ) -> Lease:
     id_, attempt, group_id, worker, workgroup, key = row[:6]
     return Lease(
@@ -371,4 +376,5 @@ def _lease(
         brought.parents,
         brought.too_large,
         error_delay,
+        bool(has_made),
     )

@@ -17,7 +17,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from . import acting, deleting, edges, publish, resetting, slices, wire
+from . import acting, again, deleting, edges, publish, resetting, slices, wire
 from .acting import act, recorded
 from .errors import ConflictError, NotFoundError
 from .models import Task, TaskGroup
@@ -137,17 +137,22 @@ def retry_tasks(
 
 
 def reset_tasks(
-    group_id: str, ids: Sequence[str], *, remaining_attempts: int = DEFAULT_ATTEMPTS
+    group_id: str,
+    ids: Sequence[str],
+    *,
+    remaining_attempts: int = DEFAULT_ATTEMPTS,
+    keep_complete: bool = False,
 ) -> int:
     """Make these tasks as if they had never run. Their children are not reset.
 
-    Raises ConflictError if one of them is executing (decision 10).
+    What their earlier answers made is dealt with by their next ones (`again.py`), but for what is
+    complete if that is to be kept. Raises ConflictError if one of them is executing (decision 10).
     """
     if len(ids) <= slices.LIGHT or (len(ids) <= slices.WHOLE and slices.is_small(group_id)):
         with alone(group_id):
             publish.wake_schedulers()
-            return resetting.reset_held(group_id, ids, remaining_attempts)
-    return resetting.reset_tasks_in_slices(group_id, ids, remaining_attempts)
+            return resetting.reset_held(group_id, ids, remaining_attempts, keep_complete)
+    return resetting.reset_tasks_in_slices(group_id, ids, remaining_attempts, keep_complete)
 
 
 def delete_tasks(group_id: str, ids: Sequence[str], *, children: str = "cascade") -> list[str]:
@@ -167,6 +172,14 @@ def would_delete(ids: Sequence[str], *, children: str = "cascade") -> list[str]:
     return deleting.would_delete(ids, children)
 
 
+def would_replace(ids: Sequence[str], *, keep_complete: bool = False) -> list[str]:
+    """The ids of all that earlier answers to these tasks made and the next ones replace.
+
+    With those left without any parent if no next answer names them; for a question before a reset.
+    """
+    return again.replaceable(ids, keep_complete=keep_complete)
+
+
 # --- Below the verbs -------------------------------------------------------------------------
 
 
@@ -181,7 +194,7 @@ def _set_paused(group_id: str, is_paused: bool) -> int:
 def _pause(group_id: str, ids: Sequence[str] | None, is_paused: bool, **how: Any) -> int:
     def work(found: Sequence[str]) -> None:
         edges.lock(group_id, found)
-        acting.update(found, is_paused=is_paused)
+        edges.update(found, is_paused=is_paused)
         publish.tasks_changed((group_id, id_) for id_ in found)
 
     verb = "pause" if is_paused else "resume"
@@ -191,11 +204,12 @@ def _pause(group_id: str, ids: Sequence[str] | None, is_paused: bool, **how: Any
 def _retry(group_id: str, ids: Sequence[str] | None, remaining_attempts: int) -> int:
     def work(found: Sequence[str]) -> None:
         edges.lock(group_id, found)
-        acting.update(found, remaining_attempts=remaining_attempts, held_count=0, rescues=0)
+        edges.update(found, remaining_attempts=remaining_attempts, held_count=0, rescues=0)
         # A failed task need not sit out its error delay; a scheduled one keeps its time.
         for some in sliced(found):
             later = Task.objects.filter(probed("id", some), run_after__gt=Now(), leased_by=None)
-            later.filter(~Q(errors=[]) | Q(attempt__gt=0)).update(run_after=Now())
+            unfailed = Q(errors=[]) | Q(errors=[acting.CANCELLED])
+            later.filter(~unfailed | Q(attempt__gt=0)).update(run_after=Now())
         publish.tasks_changed((group_id, id_) for id_ in found)
 
     only = {"is_complete": False}

@@ -80,7 +80,7 @@ def drop(group_id: str, ids: Sequence[str]) -> int:
     left = set(edges.children(there)) - set(there)
     freed = acting.found(group_id, list(left), {"is_complete": False})
     edges.lock(group_id, freed)
-    acting.update(freed, remaining_attempts=0)
+    edges.update(freed, remaining_attempts=0)
     _take_away(group_id, there, is_told=False)
     return len(there)
 

@@ -4,12 +4,12 @@ Every function runs in a transaction that holds the group alone, and counts `pen
 anew for whom it touched.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from django.db import models
 from django.db.models import F
-from django.db.models.functions import Greatest
+from django.db.models.functions import Greatest, Now
 
 from . import cuts, graph, publish, wire
 from .conf import conf
@@ -20,7 +20,22 @@ from .rows import known
 from .sql import control as sql
 from .sql import run
 from .sql.probes import probed, sliced
+from .sql.settle import KEY_LOCKS
 
+# What makes a task as if it had never run. Children and edges stay.
+UNRUN: dict[str, Any] = {
+    "is_complete": False,
+    "completed_at": None,
+    "output": None,
+    "errors": [],
+    "run_after": Now(),
+    "leased_by": None,
+    "leased_at": None,
+    "merged_into": None,
+    "held_count": 0,
+    "rescues": 0,
+    "keeps_complete": None,
+}
 SHOWN_PAYLOAD = 4096  # characters of a deleted task's input, output and errors
 AT_ONCE = 100  # such tasks in memory: each may be some MiB
 SHOWN = 500  # tasks that went: to read more of them would keep the group for seconds
@@ -51,6 +66,9 @@ def set_parents(group_id: str, task: Task, parent_ids: Sequence[str]) -> None:
         for place, parent in enumerate(parent_ids)
     )
     recount(group_id, [task.id])
+    # Who is given tasks to follow decides by the edges, and holds this while he does.
+    run(KEY_LOCKS, {"groups": dump([group_id])})
+    publish.tasks_changed((group_id, id_) for id_ in part_from_ancestors(group_id, task.id))
 
 
 def _refuse_cycle(id_: str, parent_ids: Sequence[str]) -> None:
@@ -79,6 +97,20 @@ def lock(group_id: str, ids: Sequence[str]) -> None:
         run(sql.LOCK_TASKS, {"group": group_id, "ids": dump(list(ids))})
 
 
+def stop_attempts(group_id: str, ids: Sequence[str], why: str) -> None:
+    """Lock these tasks, end their open attempts without an outcome, and give up their calls."""
+    lock(group_id, ids)
+    for some in sliced(ids):
+        run(sql.CANCEL_ATTEMPTS, {"group": group_id, "ids": dump(some), "why": why})
+        cuts.give_up(some)
+
+
+def update(ids: Sequence[str], **fields: Any) -> None:
+    """Write these fields of these tasks, which are locked."""
+    for some in sliced(ids):
+        Task.objects.filter(probed("id", some)).update(**fields)
+
+
 def recount(group_id: str, ids: Sequence[str]) -> None:
     """Count the pending parents of these tasks."""
     lock(group_id, ids)
@@ -99,9 +131,18 @@ def children(ids: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(id_ for rows in found for (id_,) in rows))
 
 
-def with_orphans(ids: Sequence[str]) -> list[str]:
-    """These tasks and the descendants that are left without any parent when they go."""
-    return graph.with_orphans(ids, below(ids))
+def made(ids: Sequence[str]) -> list[str]:
+    """What the answers of these tasks made."""
+    found = (run(sql.MADE, {"ids": dump(some)}) for some in sliced(ids))
+    return [id_ for rows in found for (id_,) in rows]
+
+
+def with_orphans(ids: Sequence[str], staying: Collection[str] = ()) -> list[str]:
+    """These tasks and the descendants that are left without any parent when they go.
+
+    Those that are `staying` do so, whatever becomes of their parents.
+    """
+    return graph.with_orphans(ids, below(ids), staying)
 
 
 def below(ids: Sequence[str]) -> list[tuple[Any, ...]]:
@@ -135,6 +176,7 @@ def remove(group_id: str, ids: Sequence[str], *, is_told: bool = True) -> None:
     for some in sliced(ids):
         raw_delete(ParentEdge.objects.filter(probed("parent_id", some)))
     count = wipe(ids)
+    _disown(group_id, ids)
     TaskGroup.objects.filter(pk=group_id).update(task_count=Greatest(F("task_count") - count, 0))
     if is_told:
         publish.tasks_deleted(group_id, last)
@@ -158,14 +200,41 @@ def wipe(ids: Sequence[str]) -> int:
     return count
 
 
+def _disown(group_id: str, ids: Sequence[str]) -> None:
+    """What these made and what stays is nobody's now: a task made anew under such an id is not
+    the one whose answer made it."""
+    for some in sliced(ids):
+        left = made(some)
+        lock(group_id, left)
+        update(left, created_by="")
+
+
+def part_from_ancestors(group_id: str, id_: str) -> list[str]:
+    """Let go those, at this task or below, that follow a task above it; return their ids.
+
+    It has new parents: a task never follows its own ancestor.
+    """
+    above = [one for (one,) in run(sql.ANCESTORS, {"ids": dump([id_])}) if one != id_]
+    following = _followers(above)
+    if following:
+        at_or_below = {id_, *(child for child, _ in below([id_]))}
+        following = [one for one in following if one in at_or_below]
+        lock(group_id, following)
+        update(following, merged_into=None)
+    return following
+
+
 def release_followers(group_id: str, ids: Sequence[str]) -> list[str]:
     """Let go the tasks for which one of these runs; return their ids."""
-    found = (run(sql.FOLLOWERS, {"ids": dump(some)}) for some in sliced(ids))
-    released = sorted(id_ for rows in found for (id_,) in rows)
+    released = _followers(ids)
     lock(group_id, released)
-    for some in sliced(released):
-        Task.objects.filter(probed("id", some)).update(merged_into=None)
+    update(released, merged_into=None)
     return released
+
+
+def _followers(ids: Sequence[str]) -> list[str]:
+    found = (run(sql.FOLLOWERS, {"ids": dump(some)}) for some in sliced(ids))
+    return sorted(id_ for rows in found for (id_,) in rows)
 
 
 def last_states(ids: Sequence[str]) -> list[wire.Json]:

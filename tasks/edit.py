@@ -50,11 +50,12 @@ def rerun_task(
     changes: Mapping[str, Any],
     *,
     remaining_attempts: int = DEFAULT_ATTEMPTS,
+    keep_complete: bool = False,
 ) -> None:
     """Edit a task, as `edit_task` does, and reset it: both or nothing."""
     _edit(group_id, id_, changes)
     _record_edit(group_id, id_, changes)
-    reset_held(group_id, [id_], remaining_attempts)
+    reset_held(group_id, [id_], remaining_attempts, keep_complete)
 
 
 # --- Below the verbs -------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from django.db.models.functions import Now
 
 from .ill import rests
 from .jsonio import dump
-from .models import CutCall, ParentEdge, Task, Worker, Workgroup
+from .models import Attempt, CutCall, ParentEdge, Task, Worker, Workgroup
 from .progress import STATE, State
 from .slots import leases, slots
 from .sql import control as sql
@@ -87,12 +87,22 @@ def _gates(task: Any) -> Iterator[Gate]:
     yield from _rest(task)
     yield from _full(task)
     if task.remaining_attempts == 0:
-        last = f" Its last error: {task.errors[-1]}" if task.errors else ""
-        yield Gate("exhausted", f"It has no attempts left.{last}", False)
+        yield Gate("exhausted", f"It has no attempts left. {_last(task)}", False)
     if not task.worker:
         yield Gate("no_worker", "It has no worker.", False)
     yield from _slots(task)
     yield from _locked(task)
+
+
+def _last(task: Any) -> str:
+    """Why it has no attempts left, in words, whether or not it failed."""
+    if task.errors:
+        return f"Its last error: {task.errors[-1]}"
+    ended = Attempt.objects.filter(task=task.pk).exclude(error="").order_by("-number").first()
+    if ended is None:
+        return "It was given none."
+    held = f", {_several(task.held_count, 'time')} in a row" if ended.outcome == "held" else ""
+    return f"Its last attempt was {ended.outcome}{held}: {ended.error}"
 
 
 def _paused(task: Any) -> Gate:

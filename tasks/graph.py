@@ -8,6 +8,7 @@ from .errors import InvalidInputError
 from .spec import TaskSpec
 
 SHOWN = 10  # ids of a cycle named in an error
+NAMED = 5  # workers of a key
 
 
 def check_new(specs: Sequence[TaskSpec], *, max_parents: int) -> None:
@@ -32,7 +33,9 @@ def outside_parents(specs: Iterable[TaskSpec], inside: Collection[str]) -> set[s
     return {parent for spec in specs for parent in spec.parent_ids if parent not in inside}
 
 
-def with_orphans(ids: Iterable[str], edges: Iterable[tuple[str, str]]) -> list[str]:
+def with_orphans(
+    ids: Iterable[str], edges: Iterable[tuple[str, str]], staying: Collection[str] = ()
+) -> list[str]:
     """These, and all below them that is left without any parent when they go.
 
     `edges` are (child, parent): all those above whoever may be left. In linear time.
@@ -48,7 +51,7 @@ def with_orphans(ids: Iterable[str], edges: Iterable[tuple[str, str]]) -> list[s
         gone = waiting.pop()
         for child in below.get(gone, ()):
             parents[child].discard(gone)
-            if not parents[child] and child not in going:
+            if not parents[child] and child not in going and child not in staying:
                 going[child] = None
                 waiting.append(child)
     return list(going)
@@ -83,6 +86,24 @@ def check_acyclic(parents: dict[str, tuple[str, ...]]) -> None:
         shown = " -> ".join(cycle[:SHOWN])
         more = " -> ..." if len(cycle) > SHOWN else ""
         raise InvalidInputError(f"tasks form a cycle: {shown}{more}") from error
+
+
+def keys_of_several_workers(specs: Iterable[TaskSpec]) -> list[str]:
+    """What to tell of each key whose tasks have different workers: it may be a mistake."""
+    workers: dict[str, dict[str, None]] = {}
+    for spec in specs:
+        if spec.key and not spec.is_complete:
+            workers.setdefault(spec.key, {})[spec.worker] = None
+    return [several_workers(key, list(names)) for key, names in workers.items() if len(names) > 1]
+
+
+def several_workers(key: str, workers: Sequence[str]) -> str:
+    named = ", ".join(name or "none" for name in workers[:NAMED])
+    more = ", ..." if len(workers) > NAMED else ""
+    return (
+        f"key {key} has several workers ({named}{more}): one call to one of them completes the"
+        " tasks of all"
+    )
 
 
 def _is_ordered(parents: dict[str, tuple[str, ...]]) -> bool:

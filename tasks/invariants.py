@@ -203,6 +203,24 @@ INVARIANTS = (
         stuck_followers,
     ),
     Invariant(
+        # Behind the reach of the walk that the claim makes, one may.
+        "follows_ancestor",
+        "No task follows its own ancestor.",
+        _rows("""
+            WITH RECURSIVE below(leader, id) AS (
+                SELECT DISTINCT f.merged_into, f.merged_into FROM crew_task f
+                JOIN crew_parentedge e ON e.child_id = f.id
+                WHERE f.merged_into IS NOT NULL AND NOT f.is_complete
+                UNION
+                SELECT b.leader, e.child_id FROM below b
+                JOIN crew_parentedge e ON e.parent_id = b.id
+            )
+            SELECT f.id FROM crew_task f JOIN below b ON b.leader = f.merged_into AND b.id = f.id
+            WHERE NOT f.is_complete ORDER BY f.id
+        """),
+        is_warning=True,
+    ),
+    Invariant(
         # A leader may have been reset or deleted since, and another made under its id; that it
         # never completed is wrong.
         "merged",

@@ -15,30 +15,17 @@ from .models import Task
 from .slices import alone
 from .sql import control as sql
 
-# What makes a task as if it had never run. Children and edges stay.
-UNRUN: dict[str, Any] = {
-    "is_complete": False,
-    "completed_at": None,
-    "output": None,
-    "errors": [],
-    "run_after": Now(),
-    "leased_by": None,
-    "leased_at": None,
-    "merged_into": None,
-    "held_count": 0,
-    "rescues": 0,
-}
-
 
 def reset_whole(group_id: str, remaining_attempts: int) -> int:
     """Reset a group that is held; how many went."""
     ids = edges.ids_in(group_id)
-    acting.stop_attempts(group_id, ids, "the group was reset")
+    edges.stop_attempts(group_id, ids, "the group was reset")
     gone, kept = _parted(group_id)
     edges.remove(group_id, gone)
     # Each row is written once: of all its parents, which are reset with it, none is complete.
     parents = RawSQL(sql.PARENTS[connection.vendor], [])  # noqa: S611  a constant of ours
-    acting.update(kept, **UNRUN, remaining_attempts=remaining_attempts, pending_parents=parents)
+    fields = edges.UNRUN | {"pending_parents": parents}
+    edges.update(kept, **fields, remaining_attempts=remaining_attempts)
     publish.tasks_changed((group_id, id_) for id_ in kept)
     _record_reset(group_id, gone, kept, remaining_attempts)
     return len(gone)
@@ -74,7 +61,17 @@ def _record_reset(
     recorded("reset", group_id, len(kept), **asked)
 
 
-def _unrun(group_id: str, ids: Sequence[str]) -> int:
+def _unrun_fields(keep_complete: bool) -> dict[str, Any]:
+    return edges.UNRUN | {"keeps_complete": keep_complete or None}
+
+
+def _asked(remaining_attempts: int, keep_complete: bool) -> dict[str, Any]:
+    """What the audit tells of it."""
+    asked: dict[str, Any] = {"remaining_attempts": remaining_attempts}
+    return asked | ({"keep_complete": True} if keep_complete else {})
+
+
+def _unrun(group_id: str, ids: Sequence[str], *, keep_complete: bool = False) -> int:
     """Make these, of which none runs, as if they had never run, but for their attempts: none.
 
     Else one would start whose parents are reset only after it.
@@ -82,7 +79,7 @@ def _unrun(group_id: str, ids: Sequence[str]) -> int:
     there = acting.found(group_id, ids, {})
     edges.lock(group_id, there)
     complete = acting.found(group_id, there, {"is_complete": True})
-    acting.update(there, **UNRUN, remaining_attempts=0)
+    edges.update(there, **_unrun_fields(keep_complete), remaining_attempts=0)
     edges.recount(group_id, there)
     edges.recount_children(group_id, complete)
     publish.tasks_changed((group_id, id_) for id_ in there)
@@ -92,37 +89,41 @@ def _unrun(group_id: str, ids: Sequence[str]) -> int:
 def _let_run(group_id: str, remaining_attempts: int, ids: Sequence[str]) -> int:
     there = acting.found(group_id, ids, {"is_complete": False})
     edges.lock(group_id, there)
-    acting.update(there, remaining_attempts=remaining_attempts, run_after=Now())
+    edges.update(there, remaining_attempts=remaining_attempts, run_after=Now())
     publish.tasks_changed((group_id, id_) for id_ in there)
     publish.wake_schedulers()
     return len(there)
 
 
-def reset_held(group_id: str, ids: Sequence[str], remaining_attempts: int) -> int:
+def reset_held(
+    group_id: str, ids: Sequence[str], remaining_attempts: int, keep_complete: bool
+) -> int:
     """Reset these tasks of a group that is held."""
     edges.lock(group_id, ids)
     acting.refuse_unknown(group_id, ids)
     was_complete = acting.refuse_running(ids)
-    acting.update(ids, **UNRUN, remaining_attempts=remaining_attempts)
+    edges.update(ids, **_unrun_fields(keep_complete), remaining_attempts=remaining_attempts)
     edges.recount_children(group_id, was_complete)
     ids = list(dict.fromkeys(ids))
     publish.tasks_changed((group_id, id_) for id_ in ids)
-    return recorded("reset", group_id, len(ids), ids, remaining_attempts=remaining_attempts)
+    return recorded("reset", group_id, len(ids), ids, **_asked(remaining_attempts, keep_complete))
 
 
-def reset_tasks_in_slices(group_id: str, ids: Sequence[str], remaining_attempts: int) -> int:
+def reset_tasks_in_slices(
+    group_id: str, ids: Sequence[str], remaining_attempts: int, keep_complete: bool
+) -> int:
     """As of a group, but what runs stays: where it began meanwhile, the rest is not reset."""
     ids = list(dict.fromkeys(ids))
     acting.refuse_unknown(group_id, ids)
     acting.refuse_running(ids)
     with alone(group_id):
-        recorded("reset", group_id, len(ids), ids, remaining_attempts=remaining_attempts)
+        recorded("reset", group_id, len(ids), ids, **_asked(remaining_attempts, keep_complete))
     done: list[str] = []
 
     def some(part: Sequence[str]) -> int:
         edges.lock(group_id, part)
         acting.refuse_running(part)
-        count = _unrun(group_id, part)
+        count = _unrun(group_id, part, keep_complete=keep_complete)
         done.extend(part)
         return count
 

@@ -205,7 +205,8 @@ class Scheduler:
         may_claim = self._heart.may_claim and self._aside.has_room
         claims = self._stop_at is None and free > 0 and may_claim
         claims = claims and not self._appetite.waits(self._ledger.room())
-        if self._unsettled and claims and not self._failures:
+        anew = any(settlement.answers_anew for settlement in self._unsettled)
+        if self._unsettled and claims and not self._failures and not anew:
             try:
                 return self._in_one_transaction(free)
             except Exception as error:

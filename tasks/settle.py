@@ -8,7 +8,7 @@ import json
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ from uuid import uuid4
 
 from django.db import transaction
 
-from . import create, cuts, failpoints, health, outages, publish
+from . import again, create, cuts, failpoints, health, outages, publish
 from .claim import Lease
 from .decide import MAX_ERROR, Completed, Decided, Delays, Failed, Held, Interrupted
 from .health import Result, Verdict
@@ -70,7 +70,8 @@ class Settlement:
     """What became of one lease. `status` is the HTTP status, if there was one; else `fault` is
     how the worker failed, if it did. `is_weighed`: what it says of its worker is counted.
 
-    `may_run`: the worker may still be at it, without a connection that would tell.
+    `may_run`: the worker may still be at it, without a connection that would tell. `is_alone`: it
+    is written by itself, with its group alone.
     """
 
     lease: Lease
@@ -80,6 +81,24 @@ class Settlement:
     may_run: bool = False
     fault: Fault = Fault.NONE
     is_weighed: bool = False
+    is_alone: bool = False
+
+    @property
+    def answers_anew(self) -> bool:
+        """What earlier answers made has to make way for it."""
+        return self.is_alone or (self.lease.has_made and isinstance(self.outcome, Completed))
+
+
+class AnswersAnewError(Exception):
+    """These tasks turned out to answer anew: nothing was written, and they are to be alone."""
+
+    def __init__(self, task_ids: Collection[str]) -> None:
+        super().__init__("an answer changes what earlier answers made")
+        self._task_ids = task_ids
+
+    def alone(self, settlements: Sequence[Settlement]) -> list[Settlement]:
+        found = self._task_ids
+        return [replace(s, is_alone=s.is_alone or s.lease.task_id in found) for s in settlements]
 
 
 class Why(Enum):
@@ -107,6 +126,9 @@ class Settled:
     live: int = 0
     late: int = 0
     left: tuple[Left, ...] = ()
+
+    def __add__(self, other: "Settled") -> "Settled":
+        return Settled(self.live + other.live, self.late + other.late, self.left + other.left)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,23 +167,40 @@ def whole() -> Iterator[None]:
 
 
 def settle(settlements: Sequence[Settlement]) -> Settled:
-    """Write a batch whole, or raise DatabaseError and write nothing of it."""
-    with whole():
-        note = publish.Note()
-        settled = settle_within(settlements, note)
-        note.write()
-        return settled
+    """Write a batch whole, or raise DatabaseError and write nothing of it.
+
+    Raises AnswersAnewError if one of several has to be written by itself.
+    """
+    try:
+        with whole():
+            note = publish.Note()
+            settled = settle_within(settlements, note)
+            note.write()
+            return settled
+    except AnswersAnewError as found:
+        if len(settlements) > 1:
+            raise
+        return settle(found.alone(settlements))
 
 
 def settle_each(settlements: Sequence[Settlement]) -> Settled:
-    """Write a batch; if it is refused as a whole, find the settlement at fault by halves.
+    """Write a batch, and behind it, each by itself, the answers of tasks that answer anew.
 
     What the database refuses of a single one is dropped piece by piece, so that one poisoned
     answer never blocks the others. What waits for a lock, or takes too long, is left. A lost
     connection, a deadlock and the like (`is_outage`) are raised: the caller tries again.
     """
+    ordinary = [s for s in settlements if not s.answers_anew]
+    batches = [ordinary, *([s] for s in settlements if s.answers_anew)]
+    return sum((_settle_batch(batch) for batch in batches if batch), Settled())
+
+
+def _settle_batch(settlements: Sequence[Settlement]) -> Settled:
+    """If it is refused as a whole, find the settlement at fault by halves."""
     try:
         return settle(settlements)
+    except AnswersAnewError as found:
+        return settle_each(found.alone(settlements))
     except Exception as error:
         why = why_not(error)
         if why is None:
@@ -171,8 +210,7 @@ def settle_each(settlements: Sequence[Settlement]) -> Settled:
         if len(settlements) == 1:
             return _settle_refused(settlements[0], error)
     middle = len(settlements) // 2
-    first, second = settle_each(settlements[:middle]), settle_each(settlements[middle:])
-    return Settled(first.live + second.live, first.late + second.late, first.left + second.left)
+    return _settle_batch(settlements[:middle]) + _settle_batch(settlements[middle:])
 
 
 def why_not(error: Exception) -> Why | None:
@@ -217,15 +255,18 @@ def _is_late(lease: Lease) -> bool:
 def settle_within(settlements: Sequence[Settlement], note: publish.Note) -> Settled:
     """Write a batch inside the caller's transaction, which an error leaves fit for nothing more.
 
-    What changed comes into `note`, which the caller writes.
+    What changed comes into `note`, which the caller writes. Raises AnswersAnewError.
     """
     given = settlements
+    anew = any(s.answers_anew for s in given)
+    if anew:
+        run_steered(*_locks(given, alone=True), within=_within())
     faulty = {s.lease.worker for s in given if _fault(s)}
     said = _results(given, faulty) if faulty else []
     weighed = _bear_with(given, health.weigh(said, within=_within()))
     settlements = _refuse_children(weighed)
     well = {s.lease.worker for s in given if _is_answer(s)} - faulty
-    locks, outcomes = _locks(settlements), _outcomes(settlements)
+    locks, outcomes = _locks(settlements, alone=anew), _outcomes(settlements)
     told = run_steered(health.look(well), *locks, *outcomes, within=_within())
     if ill := told.pop(0):
         health.recover(ill, _results(given, {name for name, *_ in ill}))
@@ -233,13 +274,16 @@ def settle_within(settlements: Sequence[Settlement], note: publish.Note) -> Sett
     written = {(id_, number): bool(is_parent) for id_, number, is_parent in told[len(locks)]}
     live = [s for s in settlements if _key(s) in written]
     merged = _share_with_duplicates([s for s in live if s.lease.key])
+    _refuse_company(live, {leader for *_, leader in merged if leader})
     parents = [_parent(s) for s in live if written[_key(s)]]
-    parents += [{"id": id_, "done": 1, "wait": 0.0} for id_, _, complete in merged if complete]
+    parents += [{"id": id_, "done": 1, "wait": 0.0} for id_, _, complete, _ in merged if complete]
     note.updated((s.lease.group_id, s.lease.task_id) for s in live)
-    note.updated((group_id, id_) for id_, group_id, _ in merged)
+    note.updated((group_id, id_) for id_, group_id, *_ in merged)
     note.updated(_tell_children(parents, note))
     failpoints.reach("mid_settle")
     note.created(_create_children(live, groups, note))
+    for s in live if anew else ():
+        note.created(_renew_children(s, groups, merged, note))
     _hold_workgroups(live)
     # As they came: the ids of a late answer's children may be in use by those of the next answer.
     is_whole = len(live) == len(given)
@@ -306,14 +350,24 @@ def _borne(settlement: Settlement, verdict: Verdict | None) -> Settlement:
     return replace(settlement, outcome=held)
 
 
-def _locks(settlements: Sequence[Settlement]) -> list[Call]:
+def _locks(settlements: Sequence[Settlement], *, alone: bool) -> list[Call]:
     """What keeps the groups, and decides alone about their keys."""
     ids = sorted({s.lease.group_id for s in settlements})
     keyed = sorted({s.lease.group_id for s in settlements if s.lease.key})
+    which = (
+        (sql.GROUPS_ALONE, sql.GROUPS_ALONE_AT_ONCE) if alone else (sql.GROUPS, sql.GROUPS_AT_ONCE)
+    )
     return [
-        (sql.GROUPS_AT_ONCE if _skips() else sql.GROUPS, {"groups": dump(ids)}),
+        (which[_skips()], {"groups": dump(ids)}),
         *([(sql.KEY_LOCKS, {"groups": dump(keyed)})] if keyed else []),
     ]
+
+
+def _refuse_company(live: Sequence[Settlement], leaders: Container[str]) -> None:
+    """Raise AnswersAnewError for those that completed tasks of their key which ran before."""
+    found = {s.lease.task_id for s in live if s.lease.task_id in leaders and not s.answers_anew}
+    if found:
+        raise AnswersAnewError(found)
 
 
 def _kept(told: Sequence[tuple[Any, ...]]) -> dict[str, bool]:
@@ -424,21 +478,40 @@ def _refuse_children(settlements: Sequence[Settlement]) -> list[Settlement]:
     ]
     if named:
         run_steered(within=_within())
-    taken = set(known(named)) if named else set()
-    # Of two answers to one task the older is late: it must not take the ids of the newer.
-    by_attempt = sorted(settlements, key=lambda s: s.lease.attempt)
-    newest = {s.lease.task_id: s.lease.attempt for s in by_attempt}
+    taken = _taken(makers, named)
+    late = _late_among(makers) if len(set(named)) < len(named) else set()
     checked = []
     for settlement in settlements:
         children = getattr(settlement.outcome, "children", ())
-        if settlement.lease.attempt < newest[settlement.lease.task_id]:
+        if _key(settlement) in late:
             children = ()
         clash = next((child.id for child in children if child.id in taken), None)
         if clash is not None:
-            settlement = _failed(settlement, f"child id {clash!r} is in use already")
+            whose = ", by a task that no answer to this one made" if settlement.answers_anew else ""
+            settlement = _failed(settlement, f"child id {clash!r} is in use already{whose}")
         taken.update(child.id for child in children)
         checked.append(settlement)
     return checked
+
+
+def _late_among(makers: Sequence[Settlement]) -> set[tuple[str, int]]:
+    """Those whose lease is gone: a late answer must not take the ids of one that counts."""
+    return {_key(s) for s in makers if _is_late(s.lease)}
+
+
+def _taken(makers: Sequence[Settlement], named: Sequence[str]) -> set[str]:
+    """Of these ids, those in use by tasks that no earlier answer to their makers made.
+
+    Raises AnswersAnewError for a maker that turns out to have answered before.
+    """
+    taken = set(known(named)) if named else set()
+    for s in makers:
+        clashes = taken.intersection(child.id for child in s.outcome.children)  # type: ignore[union-attr]
+        back = again.adoptable(s.lease, clashes) if clashes else set()
+        if back and not s.answers_anew:
+            raise AnswersAnewError({s.lease.task_id})
+        taken -= back
+    return taken
 
 
 def _failed(settlement: Settlement, error: str) -> Settlement:
@@ -456,7 +529,8 @@ def _share_with_duplicates(live: Sequence[Settlement]) -> list[tuple[Any, ...]]:
         return run_together((sql.IN_COMMON, asked), (sql.DUPLICATES, asked))[1]
     shared, after = _part(run(sql.DUPLICATES, asked | {"after": ""}))
     for part in _parts(sql.DUPLICATES_LEFT, asked, after):
-        for leader, pairs in groupby(sorted(part, key=itemgetter(1)), key=itemgetter(1)):
+        following = sorted((pair for pair in part if pair[1]), key=itemgetter(1))
+        for leader, pairs in groupby(following, key=itemgetter(1)):
             ids = [id_ for id_, _ in pairs]
             some = {"rows": dump([given[leader]]), "ids": dump(ids)}
             shared += run(sql.DUPLICATES_SOME, some)
@@ -530,21 +604,38 @@ def _create_children(
     live: Sequence[Settlement], paused: Mapping[str, bool], note: publish.Note
 ) -> list[tuple[str, str]]:
     """All children of each answer; their maker, complete by now, is their last parent."""
-    families = [
-        Family(
-            s.lease.group_id,
-            s.outcome.children,
-            paused[s.lease.group_id],
-            created_by=s.lease.task_id,
-            delay=_children_delay(s),
-        )
-        for s in live
-        if isinstance(s.outcome, Completed) and s.outcome.children
-    ]
+    makers = (s for s in live if getattr(s.outcome, "children", ()) and not s.answers_anew)
+    families = [_family(s, paused) for s in makers]
     create.insert(families)
     children = (child for family in families for child in family.specs)
     note.lanes.update(Lane(child.worker, child.workgroup, child.priority) for child in children)
     return [(family.group_id, child.id) for family in families for child in family.specs]
+
+
+def _renew_children(
+    settlement: Settlement,
+    paused: Mapping[str, bool],
+    merged: Sequence[tuple[Any, ...]],
+    note: publish.Note,
+) -> list[tuple[str, str]]:
+    """The same of an answer anew; return only those that were not there."""
+    if not settlement.answers_anew or not isinstance(settlement.outcome, Completed):
+        return []
+    lease = settlement.lease
+    twins = [id_ for id_, *_, leader in merged if leader == lease.task_id]
+    new = again.renew(_family(settlement, paused), twins, note)
+    return [(lease.group_id, id_) for id_ in new]
+
+
+def _family(settlement: Settlement, paused: Mapping[str, bool]) -> Family:
+    lease = settlement.lease
+    return Family(
+        lease.group_id,
+        getattr(settlement.outcome, "children", ()),
+        paused[lease.group_id],
+        created_by=lease.task_id,
+        delay=_children_delay(settlement),
+    )
 
 
 def _hold_workgroups(live: Sequence[Settlement]) -> None:

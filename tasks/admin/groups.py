@@ -189,12 +189,15 @@ class TaskGroupAdmin(CrewAdmin):
             .annotate(n=Count("*"))
         )
         seeds = dict(rows)
+        answers = Task.objects.filter(group__in=groups, is_seed=False).exclude(created_by="")
+        made = dict(answers.order_by().values_list("group_id").annotate(n=Count("*")))
         told = [
             {
                 "group": group,
                 "stay": seeds.get(group.pk, group.task_count),
                 "go": group.task_count - seeds[group.pk] if group.pk in seeds else 0,
                 "has_seeds": group.pk in seeds,
+                "made": made.get(group.pk, 0),
             }
             for group in groups
         ]

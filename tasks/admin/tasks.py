@@ -1,6 +1,7 @@
 """Tasks in the admin."""
 
 from collections import defaultdict
+from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
@@ -45,6 +46,7 @@ _MACHINE = (
     "pending_parents",
     "follows",
     "made_by",
+    "keeps_complete",
     "held_count",
     "rescues",
     "created_at",
@@ -183,7 +185,10 @@ class TaskAdmin(CrewAdmin):
     @admin.action(description="Reset selected tasks…", permissions=["change"])
     def reset(self, request: HttpRequest, queryset: QuerySet[Task]) -> HttpResponse | None:
         if request.POST.get("confirmed"):
-            self._each_group(request, queryset, control.reset_tasks, "Reset")
+            keep = "keep_complete" in request.POST
+            self._each_group(
+                request, queryset, partial(control.reset_tasks, keep_complete=keep), "Reset"
+            )
             return None
         context = {
             **self.admin_site.each_context(request),
@@ -191,6 +196,7 @@ class TaskAdmin(CrewAdmin):
             "opts": self.opts,
             "media": self.media,
             "what": plural(queryset.count(), "task"),
+            "replaced": len(control.would_replace(list(queryset.values_list("id", flat=True)))),
             "first": queryset[:LINKS],
             "checkbox": ACTION_CHECKBOX_NAME,
             "picked": request.POST.getlist(ACTION_CHECKBOX_NAME),

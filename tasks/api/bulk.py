@@ -12,7 +12,7 @@ from ..access import OPERATE, WRITE
 from ..conf import conf
 from ..errors import InvalidInputError
 from ..find import TaskFilter
-from ..spec import TaskSpec, read_attempts, read_ids, read_task
+from ..spec import TaskSpec, read_attempts, read_bool, read_ids, read_task
 from . import query
 from .answers import json_answer
 from .base import CrewView
@@ -78,7 +78,7 @@ class BulkVerb(CrewView):
         with audit.asking(**query.sent(request, query.FILTERS)):
             if query.sure(request, "dryRun"):
                 ids, going_on = self._look(gid, which, limit)
-                told = self.preview(ids)
+                told = self.preview(ids, sent)
             else:
                 count, going_on = self._do(gid, which, limit, sent)
                 told = {"count": count}
@@ -108,7 +108,7 @@ class BulkVerb(CrewView):
             raise InvalidInputError("some of the ids are not in the group, or do not match")
         return ids, None
 
-    def preview(self, ids: list[str]) -> dict[str, Any]:
+    def preview(self, ids: list[str], sent: dict[str, Any]) -> dict[str, Any]:
         """What a dry run tells."""
         return {"count": len(ids)}
 
@@ -142,13 +142,22 @@ class RetryTasks(BulkVerb):
 
 
 class ResetTasks(BulkVerb):
-    """Make these tasks as if they had never run; 409 if one of them executes."""
+    """Make these tasks as if they had never run; 409 if one of them executes.
 
-    body = ("ids", "remainingAttempts")
+    What earlier answers to them made goes when they answer anew and do not name it. With
+    `keepComplete` what is complete of it stays. A dry run tells how many that are in `replaced`.
+    """
+
+    body = ("ids", "remainingAttempts", "keepComplete")
+
+    def preview(self, ids: list[str], sent: dict[str, Any]) -> dict[str, Any]:
+        replaced = control.would_replace(ids, keep_complete=keeps_complete(sent))
+        return {"count": len(ids), "replaced": len(replaced)}
 
     def apply(self, gid: str, ids: list[str], sent: dict[str, Any]) -> int:
         attempts = read_attempts(sent.get("remainingAttempts"))
-        return control.reset_tasks(gid, ids, remaining_attempts=attempts)
+        keep = keeps_complete(sent)
+        return control.reset_tasks(gid, ids, remaining_attempts=attempts, keep_complete=keep)
 
 
 class DeleteTasks(BulkVerb):
@@ -162,12 +171,17 @@ class DeleteTasks(BulkVerb):
         meanwhile it says so."""
         return slices.alone(gid) if slices.is_small(gid) else nullcontext()
 
-    def preview(self, ids: list[str]) -> dict[str, Any]:
+    def preview(self, ids: list[str], sent: dict[str, Any]) -> dict[str, Any]:
         going = control.would_delete(ids, children=query.children(self.request))
         return {"count": len(going), "descendants": len(going) - len(ids)}
 
     def apply(self, gid: str, ids: list[str], sent: dict[str, Any]) -> int:
         return len(control.delete_tasks(gid, ids, children=query.children(self.request)))
+
+
+def keeps_complete(sent: dict[str, Any]) -> bool:
+    """Whether what earlier answers made stays as it is where it is complete."""
+    return read_bool(sent.get("keepComplete"), "keepComplete")
 
 
 def _named(request: Request, sent: dict[str, Any]) -> TaskFilter:

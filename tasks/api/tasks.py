@@ -195,12 +195,13 @@ class RerunTask(OneTask):
 
     def post(self, request: Request, gid: str, tid: str) -> HttpResponse:
         self.look_in(gid)
-        sent = self.options(request, ("input", "clear", "remainingAttempts"))
+        sent = self.options(request, ("input", "clear", "remainingAttempts", "keepComplete"))
         changes = read_changes(sent, {"input": EDITABLE["input"]})
         if changes and not self.access.may(WRITE):
             raise PermissionDenied(f"a new input needs scope {WRITE}")
         attempts = read_attempts(sent.get("remainingAttempts"))
-        edit.rerun_task(gid, tid, changes, remaining_attempts=attempts)
+        keep = read_bool(sent.get("keepComplete"), "keepComplete")
+        edit.rerun_task(gid, tid, changes, remaining_attempts=attempts, keep_complete=keep)
         return self.shown(tid, gid)
 
 

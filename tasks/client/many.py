@@ -56,12 +56,19 @@ class ManyTasks(Tasks):
         ids: Iterable[Task | str] | None = None,
         *,
         remaining_attempts: int = 5,
+        keep_complete: bool = False,
         everything: bool = False,
         dry_run: bool = False,
         **which: Unpack[Which],
     ) -> int:
-        """Make these tasks as if they had never run. Raises Conflict if one of them executes."""
-        body = {"remainingAttempts": remaining_attempts}
+        """Make these tasks as if they had never run. Raises Conflict if one of them executes.
+
+        What their earlier answers made goes when they answer anew and do not name it;
+        `keep_complete` keeps what is complete of it.
+        """
+        body: dict[str, object] = {"remainingAttempts": remaining_attempts}
+        if keep_complete:
+            body["keepComplete"] = True
         return self._many("reset", group, ids, body, _query(which, everything, dry_run))
 
     def delete_tasks(

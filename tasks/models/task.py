@@ -70,6 +70,9 @@ class Task(models.Model):
     )
     # The task whose answer made this one.
     created_by = models.CharField(max_length=200, blank=True, default="", editable=False)
+    # When it answers anew, those that its earlier answers made and that are complete stay as they
+    # are. NULL = no.
+    keeps_complete = models.BooleanField(null=True, editable=False)
     # Answers in a row that only asked to wait (decision 8), and leases in a row that were lost.
     held_count = models.IntegerField(default=0, editable=False)
     rescues = models.IntegerField(default=0, editable=False)
@@ -160,6 +163,8 @@ class Task(models.Model):
                 name="crew_task_failed_of_group",
                 condition=FAILED,
             ),
+            # What the earlier answers of a task made, when it runs again.
+            models.Index(fields=["created_by"], name="crew_task_made", condition=~Q(created_by="")),
             # Whether anybody refers to a shared output still.
             models.Index(
                 fields=["shared_output"],

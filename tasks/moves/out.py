@@ -149,7 +149,7 @@ def _task(row: tuple[Any, ...]) -> dict[str, Any]:
         "heldCount": row[21],
         "rescues": row[22],
         "parentIds": payload(row[23]) or [],
-    }
+    } | ({"keepsComplete": True} if row[25] else {})
 
 
 def _shared(to: Writer, row: tuple[Any, ...], seen: _Seen) -> dict[str, int]:

@@ -57,6 +57,7 @@ class TaskRow:
     held_count: int = 0
     rescues: int = 0
     shared_output: int | None = None  # its number in the file
+    keeps_complete: bool = False
 
     def as_json(self, group_id: str, outputs: Mapping[int, str]) -> str:
         """The row as the statement takes it; `outputs` are the ids of shared ones by number."""
@@ -69,6 +70,7 @@ class TaskRow:
             "held_count": self.held_count,
             "rescues": self.rescues,
             "shared_output": self.shared_output and outputs[self.shared_output],
+            "keeps_complete": self.keeps_complete or None,
         }
         return f"{row[:-1]},{dump(machine)[1:]}"
 
@@ -168,6 +170,7 @@ def task(told: Json, suffix: str, *, max_input: int) -> TaskRow:
         held_count=_count(told, "heldCount"),
         rescues=_count(told, "rescues"),
         shared_output=shared,
+        keeps_complete=read_bool(told.get("keepsComplete"), "keepsComplete"),
     )
 
 

@@ -31,6 +31,15 @@ AFTER = {
     "sqlite": "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', '+' || {} || ' seconds')",
 }
 
+# The errors of task `t` and one more; the last 50 are kept.
+ERRORS = {
+    "postgresql": """CASE WHEN jsonb_array_length(t.errors) >= 50 THEN t.errors - 0
+                          ELSE t.errors END || to_jsonb(({})::text)""",
+    "sqlite": """json_insert(CASE WHEN json_array_length(t.errors) >= 50
+                                  THEN json_remove(t.errors, '$[0]') ELSE t.errors END,
+                             '$[#]', {})""",
+}
+
 # `t.id` + PROBED.format("a.id"): the row of each of a batch, for PostgreSQL. To the planner this is
 # no equality that rows could be merged by, so it has no use for all the rows in the order of their
 # ids: that cost as much as probes where a table had no rows when it was analyzed last.

@@ -1,7 +1,9 @@
 """Statements of the claim."""
 
 from . import OUTPUT, PROBED, statement
+from .again import HAS_MADE
 from .cuts import TAKES
+from .duplicates import BELOW, FOLLOWS, HANGS
 
 # How a lane of `walked` is now. `due` counts to `most` and no further; a held workgroup has none
 # due, nor has a worker that rests. `wait` is the seconds until its hold ends, or else its first
@@ -245,6 +247,11 @@ _INPUT = {
     "sqlite": _input("sqlite", "input", "input"),
 }
 
+# Of the attempt that begins: the first of a task is no answer anew.
+_HAS_MADE = {
+    "postgresql": HAS_MADE.format("t", "t.attempt > 1"),
+    "sqlite": HAS_MADE.format("crew_task", "attempt > 1"),
+}
 
 _CUT_OF_KEY = f"""
     SELECT 1 FROM crew_cutcall c
@@ -282,11 +289,11 @@ def _claim(which: str = "") -> str:
             FROM picked WHERE t.id{PROBED.format("picked.id")} AND picked.key = ''
             RETURNING t.id, t.attempt, t.group_id, t.worker, t.workgroup, t.key,
                       {_INPUT["postgresql"]}, {_IS_CHILD.format("t.id")} AS is_child,
-                      t.error_delay_in_seconds
+                      t.error_delay_in_seconds, {_HAS_MADE["postgresql"]}
         )
         SELECT * FROM leased
         UNION ALL
-        SELECT id, NULL, group_id, NULL, NULL, key, NULL, NULL, NULL, NULL
+        SELECT id, NULL, group_id, NULL, NULL, key, NULL, NULL, NULL, NULL, NULL
         FROM picked WHERE key <> ''
     """
 
@@ -353,13 +360,15 @@ LEASE = statement(
         ) held
         WHERE t.id{PROBED.format("held.id")}
         RETURNING t.id, t.attempt, t.group_id, t.worker, t.workgroup, t.key,
-                  {_INPUT["postgresql"]}, {_IS_CHILD.format("t.id")}, t.error_delay_in_seconds
+                  {_INPUT["postgresql"]}, {_IS_CHILD.format("t.id")}, t.error_delay_in_seconds,
+                  {_HAS_MADE["postgresql"]}
     """,
     sqlite=f"""
         UPDATE crew_task AS t SET attempt = attempt + 1, leased_by = %(me)s, leased_at = {{now}}
         WHERE t.id IN (SELECT value FROM json_each(%(ids)s)) AND {{ready}}
         RETURNING id, attempt, group_id, worker, workgroup, key,
-                  {_INPUT["sqlite"]}, {_IS_CHILD.format("id")}, error_delay_in_seconds
+                  {_INPUT["sqlite"]}, {_IS_CHILD.format("id")}, error_delay_in_seconds,
+                  {_HAS_MADE["sqlite"]}
     """,
 )
 
@@ -399,13 +408,15 @@ LEADERS = statement(
     """,
 )
 
+_IS_FREE = "NOT t.is_complete AND t.leased_by IS NULL AND t.merged_into IS NULL"
+
 # All other tasks of these keys follow the one that runs. Rows that somebody else holds are
 # skipped, and so are those beyond what one statement should write: they are met again when they
 # come to be claimed.
 FOLLOW = statement(
     postgresql=f"""
-        WITH duplicate AS MATERIALIZED (
-            SELECT t.id, leader.id AS leader
+        WITH RECURSIVE twin AS MATERIALIZED (
+            SELECT s.id, leader.id AS leader, s.hangs, s.pending_parents
             FROM jsonb_to_recordset(%(keys)s::jsonb) AS k(group_id text, key text)
             CROSS JOIN LATERAL (
                 SELECT l.id FROM crew_task l
@@ -413,24 +424,33 @@ FOLLOW = statement(
                   AND l.leased_by IS NOT NULL LIMIT 1
             ) leader
             CROSS JOIN LATERAL (
-                SELECT s.id FROM crew_task s
-                WHERE s.group_id = k.group_id AND s.key = k.key AND s.key <> ''
-                  AND NOT s.is_complete AND s.leased_by IS NULL AND s.merged_into IS NULL
-                FOR NO KEY UPDATE SKIP LOCKED
-            ) t
+                SELECT t.id, t.pending_parents, {HANGS} AS hangs FROM crew_task t
+                WHERE t.group_id = k.group_id AND t.key = k.key AND t.key <> '' AND {_IS_FREE}
+                OFFSET 0
+            ) s
             LIMIT 2000
+        ), {BELOW["postgresql"]}, duplicate AS MATERIALIZED (
+            SELECT twin.id, twin.leader FROM twin CROSS JOIN LATERAL (
+                SELECT FROM crew_task t WHERE t.id >= twin.id AND t.id <= twin.id AND {_IS_FREE}
+                ORDER BY t.id FOR NO KEY UPDATE SKIP LOCKED
+            ) free
+            WHERE {FOLLOWS["postgresql"]}
         )
         UPDATE crew_task t SET merged_into = duplicate.leader
         FROM duplicate WHERE t.id{PROBED.format("duplicate.id")}
         RETURNING t.id, t.group_id
     """,
-    sqlite="""
-        UPDATE crew_task AS t SET merged_into = leader.id
-        FROM json_each(%(keys)s) k JOIN crew_task leader
-          ON leader.group_id = k.value ->> 'group_id' AND leader.key = k.value ->> 'key'
-         AND leader.key <> '' AND leader.leased_by IS NOT NULL
-        WHERE t.group_id = leader.group_id AND t.key = leader.key AND t.key <> ''
-          AND NOT t.is_complete AND t.leased_by IS NULL AND t.merged_into IS NULL
+    sqlite=f"""
+        WITH RECURSIVE twin AS MATERIALIZED (
+            SELECT t.id, leader.id AS leader, t.pending_parents, {HANGS} AS hangs
+            FROM json_each(%(keys)s) k JOIN crew_task leader
+              ON leader.group_id = k.value ->> 'group_id' AND leader.key = k.value ->> 'key'
+             AND leader.key <> '' AND leader.leased_by IS NOT NULL
+            JOIN crew_task t ON t.group_id = leader.group_id AND t.key = leader.key
+            WHERE t.key <> '' AND {_IS_FREE}
+        ), {BELOW["sqlite"]}
+        UPDATE crew_task AS t SET merged_into = twin.leader FROM twin
+        WHERE t.id = twin.id AND {FOLLOWS["sqlite"]}
         RETURNING id, group_id
     """,
 )

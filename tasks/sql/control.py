@@ -1,6 +1,6 @@
 """Statements of what people do. Each takes ids, some thousands at a time (`probes.sliced`)."""
 
-from . import statement
+from . import ERRORS, statement
 from .probes import IDS, TASK, TO_CHILDREN, TO_PARENTS
 
 # These tasks of the group, locked in id order: the order in which settles lock theirs. All at
@@ -74,6 +74,32 @@ PARENTS = {
     "sqlite": "(SELECT count(*) FROM crew_parentedge e WHERE e.child_id = crew_task.id)",
 }
 
+
+def _cancel(vendor: str) -> str:
+    is_told = {
+        "postgresql": "t.errors -> -1 IS NOT DISTINCT FROM to_jsonb(%(why)s::text)",
+        "sqlite": "t.errors ->> '$[#-1]' IS %(why)s",
+    }[vendor]
+    return f"""
+        UPDATE crew_task AS t SET remaining_attempts = 0, leased_by = NULL, leased_at = NULL,
+            merged_into = NULL,
+            run_after = CASE WHEN t.leased_by IS NULL THEN t.run_after ELSE {{now}} END,
+            errors = CASE WHEN t.remaining_attempts = 0 OR {is_told}
+                THEN t.errors ELSE {ERRORS[vendor].format("%(why)s")} END
+    """
+
+
+# No attempts for these tasks, which are locked, and why in words where they had any. As a reset
+# does, those that run are due now: a claim that began before the lease was given does not see that
+# its call is being ended. What is due only after its beginning it does not take.
+CANCEL = statement(
+    postgresql=f"""
+        {_cancel("postgresql")} WHERE t.ctid = ANY (ARRAY(
+            SELECT f.ctid FROM {IDS} CROSS JOIN LATERAL {TASK.format("k.id")} f))
+    """,
+    sqlite=f"{_cancel('sqlite')} WHERE t.id IN (SELECT value FROM json_each(%(ids)s))",
+)
+
 # The children of these tasks, each once.
 CHILDREN = statement(
     postgresql=f"""
@@ -130,6 +156,19 @@ AROUND = statement(
                 CROSS JOIN crew_parentedge e ON e.parent_id = k.value
         ) SELECT e.child_id, e.parent_id FROM near
             CROSS JOIN crew_parentedge e ON e.child_id = near.id
+    """,
+)
+
+# What the answers of these tasks made.
+MADE = statement(
+    postgresql=f"""
+        SELECT m.id FROM {IDS} CROSS JOIN LATERAL (
+            SELECT id FROM crew_task WHERE created_by >= k.id AND created_by <= k.id
+             AND created_by <> '' ORDER BY created_by OFFSET 0) m
+    """,
+    sqlite="""
+        SELECT id FROM crew_task WHERE created_by <> ''
+         AND created_by IN (SELECT value FROM json_each(%(ids)s))
     """,
 )
 

@@ -35,7 +35,7 @@ _TASKS = """
     SELECT t.id, t.name, t.worker, t.workgroup, t.key, {payloads}, t.remaining_attempts,
         t.is_paused, t.is_complete, t.is_seed, t.run_after, t.error_delay_in_seconds, t.priority,
         t.created_at, t.completed_at, t.attempt, t.pending_parents, {leader}, t.created_by,
-        t.held_count, t.rescues, {parents}, t.shared_output_id
+        t.held_count, t.rescues, {parents}, t.shared_output_id, t.keeps_complete
     FROM crew_task t WHERE t.group_id = %(group)s ORDER BY t.created_at, t.id {bytes}
 """
 TASKS_OUT = statement(
@@ -104,25 +104,27 @@ TASKS_IN = statement(
         INSERT INTO crew_task (id, group_id, name, worker, workgroup, key, input, output, errors,
             remaining_attempts, is_paused, is_complete, is_seed, run_after,
             error_delay_in_seconds, priority, created_at, completed_at, attempt, pending_parents,
-            merged_into, created_by, held_count, rescues, shared_output_id)
+            merged_into, created_by, held_count, rescues, shared_output_id, keeps_complete)
         SELECT n.id, n."group", n.name, n.worker, n.workgroup, n.key, n.input, n.output, n.errors,
             n.remaining_attempts, n.is_paused, n.is_complete, n.is_seed,
             coalesce(n.run_after, {now}), n.error_delay, n.priority,
             coalesce(n.created_at, {now}),
             CASE WHEN n.is_complete THEN coalesce(n.completed_at, {now}) END, n.attempt,
-            n.pending, n.merged_into, n.created_by, n.held_count, n.rescues, n.shared_output
+            n.pending, n.merged_into, n.created_by, n.held_count, n.rescues, n.shared_output,
+            n.keeps_complete
         FROM jsonb_to_recordset(%(tasks)s::jsonb) AS n(
             id text, "group" text, name text, worker text, workgroup text, key text, input jsonb,
             output jsonb, errors jsonb, remaining_attempts int, is_paused bool, is_complete bool,
             is_seed bool, run_after timestamptz, error_delay int, priority int,
             created_at timestamptz, completed_at timestamptz, attempt int, pending int,
-            merged_into text, created_by text, held_count int, rescues int, shared_output uuid)
+            merged_into text, created_by text, held_count int, rescues int, shared_output uuid,
+            keeps_complete bool)
     """,
     sqlite="""
         INSERT INTO crew_task (id, group_id, name, worker, workgroup, key, input, output, errors,
             remaining_attempts, is_paused, is_complete, is_seed, run_after,
             error_delay_in_seconds, priority, created_at, completed_at, attempt, pending_parents,
-            merged_into, created_by, held_count, rescues, shared_output_id)
+            merged_into, created_by, held_count, rescues, shared_output_id, keeps_complete)
         SELECT v ->> 'id', v ->> 'group', v ->> 'name', v ->> 'worker', v ->> 'workgroup',
             v ->> 'key', nullif(v -> 'input', 'null'), nullif(v -> 'output', 'null'),
             v -> 'errors', v ->> 'remaining_attempts', v ->> 'is_paused', v ->> 'is_complete',
@@ -130,7 +132,7 @@ TASKS_IN = statement(
             v ->> 'priority', coalesce(v ->> 'created_at', {now}),
             CASE WHEN v ->> 'is_complete' THEN coalesce(v ->> 'completed_at', {now}) END,
             v ->> 'attempt', v ->> 'pending', v ->> 'merged_into', v ->> 'created_by',
-            v ->> 'held_count', v ->> 'rescues', v ->> 'shared_output'
+            v ->> 'held_count', v ->> 'rescues', v ->> 'shared_output', v ->> 'keeps_complete'
         FROM (SELECT value AS v FROM json_each(%(tasks)s)) WHERE true
     """,
 )

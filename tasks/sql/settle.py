@@ -1,6 +1,8 @@
 """Statements of the settle."""
 
-from . import AFTER, PROBED, statement
+from . import AFTER, ERRORS, PROBED, statement
+from .again import HAS_MADE
+from .duplicates import BELOW, FOLLOWS, HANGS
 
 # Keep the groups from being reset, paused or deleted while their answers are written: one after
 # the other in id order. A probe for each: a plan that was kept from when there was one group would
@@ -35,6 +37,14 @@ GROUPS_AT_ONCE = statement(
     sqlite="",  # SQLite has one writer, and no rows that are locked
 )
 
+# The groups alone, for answers that change more of them than their own tasks and what is below.
+GROUPS_ALONE = statement(
+    postgresql=GROUPS.postgresql.replace("FOR KEY SHARE", "FOR UPDATE"), sqlite=GROUPS.sqlite
+)
+GROUPS_ALONE_AT_ONCE = statement(
+    postgresql=GROUPS_AT_ONCE.postgresql.replace("FOR KEY SHARE", "FOR UPDATE"), sqlite=""
+)
+
 # Decide alone, for each of these groups, which task of a key leads and which follow.
 KEY_LOCKS = statement(
     postgresql="""
@@ -44,14 +54,15 @@ KEY_LOCKS = statement(
     sqlite="SELECT 0",
 )
 
-# The errors of task `t` and one more; the last 50 are kept.
-_ERRORS = {
-    "postgresql": """CASE WHEN jsonb_array_length(t.errors) >= 50 THEN t.errors - 0
-                          ELSE t.errors END || to_jsonb(a.error)""",
-    "sqlite": """json_insert(CASE WHEN json_array_length(t.errors) >= 50
-                                  THEN json_remove(t.errors, '$[0]') ELSE t.errors END,
-                             '$[#]', a.error)""",
-}
+# A hold beyond the hundredth in a row uses up an attempt, if it is not spared (decision 8).
+_COSTS = "(a.outcome = 'held' AND t.held_count >= 100 AND NOT a.spared)"
+_LAST_LOSS = "(a.outcome = 'abandoned' AND t.rescues >= 2)"
+# What the answer `a` says to whoever wants to know why task `t` has fewer attempts left.
+_ERROR = f"""CASE
+        WHEN {_COSTS} THEN 'held back ' || (t.held_count + 1) || ' times in a row, which uses up'
+            || ' an attempt from the 101st time on: ' || a.error
+        WHEN {_LAST_LOSS} THEN a.error || ', the third in a row: it is tried no more'
+        ELSE a.error END"""
 _GREATEST = {"postgresql": "greatest", "sqlite": "max"}
 _LEAST = {"postgresql": "least", "sqlite": "min"}
 
@@ -66,6 +77,7 @@ def _outcome(vendor: str) -> str:
     after, greatest = AFTER[vendor], _GREATEST[vendor]
     longest = f"""CASE WHEN a.soon THEN {_LEAST[vendor]}(t.error_delay_in_seconds, 1)
                        ELSE {greatest}(t.error_delay_in_seconds, a.wait) END"""
+    errors = ERRORS[vendor].format(_ERROR)
     return f"""
         leased_by = NULL,
         leased_at = NULL,
@@ -74,13 +86,13 @@ def _outcome(vendor: str) -> str:
         output = CASE WHEN a.outcome IN ('completed', 'failed') THEN a.output ELSE t.output END,
         shared_output_id = CASE WHEN a.outcome IN ('completed', 'failed') THEN NULL
                                 ELSE t.shared_output_id END,
-        errors = CASE WHEN a.outcome IN ('failed', 'abandoned') THEN {_ERRORS[vendor]}
+        errors = CASE WHEN a.outcome IN ('failed', 'abandoned') OR {_COSTS} THEN {errors}
                       ELSE t.errors END,
         remaining_attempts = {greatest}(0, t.remaining_attempts - CASE a.outcome
             WHEN 'returned' THEN 0
             WHEN 'interrupted' THEN 0
-            WHEN 'held' THEN CASE WHEN t.held_count < 100 OR a.spared THEN 0 ELSE 1 END
-            WHEN 'abandoned' THEN CASE WHEN t.rescues >= 2 THEN t.remaining_attempts ELSE 1 END
+            WHEN 'held' THEN CASE WHEN {_COSTS} THEN 1 ELSE 0 END
+            WHEN 'abandoned' THEN CASE WHEN {_LAST_LOSS} THEN t.remaining_attempts ELSE 1 END
             ELSE 1 END),
         held_count = CASE WHEN a.spared OR a.outcome IN ('returned', 'interrupted')
                           THEN t.held_count
@@ -212,7 +224,8 @@ def _shared(vendor: str) -> str:
         output = CASE WHEN a.outcome = 'completed' THEN a.output ELSE t.output END,
         shared_output_id = CASE WHEN a.outcome = 'completed' THEN a.shared
                                 ELSE t.shared_output_id END,
-        errors = CASE WHEN a.outcome = 'failed' THEN {_ERRORS[vendor]} ELSE t.errors END,
+        errors = CASE WHEN a.outcome = 'failed' THEN {ERRORS[vendor].format("a.error")}
+                      ELSE t.errors END,
         remaining_attempts = CASE WHEN a.outcome = 'failed'
                                   THEN {greatest}(0, t.remaining_attempts - 1)
                                   ELSE t.remaining_attempts END,
@@ -226,29 +239,41 @@ def _shared(vendor: str) -> str:
 
 _WAITS = "NOT t.is_complete AND t.leased_by IS NULL"
 
+
+# The leader of a duplicate that is completed and whose own earlier answers made children.
+def _ran_before(table: str) -> str:
+    has_made = HAS_MADE.format(table, f"{table}.is_complete AND {table}.attempt > 0")
+    return f"CASE WHEN {has_made} THEN {table}.merged_into END"
+
+
 _SHARING = """
             FROM jsonb_to_recordset(%(rows)s::jsonb)
                 AS d(id text, outcome text, error text, wait float, workgroup text, shared uuid)
             CROSS JOIN LATERAL (SELECT * FROM crew_task WHERE crew_task.id = d.id LIMIT 1) l
 """
-_DUPLICATE = f"""
-            CROSS JOIN LATERAL (
-                SELECT t.id FROM crew_task t
+_FOUND = """
+            SELECT s.id, l.group_id, l.key, l.id AS leader, d.outcome, d.error, d.wait, d.workgroup,
+                   d.shared,
+                   CASE WHEN d.shared IS NULL THEN l.output END AS output
+"""
+# Some of the other tasks of the keys, and which of them follow.
+_TWINS = f"""
+        twin AS MATERIALIZED (
+            {_FOUND}, s.hangs, s.pending_parents
+            {_SHARING} CROSS JOIN LATERAL (
+                SELECT t.id, t.pending_parents, {HANGS} AS hangs FROM crew_task t
                 WHERE t.group_id = l.group_id AND t.key = l.key AND t.key <> ''
                   AND t.id <> l.id AND {_WAITS} OFFSET 0
             ) s
             WHERE s.id || '' > %(after)s ORDER BY s.id LIMIT %(most)s
+        ), {BELOW["postgresql"]}
 """
+_FOLLOWS = FOLLOWS["postgresql"]
 
 
-def _merge(duplicates: str) -> str:
+def _merge(found: str) -> str:
     return f"""
-        WITH found AS MATERIALIZED (
-            SELECT s.id, l.group_id, l.key, l.id AS leader, d.outcome, d.error, d.wait, d.workgroup,
-                   d.shared,
-                   CASE WHEN d.shared IS NULL THEN l.output END AS output
-            {_SHARING} {duplicates}
-        ), duplicate AS MATERIALIZED (
+        WITH RECURSIVE {found}, duplicate AS MATERIALIZED (
             SELECT found.* FROM (SELECT * FROM found ORDER BY id) found CROSS JOIN LATERAL (
                 SELECT FROM crew_task t
                 WHERE t.id = found.id AND t.group_id = found.group_id AND t.key = found.key
@@ -263,43 +288,56 @@ def _merge(duplicates: str) -> str:
         ), done AS (
             UPDATE crew_task t SET {_shared("postgresql")}
             FROM duplicate a WHERE t.id{PROBED.format("a.id")}
-            RETURNING t.id, t.group_id, t.is_complete
+            RETURNING t.id, t.group_id, t.is_complete, {_ran_before("t")} AS ran_before
         )
-        SELECT id, group_id, is_complete FROM done
+        SELECT id, group_id, is_complete, ran_before FROM done
     """
 
 
 # The other tasks of a key share its outcome (contract part 3). A completed one leaves with the
 # output, one row of which stands for all of them where `shared` names it; a failed one costs each
-# an attempt; otherwise they are only let go.
+# an attempt; otherwise they are only let go. The last column is `_ran_before`.
 # PostgreSQL takes `most` of them, by id, behind `after`: however many there are, no statement runs
 # into its timeout. A last row without a group says that more may be left, and behind whom.
 DUPLICATES = statement(
     postgresql=f"""
-        {_merge(_DUPLICATE)}
-        UNION ALL SELECT max(id), NULL, NULL FROM found HAVING count(*) >= %(most)s
+        {_merge(f"{_TWINS}, found AS MATERIALIZED (SELECT * FROM twin WHERE {_FOLLOWS})")}
+        UNION ALL SELECT max(id), NULL, NULL, NULL FROM twin HAVING count(*) >= %(most)s
     """,
     sqlite=f"""
-        WITH leader AS (
+        WITH RECURSIVE leader AS MATERIALIZED (
             SELECT l.id AS leader, l.group_id, l.key, d.value ->> 'outcome' AS outcome,
                    CASE WHEN d.value ->> 'shared' IS NULL THEN l.output END AS output,
                    d.value ->> 'error' AS error, d.value ->> 'wait' AS wait,
                    d.value ->> 'workgroup' AS workgroup, d.value ->> 'shared' AS shared
             FROM json_each(%(rows)s) d JOIN crew_task l ON l.id = d.value ->> 'id'
-        )
+        ), twin AS MATERIALIZED (
+            SELECT leader.leader, t.id, t.pending_parents, {HANGS} AS hangs
+            FROM leader JOIN crew_task t ON t.group_id = leader.group_id AND t.key = leader.key
+            WHERE t.key <> '' AND t.id <> leader.leader AND {_WAITS}
+        ), {BELOW["sqlite"]}
         UPDATE crew_task AS t SET {_shared("sqlite")}
-        FROM leader a
-        WHERE t.group_id = a.group_id AND t.key = a.key AND t.key <> ''
-          AND t.id <> a.leader AND {_WAITS}
-        RETURNING id, group_id, is_complete
+        FROM twin JOIN leader a ON a.leader = twin.leader
+        WHERE t.id = twin.id AND {FOLLOWS["sqlite"]}
+        RETURNING id, group_id, is_complete, {_ran_before("crew_task")}
     """,
 )
 
-# Those that are left, found at once, and some of one leader's: to look for them anew for each part
-# would cost the square of their number.
-DUPLICATES_LEFT = statement(postgresql=f"SELECT s.id, d.id {_SHARING} {_DUPLICATE}", sqlite="")
+# Those that are left, found at once, without a leader if they do not follow; and some of one
+# leader's: to look for them anew for each part would cost the square of their number.
+DUPLICATES_LEFT = statement(
+    postgresql=f"""
+        WITH RECURSIVE {_TWINS}
+        SELECT twin.id, CASE WHEN {_FOLLOWS} THEN twin.leader END FROM twin ORDER BY twin.id
+    """,
+    sqlite="",
+)
 DUPLICATES_SOME = statement(
-    postgresql=_merge("CROSS JOIN jsonb_array_elements_text(%(ids)s::jsonb) AS s(id)"), sqlite=""
+    postgresql=_merge(f"""
+        found AS MATERIALIZED (
+            {_FOUND} {_SHARING} CROSS JOIN jsonb_array_elements_text(%(ids)s::jsonb) AS s(id))
+    """),
+    sqlite="",
 )
 
 # Before the duplicates, as SQLite writes nothing inside WITH.

@@ -59,10 +59,10 @@ class Answered:
     put_off: int
 
     def read(
-        self, lease: Lease, token: int, child: Callable[[Lease], Task], unit: int
+        self, lease: Lease, token: int, made: Callable[[Lease], list[Task]], unit: int
     ) -> tuple[Decided | Returned, Said]:
         """As the scheduler reads it, and as the contract means it. `token` tells it apart."""
-        children = [child(lease), child(lease)] if self.kind == "children" else []
+        children = made(lease) if self.kind == "children" else []
         if children:
             children[1].parents = [children[0].id]
         if self.kind == "unsent":
@@ -150,6 +150,7 @@ def gist(error: str) -> str:
         "no connection": "nothing",
         "no complete answer": "timeout",
         "abandoned": "abandoned",
+        "cancelled": "cancelled",
     }
     known = next((word for text, word in words.items() if text in error), None)
     return known or "error " + error.rpartition("error ")[2]

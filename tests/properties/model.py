@@ -46,6 +46,7 @@ class Task:
     follows: str | None = None
     held: int = 0
     lost: int = 0
+    keeps: bool = False  # of what its answers made, what is complete
 
     @property
     def is_executing(self) -> bool:
@@ -100,6 +101,7 @@ class Model:
         self.late: set[tuple[str, int]] = set()  # those that were answered after their end
         self.handed_out: dict[Ticket, Cut] = {}  # what the call of each takes
         self.cuts: dict[Ticket, Cut] = {}  # those without a lease, that may still run
+        self.answers_anew: set[Ticket] = set()  # attempts of tasks that had made children before
         self.kept = 0  # for how long a call whose connection is gone keeps slot and key
 
     # --- What can be seen ---
@@ -139,12 +141,16 @@ class Model:
 
     def leader(self, task: Task) -> Task | None:
         """The running task of the same key, if there is one."""
-        return next((twin for twin in self.twins(task) if twin.leased_by is not None), None)
+        return next((twin for twin in self.of_key(task) if twin.leased_by is not None), None)
 
-    def twins(self, task: Task) -> list[Task]:
+    def of_key(self, task: Task) -> list[Task]:
         """The other incomplete tasks of its key in its group."""
         others = [t for t in self.of(task.group) if task.key and t.key == task.key]
         return [t for t in others if t is not task and not t.is_complete]
+
+    def twins(self, task: Task) -> list[Task]:
+        """Those of them that go with it, if it runs: not those it is an ancestor of."""
+        return [twin for twin in self.of_key(task) if task.id not in self.above(twin.id)]
 
     def claimable(self) -> set[str]:
         """Who may start right now. Of several with one key only one will."""
@@ -175,7 +181,11 @@ class Model:
     def late_twins(self) -> dict[str, str]:
         """Tasks that may already follow the running task of their key, and which one that is."""
         found = ((task, self.leader(task)) for task in self.tasks.values() if not task.is_complete)
-        return {t.id: lead.id for t, lead in found if lead and t is not lead and not t.follows}
+        return {
+            t.id: lead.id
+            for t, lead in found
+            if lead and t is not lead and not t.follows and t in self.twins(lead)
+        }
 
     def lost_schedulers(self) -> set[str]:
         """Those that fell silent, and those that hold leases and are not known any more."""
@@ -205,6 +215,8 @@ class Model:
             twin.follows = twin.follows or id_
         ticket = Ticket(id_, task.attempt, by)
         self.handed_out[ticket] = Cut(task.group, task.worker, task.key)
+        if task.attempt > 1 and self.made_by({id_}):
+            self.answers_anew.add(ticket)
         return ticket
 
     def adopt(self, id_: str, leader: str) -> None:
@@ -212,7 +224,55 @@ class Model:
         self.tasks[id_].follows = leader
 
     def settle(self, answers: Sequence[tuple[Ticket, Said]]) -> int:
-        """All answers at once; return how many took effect."""
+        """All answers at once, and each of a task that ran before behind them; how many counted."""
+        anew = [
+            (t, said) for t, said in answers if said.kind == "completed" and t in self.answers_anew
+        ]
+        rest = [answer for answer in answers if answer not in anew]
+        company = [(t, said) for t, said in rest if self._takes_children(t, said)]
+        first = [(t, s) for t, s in company if not self._names_theirs(t, s)]
+        last = [answer for answer in company if answer not in first]
+        rest = [answer for answer in rest if answer not in company]
+        return self._settle(rest) + sum(self._settle([one]) for one in [*first, *last, *anew])
+
+    def _takes_children(self, ticket: Ticket, said: Said) -> bool:
+        """It completes another of its key, which made children before."""
+        if said.kind != "completed" or not self.is_current(ticket):
+            return False
+        task = self.tasks[ticket.id]
+        return not self._clash(task, said) and any(self.ran_before(t) for t in self.twins(task))
+
+    def _names_theirs(self, ticket: Ticket, said: Said) -> bool:
+        return any(child.id in self.tasks for child in said.children)
+
+    def _clash(self, task: Task, said: Said) -> bool:
+        """Whether it names a child that is somebody else's."""
+        in_use = [child.id for child in said.children if child.id in self.tasks]
+        return any(not self.is_its_own(task, self.tasks[id_]) for id_ in in_use)
+
+    def is_its_own(self, task: Task, child: Task) -> bool:
+        """An answer to it, or to one of its key that it completes too, made the child."""
+        makers = {task.id, *(twin.id for twin in self.twins(task) if twin.leased_by is None)}
+        is_made = child.made_by in makers and child.group == task.group
+        return is_made and child.id not in self.above(task.id)
+
+    def ran_before(self, task: Task) -> bool:
+        return task.attempt > 0 and bool(self.made_by({task.id}))
+
+    def made_by(self, ids: Iterable[str]) -> list[Task]:
+        ids = set(ids)
+        return [task for task in self.tasks.values() if task.made_by in ids]
+
+    def above(self, id_: str) -> set[str]:
+        """The task and all it waits for."""
+        found, queue = set(), [id_]
+        while queue:
+            found.add(one := queue.pop())
+            queue += [parent for parent in self.tasks[one].parents if parent not in found]
+        return found
+
+    def _settle(self, answers: Sequence[tuple[Ticket, Said]]) -> int:
+        answers = [(ticket, self._as_written(ticket, said)) for ticket, said in answers]
         live = [(ticket, said) for ticket, said in answers if self.is_current(ticket)]
         # What was never sent is no answer, nor is what we cut ourselves.
         unsaid = ("returned", "interrupted")
@@ -221,15 +281,24 @@ class Model:
             self._end_call(ticket, said, is_late=(ticket, said) not in live)
         for ticket, said in live:
             self._end(self.tasks[ticket.id], said)
+        shared = {ticket: self.twins(self.tasks[ticket.id]) for ticket, _ in live}
         for ticket, said in live:
-            for twin in self.twins(self.tasks[ticket.id]):
+            for twin in shared[ticket]:
                 self._share(twin, self.tasks[ticket.id], said)
         for ticket, said in live:
-            self._after(self.tasks[ticket.id], said)
+            self._after(
+                self.tasks[ticket.id], said, [t for t in shared[ticket] if self.ran_before(t)]
+            )
         for ticket in late:
             if self.history.get((ticket.id, ticket.attempt)) in ("abandoned", "cancelled"):
                 self.late.add((ticket.id, ticket.attempt))
         return len(live)
+
+    def _as_written(self, ticket: Ticket, said: Said) -> Said:
+        """An answer that names others' children fails."""
+        if not self.is_current(ticket) or not self._clash(self.tasks[ticket.id], said):
+            return said
+        return replace(said, kind="failed", output=None, error="taken", children=())
 
     def _end_call(self, ticket: Ticket, said: Said, *, is_late: bool) -> None:
         if said.may_run and self.kept:
@@ -276,7 +345,7 @@ class Model:
     def _holds(self, task: Task, said: Said) -> bool:
         return bool(said.hold and task.workgroup)
 
-    def _after(self, task: Task, said: Said) -> None:
+    def _after(self, task: Task, said: Said, twins: Sequence[Task]) -> None:
         if said.put_off:
             for child in self.children([task.id]):
                 child.due = max(child.due, self.now + said.put_off)
@@ -285,10 +354,38 @@ class Model:
                 child.due = self.now + said.put_off
                 child.parents.append(task.id)
                 child.made_by = task.id
-            self.create(said.children)
+            self._renew(task, said.children, {twin.id for twin in twins})
         if self._holds(task, said):
             until = max(self.holds.get(task.workgroup, 0), self.now + said.hold)
             self.holds[task.workgroup] = until
+
+    def _renew(self, task: Task, children: Sequence[Task], twins: set[str]) -> None:
+        """What earlier answers made comes back, goes or stays; what is new comes in."""
+        above = self.above(task.id)
+        earlier = {t.id: t for t in self.made_by({task.id, *twins}) if t.id not in above}
+        keeps = any(self.tasks[t.made_by].keeps for t in earlier.values())
+        kept = {id_ for id_, t in earlier.items() if t.is_complete and self.tasks[t.made_by].keeps}
+        stays = {t.id for t in self.tasks.values() if t.is_seed or (keeps and t.is_complete)}
+        staying = {child.id for child in children} | kept | twins
+        unnamed = earlier.keys() - stays - staying
+        self.delete(self.would_delete(unnamed, staying | stays))
+        self.create([child for child in children if child.id not in earlier])
+        for child in children:
+            if child.id in earlier and child.id not in kept:
+                self._adopt(earlier[child.id], child)
+
+    def _adopt(self, old: Task, new: Task) -> None:
+        self.reset([old], new.left)
+        self.let_go({old.id})
+        old.worker, old.workgroup, old.key, old.delay = (
+            new.worker,
+            new.workgroup,
+            new.key,
+            new.delay,
+        )
+        old.parents, old.made_by, old.due = new.parents, new.made_by, new.due
+        old.is_paused |= new.is_paused or self.groups[old.group]
+        self.part_from_ancestors()
 
     def sweep(self) -> None:
         """Schedulers that fell silent lose their leases, and are forgotten."""
@@ -311,12 +408,12 @@ class Model:
         for task in tasks:
             task.is_paused = is_paused
 
-    def reset(self, tasks: Iterable[Task], left: int) -> None:
+    def reset(self, tasks: Iterable[Task], left: int, *, keeps: bool = False) -> None:
         """As if it had never run. An attempt in flight is given up."""
         for task in tasks:
             self._give_up(task)
             task.left, task.due, task.output, task.errors = left, self.now, None, []
-            task.is_complete, task.held, task.lost = False, 0, 0
+            task.is_complete, task.held, task.lost, task.keeps = False, 0, 0, keeps
 
     def reset_group(self, group: str, left: int) -> None:
         tasks = self.of(group)
@@ -329,13 +426,16 @@ class Model:
             if task.is_complete:
                 continue
             task.left, task.held, task.lost = left, 0, 0
-            if task.leased_by is None and (task.errors or task.attempt):
+            has_failed = task.errors not in ([], ["cancelled"]) or task.attempt
+            if task.leased_by is None and has_failed:
                 task.due = min(task.due, self.now)
 
     def cancel(self, group: str) -> None:
         for task in self.of(group):
             if not task.is_complete:
                 self._give_up(task)
+                if task.left and task.errors[-1:] != ["cancelled"]:
+                    task.errors.append("cancelled")
                 task.left = 0
 
     def complete(self, task: Task, output: int | None) -> None:
@@ -366,12 +466,13 @@ class Model:
             setattr(task, PUT[word], new)
         return True
 
-    def would_delete(self, ids: Iterable[str]) -> set[str]:
-        """These, and the descendants that are left without any parent."""
+    def would_delete(self, ids: Iterable[str], staying: Iterable[str] = ()) -> set[str]:
+        """These, and the descendants that are left without any parent, but for those `staying`."""
         going = set(ids)
         while (
             orphans := {t.id for t in self.tasks.values() if t.parents and set(t.parents) <= going}
             - going
+            - set(staying)
         ):
             going |= orphans
         return going
@@ -381,10 +482,23 @@ class Model:
             self._cut(self.tasks.pop(id_))
         for task in self.tasks.values():
             task.parents = [id_ for id_ in task.parents if id_ not in ids]
-            if task.follows in ids and not task.is_complete:
-                task.follows = None
+            if task.made_by in ids:
+                task.made_by = ""
+        self.let_go(ids)
         self.history = {at: how for at, how in self.history.items() if at[0] not in ids}
         self.late = {at for at in self.late if at[0] not in ids}
+
+    def part_from_ancestors(self) -> None:
+        """A task never follows its own ancestor, whatever edges came between."""
+        for task in self.tasks.values():
+            if task.follows in self.above(task.id) and not task.is_complete:
+                task.follows = None
+
+    def let_go(self, ids: set[str]) -> None:
+        """Who waits for one of these, as it ran for them."""
+        for task in self.tasks.values():
+            if task.follows in ids and not task.is_complete:
+                task.follows = None
 
     def leave_and_return(self, group: str) -> None:
         """As an export and its import have it: a leader that is gone is named no more."""
@@ -393,11 +507,7 @@ class Model:
                 task.follows = None
 
     def makes_a_cycle(self, id_: str, parents: Iterable[str]) -> bool:
-        above, queue = set(), list(parents)
-        while queue:
-            above.add(one := queue.pop())
-            queue += [id_ for id_ in self.tasks[one].parents if id_ not in above]
-        return id_ in above
+        return any(id_ in self.above(parent) for parent in parents)
 
     def _give_up(self, task: Task) -> None:
         self._cut(task)

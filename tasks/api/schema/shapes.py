@@ -13,6 +13,7 @@ from ..changes import NEVER
 from ..tasks import EDITABLE
 
 STATES = [state.value for state in State]
+KEEP = "What earlier answers made and is complete stays as it is when the task answers anew."
 TIME_HELP = "RFC 3339. Answers are UTC with three fraction digits; year 1 means none."
 
 
@@ -213,6 +214,7 @@ class SomeTasks(s.Serializer):  # type: ignore[misc]
 
     ids = s.ListField(child=s.CharField(), required=False)
     remainingAttempts = number(0, MAX_ATTEMPTS, DEFAULT_ATTEMPTS, "For retry and reset.")
+    keepComplete = s.BooleanField(default=False, help_text=KEEP + " For reset.")
 
 
 class Count(s.Serializer):  # type: ignore[misc]
@@ -223,6 +225,11 @@ class BulkCount(Count):
     """What was done, or would be."""
 
     descendants = s.IntegerField(required=False, help_text="Of `count`, in a dry run of delete.")
+    replaced = s.IntegerField(
+        required=False,
+        help_text="In a dry run of reset: tasks that earlier answers made, and what hangs on them"
+        " alone. They go when the next answers do not name them.",
+    )
     next = s.CharField(
         required=False, allow_null=True, help_text="The next `after`; null at the end."
     )
@@ -232,6 +239,7 @@ class Rerun(s.Serializer):  # type: ignore[misc]
     input = payload("The new input; null leaves it. Needs scope `write` as well.")
     clear = clear("input")
     remainingAttempts = number(0, MAX_ATTEMPTS, DEFAULT_ATTEMPTS, "What the task gets.")
+    keepComplete = s.BooleanField(default=False, help_text=KEEP)
 
 
 class LateAnswer(s.Serializer):  # type: ignore[misc]

@@ -1,8 +1,7 @@
 // One verb on many tasks: asked once, done slice by slice, so that a group of a million is never
 // held for long. It shows how far it is and can be stopped; what was done stays done, and is told.
 import { post } from "./api.js";
-import { ask, attemptsField, el, number, present, toast } from "./dom.js";
-import { several } from "./verbs.js";
+import { ask, attemptsField, el, keepField, number, present, replacedWords, several, toast } from "./dom.js";
 
 const SLICE = 2_000; // tasks of one call
 const NAMED = 5; // of those selected, before it is done
@@ -23,10 +22,11 @@ export async function bulk(name, which, { path }) {
   const found = await post(`${route}&dryRun=1`, named);
   if (!found.count) return toast("No task fits the filter.");
   const mine = found.count - (found.descendants ?? 0);
-  const with_ = found.descendants ? ` With them ${several(found.descendants, "descendant")} that would have no parent left.` : "";
-  const given = await ask(`${words} ${several(mine, "task")}`, `${scope(which, mine)} ${about}${with_}`, { yes: `${words} ${several(mine, "task")}`, danger, fields: attempts ? [attemptsField()] : [] });
+  const with_ = found.descendants ? ` With them ${several(found.descendants, "descendant")} that would have no parent left.` : replacedWords(found.replaced);
+  const given = await ask(`${words} ${several(mine, "task")}`, `${scope(which, mine)} ${about}${with_}`, { yes: `${words} ${several(mine, "task")}`, danger, fields: attempts ? [attemptsField(), ...keepField(found.replaced)] : [] });
   if (!given) return false;
-  const body = { ...named, ...(attempts && { remainingAttempts: Number(given.get("attempts")) }) };
+  const keep = given.has?.("keep") && { keepComplete: true };
+  const body = { ...named, ...(attempts && { remainingAttempts: Number(given.get("attempts")) }), ...keep };
   const done = which.ids ? (await post(route, body)).count : await inSlices(words, route, body, found.count);
   if (done !== null) toast(`${past} ${several(done, "task")}.`);
   return true;

@@ -188,6 +188,14 @@ export function tell(title, ...parts) {
 export const attemptsField = () =>
   el("label", { class: "crew-field" }, "Attempts for each task", el("input", { type: "number", name: "attempts", min: 1, max: 1000, value: 5, required: true }));
 
+// What becomes of the tasks that earlier answers made, before a reset: its words and its choice.
+// `replaced` is how many there are.
+export const replacedWords = (replaced) =>
+  replaced ? ` Earlier answers made ${several(replaced, "task")}, with what hangs on them alone: those that the next answers name are made anew, the others go, but for seeds.` : "";
+export const keepField = (replaced) =>
+  replaced ? [el("label", { class: "crew-field" }, el("input", { type: "checkbox", name: "keep", value: "yes" }), " Keep those that are complete")] : [];
+export const several = (count, word) => `${number(count)} ${word}${count === 1 ? "" : "s"}`;
+
 // A quiet button that puts a text into the clipboard. `what` says which.
 export function copyButton(text, what, words = "copy") {
   const act = async () => {

@@ -99,9 +99,10 @@ async function retry() {
 
 async function reset() {
   const [all, seeds] = await Promise.all([get(`${path}/tasks?pageSize=1`), get(`${path}/tasks?pageSize=1&seeds=1`)]);
+  const { replaced } = seeds.count ? {} : await post(`${path}/tasks/reset?all=1&dryRun=1`);
   const what = seeds.count
     ? `${number(seeds.count)} seeds stay, and ${number(all.count - seeds.count)} other tasks are deleted.`
-    : `It has no seeds, so all ${number(all.count)} tasks stay.`;
+    : `It has no seeds, so all ${number(all.count)} tasks stay.${made(replaced)}`;
   await ask("Reset this group", `${what} What stays is as if it had never run: outputs and errors go, and it starts again. Attempts in flight are given up.`, {
     yes: "Reset",
     danger: true,
@@ -109,6 +110,9 @@ async function reset() {
     act: (given) => verb("reset", "Reset.", { remainingAttempts: Number(given.get("attempts")) }),
   });
 }
+
+// Those that answers made are replaced by those of the next answers.
+const made = (replaced) => (replaced ? ` ${number(replaced)} of them were made by answers, or hang on such: those that the next answers do not name go then.` : "");
 
 async function cancel() {
   const now = await get(`${path}/progress`);

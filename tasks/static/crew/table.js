@@ -1,12 +1,12 @@
 // The tab with a group's tasks: filtered and paged by the server, kept live row by row.
 import { wholePage } from "./api.js";
 import { bulk, VERBS } from "./bulk.js";
-import { el, number, single } from "./dom.js";
+import { el, number, several, single } from "./dom.js";
 import { Filters, SIZES } from "./filters.js";
 import { show } from "./look.js";
 import { Picks } from "./picks.js";
 import { cells } from "./rows.js";
-import { several, title } from "./verbs.js";
+import { title } from "./verbs.js";
 
 const HEADS = ["State", "Task", "Worker", "Left", "Created", "Actions"];
 const SOON = 700; // ms at most between two looks while things happen

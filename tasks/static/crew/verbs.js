@@ -1,6 +1,6 @@
 // What a person may do to one task: the same on its row, its card in the graph and its page.
 import { at, post, send, text } from "./api.js";
-import { ask, attemptsField, el, number, toast } from "./dom.js";
+import { ask, attemptsField, el, keepField, number, replacedWords, several, toast } from "./dom.js";
 import { fault, member, object, pretty } from "./json.js";
 
 // [{name, words, danger, act}]; `act()` asks first where it must, and gives null when it was not done.
@@ -42,22 +42,27 @@ const retry = (task, { path }) =>
     act: (given) => post(`${path}/tasks/retry`, { ...only(task), ...attempts(given) }),
   });
 
-const reset = (task, { path }) =>
-  ask(`Reset ${title(task)}`, "It is as if it had never run: its output and errors go, and it starts again. Its children are not reset.", {
+const kept = (given) => ({ keepComplete: given.has("keep") });
+
+async function reset(task, { path }) {
+  const { replaced } = await post(`${path}/tasks/reset?dryRun=1`, only(task));
+  return ask(`Reset ${title(task)}`, `It is as if it had never run: its output and errors go, and it starts again. Its children are not reset.${replacedWords(replaced)}`, {
     yes: "Reset",
     danger: true,
-    fields: [attemptsField()],
-    act: (given) => post(`${path}/tasks/reset`, { ...only(task), ...attempts(given) }),
+    fields: [attemptsField(), ...keepField(replaced)],
+    act: (given) => post(`${path}/tasks/reset`, { ...only(task), ...attempts(given), ...kept(given) }),
   });
+}
 
 async function rerun(task, { path }) {
   const input = pretty(member(await text(at`api/v1/task/${task.id}`), "input"));
-  return ask(`Run ${title(task)} again`, "The task is reset, and starts with this input. Its children are not reset.", {
+  const { replaced } = await post(`${path}/tasks/reset?dryRun=1`, only(task));
+  return ask(`Run ${title(task)} again`, `The task is reset, and starts with this input. Its children are not reset.${replacedWords(replaced)}`, {
     yes: "Run",
     wide: true,
-    fields: [area("Input, as JSON", input), attemptsField()],
+    fields: [area("Input, as JSON", input), attemptsField(), ...keepField(replaced)],
     act: (given) => {
-      const members = { ...set("input", checked(given.get("json"))), remainingAttempts: Number(given.get("attempts")) };
+      const members = { ...set("input", checked(given.get("json"))), remainingAttempts: Number(given.get("attempts")), ...kept(given) };
       return send("POST", `${path}/task/${encodeURIComponent(task.id)}/rerun`, object(members));
     },
   });
@@ -85,8 +90,6 @@ async function remove(task, { path }) {
     act: () => post(route, only(task)),
   });
 }
-
-export const several = (count, word) => `${number(count)} ${word}${count === 1 ? "" : "s"}`;
 
 // A field for JSON, with what is wrong with it beside it.
 function area(label, value) {
