@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
-from . import graph, publish, rows
+from . import graph, keys, publish, rows
 from .conf import conf
 from .errors import ConflictError, InvalidInputError, NotFoundError
 from .garbage import uncollected
@@ -126,6 +126,7 @@ def _bring_in(group_id: str, specs: Sequence[TaskSpec], write: Callable[[Family]
             complete = _complete_parents(group_id, specs, outside)
             told = write(Family(group_id, specs, paused, complete))
             publish.tasks_created(group_id, ids)
+            keys.warn(group_id, specs)
     except IntegrityError as error:
         _refuse_known(ids)
         raise ConflictError(f"the tasks could not be stored: {error}") from error

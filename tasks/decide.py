@@ -340,6 +340,7 @@ def _children(reading: _Reading, limits: Limits) -> tuple[TaskSpec, ...]:
         reading.notes.append(f"ignored of children: {spelling.told(ignored, TASK_WORDS)}")
     graph.check_new(children, max_parents=limits.children)
     _check_siblings(children)
+    reading.notes += graph.keys_of_several_workers(children)
     return tuple(children)
 
 

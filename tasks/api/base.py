@@ -26,11 +26,12 @@ from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.request import Request
 from rest_framework.views import APIView, set_rollback
 
-from .. import access, audit, spelling
+from .. import access, audit, keys, spelling
 from ..access import Access
 from ..conf import conf
 from ..errors import ConflictError, CrewError, InvalidInputError, NotFoundError
 from ..models import TaskGroup
+from ..redact import one_line
 from ..room import NoRoomError
 from ..sql.patience import is_outage, is_refusal, refusal
 from . import query
@@ -81,7 +82,8 @@ class CrewView(APIView):  # type: ignore[misc]
     `takes` names the parameters that each method knows, `known` what the call may hold.
     `is_v1` says that errors are told as the old Crew told them, and that the Content-Type and most
     unknown names are ignored: `ignored` holds these, and `X-Crew-Ignored` tells them. Ours refuse
-    them, and types that `reads` does not name. `is_repeatable`: an Idempotency-Key is looked at.
+    them, and types that `reads` does not name. `warned` is what `X-Crew-Warning` tells.
+    `is_repeatable`: an Idempotency-Key is looked at.
     `max_body` names the setting that limits the body.
     """
 
@@ -97,6 +99,7 @@ class CrewView(APIView):  # type: ignore[misc]
     sent: Body | None = None
     known: list[str]
     ignored: list[str]
+    warned: list[str]
 
     schema: Any = TokenSchema()
     content_negotiation_class = Negotiation
@@ -112,7 +115,7 @@ class CrewView(APIView):  # type: ignore[misc]
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """What the call does is recorded as the caller's, once `check_permissions` knows them."""
         self.known, self.ignored = [], []
-        with audit.nobody():
+        with audit.nobody(), keys.gathered() as self.warned:
             try:
                 response: HttpResponseBase = super().dispatch(request, *args, **kwargs)
             finally:
@@ -253,6 +256,8 @@ class CrewView(APIView):  # type: ignore[misc]
         patch_vary_headers(response, ("Authorization", "Cookie"))
         if self.ignored and response.status_code < 400:
             self._tell_ignored(request, response)
+        if self.warned and response.status_code < 400:
+            response.headers["X-Crew-Warning"] = "; ".join(map(_in_header, self.warned))
         return response
 
     def _tell_ignored(self, request: HttpRequest, response: HttpResponseBase) -> None:
@@ -311,6 +316,11 @@ class CrewView(APIView):  # type: ignore[misc]
         for name, value in (headers or {}).items():
             answer[name] = value
         return answer
+
+
+def _in_header(words: str) -> str:
+    """As a header can carry it."""
+    return one_line(words).encode("ascii", "backslashreplace").decode()
 
 
 def _refuse_foreign_form(request: Request) -> None:

@@ -21,6 +21,7 @@ from .words import (
     PAGE,
     PICTURE,
     SEARCH,
+    WARNING,
     answers,
     operation,
 )
@@ -56,7 +57,7 @@ DESCRIBED: Mapping[type[APIView], Mapping[str, Any]] = {
             tags=["groups"],
             request={JSON: shapes.NewGroup},
             body={"name": "Nightly import", "tasks": NEW_TASKS},
-            parameters=[DRY_RUN, ONCE],
+            parameters=[DRY_RUN, ONCE, WARNING],
         ),
     },
     groups.Group: {

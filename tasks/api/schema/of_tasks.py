@@ -22,6 +22,7 @@ from .words import (
     OUR_PAGE,
     OURS,
     PAGE,
+    WARNING,
     Parameter,
     answers,
     operation,
@@ -85,7 +86,7 @@ DESCRIBED: Mapping[type[APIView], Mapping[str, Any]] = {
             tags=["tasks"],
             request={JSON: shapes.NewTask},
             body=NEW_TASKS[0],
-            parameters=[DRY_RUN, ONCE],
+            parameters=[DRY_RUN, ONCE, WARNING],
         ),
     },
     tasks.TaskDetail: {
@@ -168,7 +169,7 @@ DESCRIBED: Mapping[type[APIView], Mapping[str, Any]] = {
             tags=["bulk"],
             request=NEW_TASKS_BODY,
             body={"tasks": NEW_TASKS},
-            parameters=[DRY_RUN, ONCE],
+            parameters=[DRY_RUN, ONCE, WARNING],
         )
     },
     bulk.PauseTasks: _bulk_verb("pause"),

@@ -107,6 +107,14 @@ IGNORED = Parameter(
     location=OpenApiParameter.HEADER,
     response=[200],
 )
+WARNING = Parameter(
+    "X-Crew-Warning",
+    str,
+    "What may be a mistake about the keys of the tasks created: several workers of one key, or a "
+    "task and a descendant of it with one key.",
+    location=OpenApiParameter.HEADER,
+    response=[200],
+)
 CHILDREN = Parameter(
     "children",
     {"type": "string", "enum": ["cascade", "detach", "refuse"], "default": "cascade"},
