@@ -41,7 +41,98 @@ _PG_FENCE = "t.attempt = a.attempt AND t.leased_by IS NOT DISTINCT FROM a.leased
 _LITE_FENCE = "t.attempt = a.attempt AND t.leased_by = a.leased_by"
 _SQL = "tasks/sql/"
 
+_AGAIN = "tests/test_again.py::test_"
+_CHAINS = "tests/test_key_chains.py::test_"
+
 MUTANTS = (
+    # --- Tasks that run again ---
+    Mutant(
+        "again: what the new answer does not name stays",
+        "tasks/again.py",
+        "    edges.remove(group_id, going)",
+        "    edges.remove(group_id, [])",
+        (_AGAIN + "the_demo_group_has_as_many_tasks_after_each_run",),
+        LITE,
+    ),
+    Mutant(
+        "again: seeds go too",
+        "tasks/again.py",
+        "if made.is_seed or (keep_complete and made.is_complete)",
+        "if keep_complete and made.is_complete",
+        (_AGAIN + "a_seed_stays",),
+        LITE,
+    ),
+    Mutant(
+        "again: a child that runs goes on beside its new self",
+        "tasks/again.py",
+        "    edges.stop_attempts(family.group_id, ids, WHY)",
+        "    edges.lock(family.group_id, ids)",
+        (_AGAIN + "a_child_that_runs_right_now_is_cut",),
+        LITE,
+    ),
+    Mutant(
+        "again: it does not hold its group alone",
+        "tasks/sql/settle.py",
+        'GROUPS.postgresql.replace("FOR KEY SHARE", "FOR UPDATE")',
+        'GROUPS.postgresql.replace("FOR KEY SHARE", "")',
+        (_AGAIN + "it_waits_for_whoever_has_the_group",),
+    ),
+    Mutant(
+        "edges: what a deleted task made is taken for that of the next of its name",
+        "tasks/edges.py",
+        "    _disown(group_id, ids)",
+        "    pass",
+        (_AGAIN + "a_task_made_anew_under_its_makers_id_is_another_maker",),
+        LITE,
+    ),
+    # --- Who follows whom ---
+    Mutant(
+        "duplicates: descendants follow, on PostgreSQL",
+        "tasks/sql/duplicates.py",
+        "            NOT coalesce((SELECT ids FROM seen) ?",
+        "            NOT coalesce((SELECT ids FROM seen WHERE false) ?",
+        (_CHAINS + "each_task_of_a_chain_of_one_key_runs",),
+    ),
+    Mutant(
+        "duplicates: descendants follow, on SQLite",
+        "tasks/sql/duplicates.py",
+        "                SELECT leader || char(1) || id FROM below)",
+        "                SELECT leader || char(1) || id FROM below WHERE id < leader)",
+        (_CHAINS + "however_many_edges_lie_between",),
+        LITE,
+    ),
+    Mutant(
+        "edges: who comes to hang below its leader follows on",
+        "tasks/edges.py",
+        "        update(following, merged_into=None)",
+        "        update([], merged_into=None)",
+        (_CHAINS + "an_edge_far_above_lets_a_follower_go",),
+        LITE,
+    ),
+    Mutant(
+        "settle: holds that use up attempts leave no words",
+        "tasks/sql/settle.py",
+        "('failed', 'abandoned') OR {_COSTS} THEN {errors}",
+        "('failed', 'abandoned') THEN {errors}",
+        ("tests/test_words_of_failure.py::test_holds_that_use_up_attempts_leave_words",),
+        LITE,
+    ),
+    Mutant(
+        "control: a cancelled group leaves no words",
+        "tasks/acting.py",
+        'run(sql.CANCEL, {"ids": dump(some), "why": f"cancelled: {why}"})',
+        "edges.update(some, remaining_attempts=0, leased_by=None, leased_at=None)",
+        ("tests/test_words_of_failure.py::test_a_task_stopped_by_a_cancel_while_it_ran_tells_so",),
+        LITE,
+    ),
+    Mutant(
+        "keys: workers of tasks that are there are not looked at",
+        "tasks/keys.py",
+        "        workers[key][worker] = None\n    for key, names",
+        "        pass\n    for key, names",
+        ("tests/test_keys.py::test_those_that_are_there_count_as_well",),
+        LITE,
+    ),
     # --- Names that are not understood ---
     Mutant(
         "names: unknown fields of many tasks are dropped",
@@ -211,8 +302,8 @@ MUTANTS = (
     Mutant(
         "claim: follows across groups",
         _SQL + "claim.py",
-        "WHERE s.group_id = k.group_id AND s.key = k.key",
-        "WHERE s.key = k.key",
+        "WHERE t.group_id = k.group_id AND t.key = k.key AND t.key <> '' AND {_IS_FREE}",
+        "WHERE t.key = k.key AND t.key <> '' AND {_IS_FREE}",
         (CLAIM + "::test_a_task_of_another_group_never_follows",),
     ),
     Mutant(
@@ -268,9 +359,9 @@ MUTANTS = (
     # --- Calls that were given up ---
     Mutant(
         "cut: a reset keeps no slot",
-        "tasks/acting.py",
-        "        cuts.give_up(some)\n",
-        "",
+        "tasks/edges.py",
+        '"why": why})\n        cuts.give_up(some)\n',
+        '"why": why})\n',
         (CUTS + "::test_a_call_that_is_given_up_takes_its_slot_until_it_has_ended",),
         LITE,
     ),
@@ -463,7 +554,7 @@ MUTANTS = (
     Mutant(
         "settle: rate limits cost attempts",
         _SQL + "settle.py",
-        "CASE WHEN t.held_count < 100 OR a.spared THEN 0 ELSE 1 END",
+        "CASE WHEN {_COSTS} THEN 1 ELSE 0 END",
         "1",
         (SETTLE + "::test_a_held_answer_uses_no_attempt_and_adds_no_error",),
         LITE,
@@ -518,8 +609,8 @@ MUTANTS = (
     Mutant(
         "merge: children of duplicates forgotten",
         "tasks/settle.py",
-        "for id_, _, complete in merged if complete]",
-        "for id_, _, complete in merged if not complete]",
+        "for id_, _, complete, _ in merged if complete]",
+        "for id_, _, complete, _ in merged if not complete]",
         (SETTLE + "::test_duplicates_complete_with_the_same_output_and_free_their_children",),
         LITE,
     ),
@@ -533,8 +624,8 @@ MUTANTS = (
     Mutant(
         "merge: followers of a deleted leader stuck",
         "tasks/edges.py",
-        'Task.objects.filter(probed("id", some)).update(merged_into=None)',
-        "pass",
+        "    update(released, merged_into=None)",
+        "    pass",
         (CONTROL + "::test_a_deleted_leader_lets_its_followers_go",),
         LITE,
     ),
@@ -607,8 +698,8 @@ MUTANTS = (
     Mutant(
         "parts: only the first duplicates",
         _SQL + "settle.py",
-        "FROM found HAVING count(*) >= %(most)s",
-        "FROM found HAVING false",
+        "FROM twin HAVING count(*) >= %(most)s",
+        "FROM twin HAVING false",
         (SHARED + "::test_many_duplicates_and_children_are_written_some_at_a_time",),
     ),
     Mutant(
@@ -687,8 +778,8 @@ MUTANTS = (
     Mutant(
         "rescue: poison never ends",
         _SQL + "settle.py",
-        "t.rescues >= 2 THEN t.remaining_attempts",
-        "t.rescues >= 9 THEN t.remaining_attempts",
+        "t.rescues >= 2)",
+        "t.rescues >= 9)",
         (RESCUE,),
         LITE,
     ),
@@ -746,14 +837,14 @@ MUTANTS = (
     Mutant(
         "reset: attempts not ended",
         "tasks/resetting.py",
-        'acting.stop_attempts(group_id, ids, "the group was reset")',
+        'edges.stop_attempts(group_id, ids, "the group was reset")',
         "edges.lock(group_id, ids)",
         (CONTROL + "::test_a_reset_group_takes_running_attempts_their_lease",),
         LITE,
     ),
     Mutant(
         "reset: the lease stays",
-        "tasks/resetting.py",
+        "tasks/edges.py",
         '    "leased_by": None,\n    "leased_at": None,\n    "merged_into": None,\n    "held',
         '    "merged_into": None,\n    "held',
         (CONTROL + "::test_a_reset_group_takes_running_attempts_their_lease",),
@@ -807,7 +898,7 @@ MUTANTS = (
     Mutant(
         "cancel: attempts not ended",
         "tasks/acting.py",
-        "    stop_attempts(group_id, ids, why)\n    edges.release",
+        "    edges.stop_attempts(group_id, ids, why)\n    edges.release",
         "    edges.lock(group_id, ids)\n    edges.release",
         (CONTROL + "::test_a_cancelled_group_is_tried_no_more_and_its_running_attempts_end",),
         LITE,
