@@ -433,6 +433,7 @@ class Model:
     def cancel(self, group: str) -> None:
         for task in self.of(group):
             if not task.is_complete:
+                task.due = task.due if task.leased_by is None else self.now
                 self._give_up(task)
                 if task.left and task.errors[-1:] != ["cancelled"]:
                     task.errors.append("cancelled")
