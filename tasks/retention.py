@@ -121,8 +121,9 @@ def steps(days: float) -> Iterator[Gone | None]:
         try:
             batch = _batch(days, place, 0 if is_alone else at_once)
         except DatabaseError as error:
-            if is_outage(error) and not is_overload(error) and not is_locked(error):
-                raise
+            is_in_the_way = is_overload(error) or is_locked(error) or not is_outage(error)
+            if is_alone or not is_in_the_way:
+                raise  # to find the groups, or for whatever is asked
             is_alone = at_once <= FEWEST  # the one at fault comes by itself, and says so
             at_once = max(FEWEST, at_once // PARTED)
             continue
@@ -137,6 +138,7 @@ def steps(days: float) -> Iterator[Gone | None]:
                 return
         if batch.place is None:
             return
+        at_once = AT_ONCE if is_alone else at_once  # the others are not to blame
         place, is_alone = batch.place, False
         if time.monotonic() - started > MOMENT and not batch.large:
             at_once = max(min(LEAST, at_once), at_once // 2)

@@ -197,6 +197,13 @@ def test_an_old_group_that_is_too_much_at_once_goes_in_smaller_parts(monkeypatch
     assert retention.prune_groups(30, seconds=60) == (1, 90)
 
 
+def test_old_groups_that_can_not_even_be_found_are_an_error(monkeypatch):
+    monkeypatch.setattr(retention, "run_steered", refuses)
+
+    with pytest.raises(OperationalError):
+        retention.prune_groups(30, seconds=60)
+
+
 def test_tables_are_looked_at_though_a_sweep_fails(monkeypatch):
     looked = threading.Event()
     monkeypatch.setattr(heart, "sweep_once", refuses)
