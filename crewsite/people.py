@@ -9,10 +9,12 @@ from typing import Any
 from django.apps import apps
 from django.contrib.admin import RelatedFieldListFilter
 from django.contrib.auth.models import Group, Permission
+from django.db import transaction
 from django.db.models import Q
 from django.http import HttpRequest
 
 from tasks import roles
+from tasks.admin.refused import RefusalsTold
 from tasks.admin.watched import Watched
 from tasks.audit import Kind
 
@@ -31,7 +33,7 @@ def ensure_roles(apps: Any = apps, **kwargs: Any) -> None:
     Group.objects.get(name=roles.ADMIN).permissions.add(*people)
 
 
-class People(Watched):
+class People(RefusalsTold, Watched):
     """For the admin of users: who is no superuser changes only people who may not do more."""
 
     kind, audited = Kind.USER, ("create", "edit", "delete")
@@ -41,6 +43,10 @@ class People(Watched):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return super().has_delete_permission(request, obj) and _is_within(obj, request.user)
+
+    def user_change_password(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        view = transaction.atomic(super().user_change_password)  # type: ignore[misc]
+        return self.refusals_told(request, view, request, *args, **kwargs)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         fields = super().get_readonly_fields(request, obj)
@@ -67,7 +73,7 @@ class RoleFilter(RelatedFieldListFilter):
         self.title = "role"
 
 
-class Roles(Watched):
+class Roles(RefusalsTold, Watched):
     """For the admin of roles: what a role may do is for superusers to say."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:

@@ -141,6 +141,9 @@ class Found:
         return portions.page(self.count, "tasks", portions.tasks(self.ids, self.sizes))
 
 
+NONE = Found(0, [], {})
+
+
 def tasks(group: TaskGroup, which: TaskFilter, at: Page) -> Found:
     """Tasks of the group, oldest first: how many there are, and this page of them."""
     rows = matching(group.pk, which).order_by("created_at", "id")

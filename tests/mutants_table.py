@@ -158,6 +158,37 @@ MUTANTS = (
         (NAMES + "::test_the_old_routes_tell_what_they_ignore",),
         LITE,
     ),
+    Mutant(
+        "lists: the count and the rows are two looks",
+        "tasks/sql/one_look.py",
+        "if connection.in_atomic_block:",
+        "if connection.vendor:",
+        ("tests/test_one_look.py::test_the_count_of_a_list_and_its_rows_agree",),
+    ),
+    Mutant(
+        "lists: an empty body has a type",
+        "tasks/api/body.py",
+        "        if data:\n            self._check_kind()",
+        "        self._check_kind()\n        if data:\n            pass",
+        ("tests/test_api_bad_input.py::test_a_body_without_a_byte_is_of_any_type",),
+        LITE,
+    ),
+    Mutant(
+        "commands: what the database says is a traceback",
+        "tasks/management/base.py",
+        "except (Error, OSError) as error:",
+        "except BrokenPipeError as error:",
+        ("tests/test_commands.py",),
+        LITE,
+    ),
+    Mutant(
+        "admin: what the database refuses is an error of ours",
+        "tasks/admin/refused.py",
+        "    if is_refusal(error):",
+        "    if not error.args:",
+        ("tests/test_admin_refused.py",),
+        LITE,
+    ),
     # --- Memory ---
     Mutant(
         "loading: calls have room whatever they hold",

@@ -752,6 +752,33 @@ def test_q11_states_that_there_are_not(api, group, state):
     refused(api, "POST", path, type=PROBLEM, match="^state is one of complete, ")
 
 
+EMPTY = [
+    "application/x-www-form-urlencoded",
+    "text/plain",
+    "multipart/form-data; boundary=x",
+    "application/json; charset=latin-1",
+    "image/png",
+]
+POSTS = ["/cancel", "/tasks/pause?all=1", "/tasks/retry?all=1", "/task/t/rerun", "/reset"]
+
+
+@pytest.mark.parametrize("kind", EMPTY)
+@pytest.mark.parametrize("path", POSTS)
+def test_a_body_without_a_byte_is_of_any_type(api, group, path, kind):
+    make_task(group, id="t")
+
+    said = api.client.generic("POST", f"{GROUP}{path}", CONTENT_TYPE=kind)
+
+    assert said.status_code == 200, said.content
+
+
+@pytest.mark.parametrize("kind", EMPTY[:3])
+def test_a_form_of_a_browser_is_none_of_ours_with_or_without_a_body(api, group, kind):
+    for body in (b"", b"a=1"):
+        sent = {"CONTENT_TYPE": kind, "HTTP_ORIGIN": "http://e"}
+        assert api.client.generic("POST", f"{GROUP}/cancel", body, kind, **sent).status_code == 415
+
+
 def test_q14_thousands_of_parameters(api, group):
     make_task(group, id="t")
     query = "&".join(f"p{i}=1" for i in range(2_000))

@@ -145,6 +145,17 @@ def test_what_an_interrupted_run_left_is_made_anew(place):
     assert not (place / "var" / "installing").exists()
 
 
+def test_a_folder_that_can_not_be_written_to_is_a_sentence(place):
+    (place / "var").write_text("in the way")
+
+    done = crew(place, "demo")
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"crew: {place} and its folder var must be writable to install into .venv"
+    ]
+
+
 @pytest.mark.parametrize("damage", ["python does not run", "the folder was moved"])
 def test_a_venv_that_can_not_be_used_is_made_anew(place, damage):
     program(place, "python3", WORKING)

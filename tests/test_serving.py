@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.error import HTTPError
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -577,3 +578,24 @@ def test_the_middleware_refuses_what_does_not_come(monkeypatch):
     monkeypatch.setattr(limits, "BODY_WITHIN", 0.1)
 
     assert through([b"x", None]) == (408, b"request body too slow\n", 1)
+
+
+def test_with_v_0_no_request_is_logged():
+    with_line, without = Web(), Web("-v", "0")
+    try:
+        for served in (with_line, without):
+            served.call("GET", "/api/v1/task_groups")
+            with pytest.raises(HTTPError):
+                served.call("GET", "/api/v1/task_group/none")
+            with Raw(served) as stream:
+                stream.open(path_of(make_group().pk))
+        with_line.wait(with_line.nobody_watches)
+        with_line.wait(lambda: with_line.line("GET /api/v1/task_group/none"))
+    finally:
+        with_line.stop()
+        without.stop()
+
+    assert not [
+        line for line in without.lines if "GET" in line or "tream" in line or "/api" in line
+    ]
+    assert without.line("Serving on ")

@@ -30,12 +30,12 @@ STARTS_WITHIN = 60.0
 class Web:
     """The process, and all that it has logged."""
 
-    def __init__(self, *, code: str = "", port: int = 0, **env: str) -> None:
+    def __init__(self, *options: str, code: str = "", port: int = 0, **env: str) -> None:
         """With `code` that is run instead of manage.py."""
         self.lines: list[str] = []
         program = ["-c", code] if code else [str(ROOT / "manage.py")]
         self.process = subprocess.Popen(
-            [sys.executable, *program, "crewweb", "-b", "127.0.0.1", "-p", str(port)],
+            [sys.executable, *program, "crewweb", "-b", "127.0.0.1", "-p", str(port), *options],
             cwd=ROOT,
             env=os.environ
             | {"DATABASE_URL": database_url(), "DEBUG": "1", "CREW_AUTH_TOKEN": TOKEN}

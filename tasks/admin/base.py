@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.utils import quote
-from django.db import OperationalError
-from django.db.models import Model, QuerySet
+from django.db.models import Model
 from django.http import HttpRequest, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from ..errors import CrewError
 from .dress import dress
+from .refused import REFUSALS, RefusalsTold, told
 from .watched import Watched
 
 if TYPE_CHECKING:
@@ -29,11 +28,9 @@ else:
 __all__ = ["CrewAdmin", "ModelAdmin", "ReadOnlyAdmin", "TabularInline", "link", "pretty"]
 
 NONE = "-"
-# A deadlock or a busy database is no fault of the person's: nothing changed, and they may retry.
-REFUSALS = (CrewError, OperationalError)
 
 
-class CrewAdmin(Watched, ModelAdmin):
+class CrewAdmin(RefusalsTold, Watched, ModelAdmin):
     """A form that shows what the verbs refuse, and lists that never count a whole table twice."""
 
     show_full_result_count = False
@@ -43,20 +40,11 @@ class CrewAdmin(Watched, ModelAdmin):
     # Where its own page tells what people did, by whatever door; Django's list knows forms alone.
     history_at = ""
 
-    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """What a verb refuses becomes an error of the form, which is shown as it was sent."""
-        try:
-            return super().changeform_view(request, *args, **kwargs)
-        except REFUSALS as error:
-            request.crew_refusal = told(error)  # type: ignore[attr-defined]
-            return super().changeform_view(request, *args, **kwargs)
-
     def get_form(
         self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
     ) -> Any:
         form: Any = super().get_form(request, obj, change, **kwargs)
         dress(form)
-        form.refusal = getattr(request, "crew_refusal", "")
         return form
 
     def history_view(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> Any:
@@ -64,21 +52,6 @@ class CrewAdmin(Watched, ModelAdmin):
             return super().history_view(request, object_id, *args, **kwargs)
         name = f"{self.admin_site.name}:{self.opts.app_label}_{self.opts.model_name}_change"
         return HttpResponseRedirect(reverse(name, args=[object_id]) + self.history_at)
-
-    def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        return self._refusals_told(request, super().delete_view, request, *args, **kwargs)
-
-    def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any) -> Any:
-        return self._refusals_told(request, super().response_action, request, queryset, *args)
-
-    def _refusals_told(
-        self, request: HttpRequest, view: Callable[..., Any], *args: Any, **kwargs: Any
-    ) -> Any:
-        try:
-            return view(*args, **kwargs)
-        except REFUSALS as error:
-            self.message_user(request, told(error), messages.ERROR)
-            return HttpResponseRedirect(request.get_full_path())
 
     def each(
         self, request: HttpRequest, items: Iterable[Any], verb: Callable[[Any], int | None]
@@ -114,13 +87,6 @@ def link(site: admin.AdminSite, model: type[Model], pk: str, text: str = "") -> 
         return NONE
     name = f"{site.name}:{model._meta.app_label}_{model._meta.model_name}_change"
     return format_html('<a href="{}">{}</a>', reverse(name, args=[quote(pk)]), text or pk)
-
-
-def told(error: Exception) -> str:
-    """An error of `REFUSALS` in words for people."""
-    if isinstance(error, OperationalError):
-        return "The database is busy; nothing was changed. Try again."
-    return str(error)
 
 
 def pretty(value: Any) -> str:

@@ -1,5 +1,6 @@
 """Workers, workgroups and schedulers in the admin."""
 
+from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
@@ -43,10 +44,10 @@ class WorkerAdmin(CrewAdmin):
     @admin.action(description="Try now, if it rests", permissions=["change"])
     def try_now(self, request: HttpRequest, queryset: QuerySet[Worker]) -> None:
         names = list(queryset.values_list("name", flat=True))
-        for name in names:
-            fleet.try_worker(name)
-        text = f"{plural(len(names), 'worker')} may be tried now."
-        self.message_user(request, text, messages.SUCCESS)
+        done, _ = self.each(request, names, fleet.try_worker)
+        if done:
+            text = f"{plural(done, 'worker')} may be tried now."
+            self.message_user(request, text, messages.SUCCESS)
 
 
 @admin.register(Workgroup)
@@ -91,10 +92,10 @@ class WorkgroupAdmin(CrewAdmin):
         self, request: HttpRequest, queryset: QuerySet[Workgroup], seconds: int, past: str
     ) -> None:
         names = list(queryset.values_list("name", flat=True))
-        for name in names:
-            fleet.hold_workgroup(name, seconds=seconds)
-        text = f"{past} {plural(len(names), 'workgroup')}."
-        self.message_user(request, text, messages.SUCCESS)
+        hold = partial(fleet.hold_workgroup, seconds=seconds)
+        done, _ = self.each(request, names, hold)
+        if done:
+            self.message_user(request, f"{past} {plural(done, 'workgroup')}.", messages.SUCCESS)
 
 
 @admin.register(SchedulerProcess)

@@ -68,18 +68,6 @@ else:
     ModelForm = forms.ModelForm
 
 
-class CrewForm(ModelForm):
-    """Shows what a verb refused after the form itself had been found right."""
-
-    refusal = ""
-
-    def clean(self) -> dict[str, Any] | None:
-        cleaned = super().clean()
-        if self.refusal:
-            raise forms.ValidationError(self.refusal)
-        return cleaned
-
-
 def _rule(check: Callable[..., Any], *args: Any) -> Any:
     """Apply a rule of ours as a form rule."""
     try:
@@ -100,7 +88,7 @@ class NewIdMixin(forms.Form):
         return _rule(check_id, self.cleaned_data["new_id"]) if self.cleaned_data["new_id"] else ""
 
 
-class GroupForm(SeenMixin, CrewForm):
+class GroupForm(SeenMixin, ModelForm):
     class Meta:
         model = TaskGroup
         fields = ("name", "is_paused")
@@ -116,7 +104,7 @@ class NewGroupForm(NewIdMixin, GroupForm):
     pass
 
 
-class TaskForm(SeenMixin, CrewForm):
+class TaskForm(SeenMixin, ModelForm):
     """A change of a task: what is not changed is not written."""
 
     machine = ("remaining_attempts", "run_after", "is_complete", "output")
@@ -230,12 +218,12 @@ class NewTaskForm(NewIdMixin, TaskForm):
         }
 
 
-class WorkerForm(CrewForm):
+class WorkerForm(ModelForm):
     def clean_name(self) -> Any:
         return _rule(check_worker, self.cleaned_data["name"])
 
 
-class HoldForm(CrewForm):
+class HoldForm(ModelForm):
     """A workgroup comes to be by being held."""
 
     seconds = forms.IntegerField(

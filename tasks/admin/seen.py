@@ -20,7 +20,7 @@ class SeenMixin(forms.Form):
     """For a model's form. `machine` names the fields that Crew writes as well."""
 
     instance: Any
-    refusal: str
+    refusal = ""  # what a verb or the database said to the form as it was sent
     machine: Collection[str] = ()
     seen = forms.CharField(required=False, widget=forms.HiddenInput)
 

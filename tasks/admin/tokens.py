@@ -14,12 +14,12 @@ from ..access import SCOPES, UserScopes
 from ..audit import Kind
 from ..models import Token
 from .base import CrewAdmin, plural
-from .forms import CrewForm, IdsField
+from .forms import IdsField, ModelForm
 
 _TOLD = ("kind", "scopes_told", "groups_told", "user", "expires_at", "last_used_at", "revoked_at")
 
 
-class NewTokenForm(CrewForm):
+class NewTokenForm(ModelForm):
     scopes = forms.MultipleChoiceField(
         choices=[(scope, scope) for scope in SCOPES], widget=forms.CheckboxSelectMultiple
     )
@@ -36,7 +36,7 @@ class NewTokenForm(CrewForm):
         help_texts = {"user": "With a user the token may do only what the user may, too."}
 
 
-class RenameForm(CrewForm):
+class RenameForm(ModelForm):
     class Meta:
         model = Token
         fields = ("name",)
@@ -96,7 +96,7 @@ class TokenAdmin(CrewAdmin):
 
     @admin.action(description="Revoke selected tokens", permissions=["change"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[Token]) -> None:
-        revoked = sum(tokens.revoke(token) for token in queryset)
+        _, revoked = self.each(request, queryset, tokens.revoke)
         self.message_user(request, f"Revoked {plural(revoked, 'token')}.", messages.SUCCESS)
 
     @admin.display(description="scopes")

@@ -1,7 +1,8 @@
 """The forms of an answer: JSON with a newline at its end, plain text, problem details."""
 
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -13,6 +14,7 @@ from .. import room
 from ..conf import conf
 from ..jsonio import dump
 from ..portions import PORTION
+from ..sql.one_look import one_look
 
 JSON = "application/json; charset=UTF-8"
 TEXT = "text/plain; charset=UTF-8"
@@ -87,17 +89,55 @@ class Roomy(HttpResponse):
         self._gone()
 
 
-def json_pieces(pieces: Iterable[bytes], *, is_large: bool) -> HttpResponse:
-    """Pieces of JSON text. A large answer has its room before the first of them is made."""
-    if not is_large:
-        return HttpResponse([*pieces, b"\n"], content_type=JSON)
-    # The pieces, the answer made of them, and rows as they are decoded.
-    share = room.answers.take(2 * conf.CREW_MAX_PAGE_BYTES + 3 * PORTION)
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of a list: pieces of JSON text, still to be read."""
+
+    pieces: Iterable[bytes]
+    is_large: bool
+
+
+def json_page(look: Callable[[], Page]) -> HttpResponse:
+    """The page that `look` finds, by one look at the store: the count and the rows agree.
+
+    A large one has its room before its rows are read. Where it must wait for that, it waits
+    without the store, and looks again.
+    """
+    answer = _looked(look, None)
+    if answer is None:
+        share = room.answers.take(_room_of_a_page())
+        try:
+            answer = _looked(look, share)
+        except BaseException:
+            share.give_back()
+            raise
+    assert answer is not None  # noqa: S101  it had its room
+    return answer
+
+
+def _looked(look: Callable[[], Page], share: room.Share | None) -> HttpResponse | None:
+    """The page, in this share or one of its own; None if there is no room for it at once."""
+    with one_look():
+        page = look()
+        if page.is_large:
+            share = share or room.answers.take_now(_room_of_a_page())
+            return _roomy(share, page.pieces) if share else None
+        if share:
+            share.give_back()
+        return HttpResponse([*page.pieces, b"\n"], content_type=JSON)
+
+
+def _roomy(share: room.Share, pieces: Iterable[bytes]) -> HttpResponse:
     try:
         return Roomy(share, chain(pieces, [b"\n"]), content_type=JSON)
     except BaseException:
         share.give_back()
         raise
+
+
+def _room_of_a_page() -> int:
+    """The pieces, the answer made of them, and rows as they are decoded."""
+    return 2 * int(conf.CREW_MAX_PAGE_BYTES) + 3 * PORTION
 
 
 def text(words: str, status: int = 200) -> HttpResponse:

@@ -47,6 +47,7 @@ STATUSES: dict[type[CrewError], int] = {
     ConflictError: 409,
 }
 JSON_TYPE = "application/json"
+FORMS = {"application/x-www-form-urlencoded", "multipart/form-data", "text/plain"}
 LONGEST_ERROR = 600  # characters
 
 
@@ -166,9 +167,8 @@ class CrewView(APIView):  # type: ignore[misc]
         if any("\0" in str(part) for part in kwargs.values()):
             raise NotFoundError("404 page not found")  # PostgreSQL could not even look for it
         self._check_names(request)
-        kind = request._request.content_type or ""
-        if not self.is_v1 and request.method != "GET" and kind not in self.reads:
-            raise UnsupportedMediaType(kind[:100])
+        if not self.is_v1:
+            _refuse_form(request)
 
     def _check_names(self, request: Request) -> None:
         """Those of the query and of headers; `fields` looks at those of the body."""
@@ -214,7 +214,8 @@ class CrewView(APIView):  # type: ignore[misc]
             spelling.refuse("field", name, (), "; this call takes parameters of the query only")
 
     def _object(self, request: Request, *, may_be_empty: bool) -> dict[str, Any]:
-        self.sent = Body(request, getattr(conf, self.max_body))
+        kinds = None if self.is_v1 else self.reads
+        self.sent = Body(request, getattr(conf, self.max_body), kinds)
         value = self.sent.json(self.max_nodes, empty={} if may_be_empty else None)
         if not isinstance(value, dict):
             raise InvalidInputError("the body must be a JSON object")
@@ -321,6 +322,15 @@ class CrewView(APIView):  # type: ignore[misc]
 def _in_header(words: str) -> str:
     """As a header can carry it."""
     return one_line(words).encode("ascii", "backslashreplace").decode()
+
+
+def _refuse_form(request: Request) -> None:
+    """Raise UnsupportedMediaType for the form of a browser, which names its origin: any page can
+    send one, and to act it needs nothing in it.
+    """
+    kind = request._request.content_type
+    if request.method != "GET" and kind in FORMS and "HTTP_ORIGIN" in request.META:
+        raise UnsupportedMediaType(kind)
 
 
 def _refuse_foreign_form(request: Request) -> None:

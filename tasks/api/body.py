@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from rest_framework.exceptions import UnsupportedMediaType
@@ -28,10 +28,16 @@ class TooLargeError(InvalidInputError):
 
 
 class Body:
-    """The body of one request. `digest` tells it apart from others once it has been read."""
+    """The body of one request. `digest` tells it apart from others once it has been read.
 
-    def __init__(self, request: Request, max_bytes: int) -> None:
-        _check_coding(request)
+    `kinds` are the media types that may be in it, None for any; of a body without a byte the type
+    says nothing.
+    """
+
+    def __init__(
+        self, request: Request, max_bytes: int, kinds: Collection[str] | None = None
+    ) -> None:
+        self._unread = _unread(request, kinds)
         self._stream = request._request
         self._max_bytes = max_bytes
         self._length = _length(request, max_bytes)
@@ -52,7 +58,9 @@ class Body:
         if len(data) > self._max_bytes:
             raise self._too_large()
         self._seen.update(data)
-        if not data and empty is not None:
+        if data:
+            self._check_kind()
+        elif empty is not None:
             return empty
         with uncollected():
             return parse(data, max_nodes=max_nodes)
@@ -65,6 +73,7 @@ class Body:
         self._take_room()
         number, left = 0, self._max_bytes
         while line := self._stream.readline(min(left, max_line) + 1):
+            self._check_kind()
             number += 1
             left -= len(line)
             if left < 0:
@@ -79,6 +88,10 @@ class Body:
         """Nothing that it held is needed any more."""
         if self._share:
             self._share.give_back()
+
+    def _check_kind(self) -> None:
+        if self._unread:
+            raise self._unread
 
     def _take_room(self) -> None:
         if self._length > LIGHT and not self._share:
@@ -114,10 +127,14 @@ def _length(request: Request, most: int) -> int:
     return min(int(said), most) if re.fullmatch("[0-9]{1,18}", said) else 0
 
 
-def _check_coding(request: Request) -> None:
-    """Refuse a body that is compressed or in another charset than UTF-8."""
+def _unread(request: Request, kinds: Collection[str] | None) -> UnsupportedMediaType | None:
+    """Why the body is not read: compressed, in another charset than UTF-8, or of another type."""
     if request.META.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
-        raise UnsupportedMediaType("", detail="compressed bodies are not read")
+        return UnsupportedMediaType("", detail="compressed bodies are not read")
     charset = (request._request.content_params or {}).get("charset", "utf-8")
     if charset.lower() not in UTF_8:
-        raise UnsupportedMediaType("", detail=f"charset {charset[:40]} is not read, only UTF-8")
+        return UnsupportedMediaType("", detail=f"charset {charset[:40]} is not read, only UTF-8")
+    kind = request._request.content_type or ""
+    if kinds is not None and kind not in kinds:
+        return UnsupportedMediaType(kind[:100])
+    return None

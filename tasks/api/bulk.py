@@ -40,11 +40,11 @@ class BulkCreate(CrewView):
         self.look_in(gid)
         most = None
         if request._request.content_type in NDJSON:
-            self.sent = Body(request, conf.CREW_MAX_NDJSON_BYTES)
+            self.sent = Body(request, conf.CREW_MAX_NDJSON_BYTES, self.reads)
             most = conf.CREW_MAX_NDJSON_TASKS
             specs = create.read_specs(_read_lines(self.sent, most))
         else:
-            self.sent = Body(request, conf.CREW_MAX_BULK_BYTES)
+            self.sent = Body(request, conf.CREW_MAX_BULK_BYTES, self.reads)
             specs = create.read_specs(consumed(_listed(self.sent.json(MOST_VALUES))))
         return once(self, request, lambda: self._create(request, gid, specs, most))
 

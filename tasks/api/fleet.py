@@ -12,6 +12,7 @@ from ..access import OPERATE, READ
 from ..errors import InvalidInputError, NotFoundError
 from ..ill import rests
 from ..models import CutCall, Task, Worker, Workgroup
+from ..sql.one_look import one_look
 from . import query
 from .answers import json_answer
 from .base import CrewView
@@ -40,8 +41,8 @@ class Workers(CrewView):
     def get(self, request: Request) -> HttpResponse:
         self.needs_all_groups()
         at, rows = query.page(request, strict=True), Worker.objects.order_by("name")
-        page = list(at.of(rows))
-        return json_answer({"count": rows.count(), "workers": _workers(page)})
+        with one_look():
+            return json_answer({"count": rows.count(), "workers": _workers(list(at.of(rows)))})
 
 
 def _limit(value: object) -> int:
@@ -97,10 +98,11 @@ class Workgroups(CrewView):
         self.needs_all_groups()
         at = query.page(request, strict=True)
         rows = Workgroup.objects.order_by("-held_until", "name")
-        page = at.of(rows)
-        held = set(Workgroup.objects.filter(held_until__gt=Now()).values_list("name", flat=True))
-        shown = [_workgroup(row, row.name in held) for row in page]
-        return json_answer({"count": rows.count(), "workgroups": shown})
+        with one_look():
+            held = Workgroup.objects.filter(held_until__gt=Now())
+            names = set(held.values_list("name", flat=True))
+            shown = [_workgroup(row, row.name in names) for row in at.of(rows)]
+            return json_answer({"count": rows.count(), "workgroups": shown})
 
 
 class OneWorkgroup(CrewView):

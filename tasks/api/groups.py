@@ -12,6 +12,7 @@ from ..errors import InvalidInputError, NotFoundError
 from ..models import TaskGroup
 from ..progress import progress
 from ..spec import read_attempts, read_bool, read_id, read_text, read_time
+from ..sql.one_look import one_look
 from . import query
 from .answers import json_answer
 from .base import CrewView
@@ -34,7 +35,8 @@ class Groups(CrewView):
     def get(self, request: Request) -> HttpResponse:
         """Groups, newest first."""
         rows = self.access.only(TaskGroup.objects.all(), "pk")
-        count, page = find.groups(rows, query.search(request), query.page(request))
+        with one_look():
+            count, page = find.groups(rows, query.search(request), query.page(request))
         return json_answer({"count": count, "taskGroups": [wire.group(row) for row in page]})
 
     def post(self, request: Request) -> HttpResponse:

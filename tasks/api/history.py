@@ -1,5 +1,7 @@
 """The routes of the audit history: what was done to a group, and to a task."""
 
+from collections.abc import Callable
+
 from django.db.models import QuerySet
 from django.http import HttpResponse
 from rest_framework.request import Request
@@ -9,7 +11,7 @@ from ..access import READ
 from ..errors import NotFoundError
 from ..models import AuditEntry, TaskGroup
 from . import query
-from .answers import json_pieces
+from .answers import Page, json_page
 from .base import CrewView
 from .tasks import OneTask
 
@@ -23,10 +25,13 @@ class GroupHistory(CrewView):
 
     def get(self, request: Request, gid: str) -> HttpResponse:
         self.look_in(gid)
+        return _history(request, lambda: self._rows(gid))
+
+    def _rows(self, gid: str) -> QuerySet[AuditEntry]:
         rows = audit.of_group(gid)
         if not (rows.exists() or TaskGroup.objects.filter(pk=gid).exists()):
             raise NotFoundError("task group not found")
-        return _history(request, rows)
+        return rows
 
 
 class TaskHistory(OneTask):
@@ -37,11 +42,15 @@ class TaskHistory(OneTask):
     takes = {"GET": query.PAGING}
 
     def get(self, request: Request, tid: str) -> HttpResponse:
-        return _history(request, audit.of_task(self.task(tid)))
+        return _history(request, lambda: audit.of_task(self.task(tid)))
 
 
-def _history(request: Request, rows: QuerySet[AuditEntry]) -> HttpResponse:
+def _history(request: Request, find: Callable[[], QuerySet[AuditEntry]]) -> HttpResponse:
     at = query.page(request, strict=True)
-    found = (wire.audit_entry(row) for row in portions.some(at.of(rows)))
-    page = portions.page(rows.count(), "entries", found)
-    return json_pieces(page, is_large=at.size > portions.FEW)
+
+    def look() -> Page:
+        rows = find()
+        found = (wire.audit_entry(row) for row in portions.some(at.of(rows)))
+        return Page(portions.page(rows.count(), "entries", found), at.size > portions.FEW)
+
+    return json_page(look)

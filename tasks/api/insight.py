@@ -10,6 +10,7 @@ from ..explain import explain
 from ..models import TaskGroup
 from ..preview import call_of
 from ..spec import read_attempts
+from ..sql.one_look import one_look
 from . import query
 from .answers import json_answer
 from .base import CrewView
@@ -88,9 +89,9 @@ class GraphBucket(CrewView):
 
     def get(self, request: Request, gid: str) -> HttpResponse:
         band, page = query.whole(request, "band", 0), query.whole(request, "page", 1)
-        return json_answer(
-            sums.bucket(self.group(gid).pk, band, query.given(request, "worker"), page)
-        )
+        worker = query.given(request, "worker")
+        with one_look():
+            return json_answer(sums.bucket(self.group(gid).pk, band, worker, page))
 
 
 class Around(OneTask):
@@ -122,10 +123,11 @@ class Failures(CrewView):
 
     def get(self, request: Request) -> HttpResponse:
         gid = query.given(request, "group")
-        if gid is not None:
-            self.group(gid)
         at = query.page(request, strict=True)
-        return json_answer(wire.plain(failures.failures(gid, self.access.group_ids, at)))
+        with one_look():
+            if gid is not None:
+                self.group(gid)
+            return json_answer(wire.plain(failures.failures(gid, self.access.group_ids, at)))
 
 
 class RetryFailure(CrewView):

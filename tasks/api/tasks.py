@@ -30,7 +30,7 @@ from ..spec import (
     read_worker,
 )
 from . import query
-from .answers import json_answer, json_pieces
+from .answers import Page, json_answer, json_page
 from .base import CrewView
 from .changes import Field, read_changes
 from .groups import ATTEMPTS
@@ -88,12 +88,16 @@ class Tasks(CrewView):
 
     def get(self, request: Request, gid: str) -> HttpResponse:
         """Tasks of the group, oldest first; none for a group that is not there."""
-        try:
-            group = self.group(gid)
-        except NotFoundError:
-            return json_answer({"count": 0, "tasks": []})
-        found = find.tasks(group, query.task_filter(request), query.page(request))
-        return json_pieces(found.as_json(), is_large=found.is_large)
+        which, at = query.task_filter(request), query.page(request)
+
+        def look() -> Page:
+            try:
+                found = find.tasks(self.group(gid), which, at)
+            except NotFoundError:
+                found = find.NONE
+            return Page(found.as_json(), found.is_large)
+
+        return json_page(look)
 
     def post(self, request: Request, gid: str) -> HttpResponse:
         """Create a task. Its parents must be in the group already."""
@@ -212,11 +216,14 @@ class TaskAttempts(OneTask):
 
     def get(self, request: Request, tid: str) -> HttpResponse:
         """Every attempt of the task that ended, the newest first."""
-        rows = self.task(tid).attempts.order_by("-number").defer("request", "answer")
         at = query.page(request, strict=True)
-        found = (wire.attempt(row) for row in portions.some(at.of(rows)))
-        page = portions.page(rows.count(), "attempts", found)
-        return json_pieces(page, is_large=at.size > portions.FEW)
+
+        def look() -> Page:
+            rows = self.task(tid).attempts.order_by("-number").defer("request", "answer")
+            found = (wire.attempt(row) for row in portions.some(at.of(rows)))
+            return Page(portions.page(rows.count(), "attempts", found), at.size > portions.FEW)
+
+        return json_page(look)
 
 
 class OneAttempt(OneTask):
@@ -244,9 +251,13 @@ class Relatives(OneTask):
 
     def get(self, request: Request, tid: str) -> HttpResponse:
         at = query.page(request, strict=True)
-        rows = Task.objects.filter(**{self.edge: self.task(tid).pk}).order_by(*self.order)
-        found = find.found(rows, at)
-        return json_pieces(found.as_json(), is_large=found.is_large)
+
+        def look() -> Page:
+            rows = Task.objects.filter(**{self.edge: self.task(tid).pk}).order_by(*self.order)
+            found = find.found(rows, at)
+            return Page(found.as_json(), found.is_large)
+
+        return json_page(look)
 
 
 class Children(Relatives):

@@ -13,15 +13,16 @@ from datetime import UTC, datetime
 from itertools import islice, repeat
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import connection
 
 from .. import VERSION, portions
 from ..errors import NotFoundError
 from ..fleet_now import clock
 from ..jsonio import dump
 from ..models import AuditEntry, Worker, Workgroup
-from ..sql import Statement, moment, on_postgres, read, run
+from ..sql import moment, on_postgres, read, run
 from ..sql import moves as sql
+from ..sql.one_look import one_look
 from ..sql.probes import among
 from .lines import FORMAT, Writer, payload
 
@@ -51,27 +52,12 @@ class _Seen:
 
 @contextmanager
 def snapshot() -> Iterator[None]:
-    """A transaction that sees one state of the store and keeps nobody from writing.
-
-    Within a transaction of the caller's it is that one.
-    """
-    if connection.in_atomic_block:
-        yield
-        return
-    if on_postgres():
-        with transaction.atomic():
-            run(_READ_ONE_STATE, {})
+    """One state of the store, for as long as a file takes."""
+    is_alone = not connection.in_atomic_block
+    with one_look():
+        if is_alone:
             sql.steer_patiently()
-            yield
-        return
-    connection.ensure_connection()
-    mode = connection.transaction_mode  # type: ignore[attr-defined]
-    connection.transaction_mode = "DEFERRED"  # type: ignore[attr-defined]
-    try:
-        with transaction.atomic():
-            yield
-    finally:
-        connection.transaction_mode = mode  # type: ignore[attr-defined]
+        yield
 
 
 def write(to: Writer, ids: Iterable[str] | None = None) -> Count:
@@ -242,7 +228,3 @@ def _time(value: datetime | None) -> str | None:
         return None
     text = moment(value).astimezone(UTC).replace(tzinfo=None).isoformat("T", "microseconds")
     return f"{text}Z"
-
-
-_TEXT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
-_READ_ONE_STATE = Statement(postgresql=_TEXT, sqlite=_TEXT)

@@ -22,10 +22,11 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from tasks import create
 from tasks.conf import conf
+from tasks.management.base import CrewCommand
 from tasks.models import Task, TaskGroup
 
 WEB_STARTS_WITHIN = 60.0
@@ -36,7 +37,7 @@ EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104  addresses to listen on, not to cal
 READY = "CREW_DEMO_READY"
 
 
-class Command(BaseCommand):
+class Command(CrewCommand):
     help = "Start Crew with its demo workers, run a group of tasks, and stay until Ctrl-C."
     requires_system_checks: list[str] = []  # noqa: RUF012  no environment yet
 

@@ -3,16 +3,17 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from ... import audit
 from ...invariants import INVARIANTS, QUIET, Invariant
 from ...repair import REPAIRABLE, repair
+from ..base import CrewCommand
 
 SHOWN = 10  # ids of what breaks a rule
 
 
-class Command(BaseCommand):
+class Command(CrewCommand):
     help = (
         "Check what must always be true of groups, tasks, edges, leases and attempts. May run at"
         " any time. Exits with 1 when anything is wrong."

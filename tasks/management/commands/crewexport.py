@@ -4,15 +4,17 @@ from argparse import ArgumentParser
 from datetime import UTC, date, datetime
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
+from django.db import DatabaseError
 
 from ... import retention
 from ...errors import CrewError
 from ...moves import out
 from ...moves.lines import Writer, writing
+from ..base import CrewCommand, why
 
 
-class Command(BaseCommand):
+class Command(CrewCommand):
     help = (
         "Write groups with all they hold (tasks, parents, attempts, limits, holds, history) to a"
         " file that crewimport reads, as they are at one moment; the rest may go on. A task in"
@@ -55,8 +57,10 @@ class Command(BaseCommand):
                     ids = list(found.values_list("pk", flat=True))
                 with writing(output) as file:
                     count = out.write(Writer(file), ids)
-        except (CrewError, OSError) as error:
+        except CrewError as error:
             raise CommandError(f"{output}: {error}") from error
+        except (OSError, DatabaseError) as error:
+            raise CommandError(f"{output}: {why(error)}") from error
         told = f"{count.groups} groups and {count.tasks} tasks written"
         (self.stderr if output == "-" else self.stdout).write(told)
 

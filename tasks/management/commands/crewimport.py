@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import PurePath
 from typing import IO, Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import DatabaseError, transaction
 
 from ... import audit, create, spelling
@@ -18,13 +18,14 @@ from ...moves.into import Existing, How
 from ...moves.lines import HEAD, Lines, reading
 from ...moves.old_store import PREFIX
 from ...spec import read_bool, read_id, read_text, read_time
+from ..base import CrewCommand, why
 
 MAX_BYTES = 64 * 1024 * 1024
 GROUP = ("id", "name", "createdAt", "isPaused", "tasks")
 MAX_VALUES = 5_000_000  # in the whole file; the default of the reader is meant for requests
 
 
-class Command(BaseCommand):
+class Command(CrewCommand):
     help = (
         "Bring groups in: the file of a crewexport, of any size, packed or not; the Redis of an"
         " old Crew, which is to be stopped first (--redis); or a JSON file of your own,"
@@ -70,8 +71,10 @@ class Command(BaseCommand):
                     self._old_crew(redis, options)
                 else:
                     self._file(str(file), options)
-        except (JSONError, OSError, CrewError, DatabaseError) as error:
+        except (JSONError, CrewError) as error:
             raise CommandError(f"{file or 'redis'}: {error}") from error
+        except (OSError, DatabaseError) as error:
+            raise CommandError(f"{file or 'redis'}: {why(error)}") from error
         if options["dry_run"]:
             self.stdout.write("Dry run: nothing is stored")
 

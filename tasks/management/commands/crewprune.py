@@ -3,13 +3,14 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from ... import retention
 from ...conf import MOST_DAYS, conf
+from ..base import CrewCommand
 
 
-class Command(BaseCommand):
+class Command(CrewCommand):
     help = (
         "Delete groups of which every task is complete, and was so --days ago, oldest first, some"
         " tasks at a time. Schedulers do it by themselves when CREW_KEEP_DAYS is set."

@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from ... import roles
 from ...errors import CrewError
+from ..base import CrewCommand
 
 
-class Command(BaseCommand):
+class Command(CrewCommand):
     help = (
         f"Make the groups {', '.join(roles.ROLES)}, or set their permissions on Crew back to what"
         " the roles mean. Their other permissions and their members stay."

@@ -6,18 +6,19 @@ import time
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from ...errors import NotFoundError
 from ...progress import Progress, progress
 from ...troubles import troubles
+from ..base import CrewCommand
 
 NOT_COMPLETE = 3  # exit code
 BAR = 30  # columns, at most
 CLEAR_LINE = "\r\x1b[K"
 
 
-class Command(BaseCommand):
+class Command(CrewCommand):
     help = (
         "Say how far a group is: a bar in a terminal, one line in a pipe."
         " Exits with 0 when all its tasks are complete, 3 when not, 1 when there is no such group."

@@ -6,15 +6,16 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from ... import audit, tokens
 from ...access import SCOPES
 from ...errors import CrewError
 from ...models import Token
+from ..base import CrewCommand
 
 
-class Command(BaseCommand):
+class Command(CrewCommand):
     help = "Make a token for the API and print it, this once; or list or revoke tokens."
     requires_migrations_checks = True
 

@@ -7,14 +7,22 @@ from typing import Any
 
 from channels.routing import get_default_application
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from ...doors import default_credentials, open_doors
+from ..base import CrewCommand
 
 logger = logging.getLogger(__name__)
 
+# Who writes a line for each request or stream; faults of ours, and what is amiss, are still told.
+OF_REQUESTS = {
+    "tasks.serving.access": logging.WARNING,
+    "tasks.consumers": logging.WARNING,
+    "django.request": logging.ERROR,
+}
 
-class Command(BaseCommand):
+
+class Command(CrewCommand):
     help = (
         "Serve HTTP and the live streams until stopped. SIGTERM or Ctrl-C lets requests under way "
         "finish, for a few seconds. With -v 0 requests are not logged."
@@ -34,6 +42,10 @@ class Command(BaseCommand):
             logger.warning("%s", words)
         memory.share_what_is_free()
         application = get_default_application()
+        # After the site is loaded, which sets up the log.
+        if options["verbosity"] == 0:
+            for name, level in OF_REQUESTS.items():
+                logging.getLogger(name).setLevel(level)
         database.prepare()
         failure = Server(application, host=bind, port=port).run()
         if failure:

@@ -12,8 +12,8 @@ from argparse import ArgumentParser
 from collections.abc import Callable
 from typing import Any, TextIO
 
-from django.core.management.base import BaseCommand, CommandError
-from django.db import Error, connection
+from django.core.management.base import CommandError
+from django.db import connection
 
 from ... import failpoints, schema
 from ...conf import conf
@@ -21,6 +21,7 @@ from ...heart import bury_others
 from ...scheduler import Scheduler
 from ...serving import memory
 from ...sql import patience
+from ..base import CrewCommand
 
 logger = logging.getLogger("tasks.scheduler")
 
@@ -29,7 +30,7 @@ HURRY = 1.0  # seconds to settle what a second signal cuts
 FILES = 40  # file descriptors for the database, logs and the like, beside one for each slot
 
 
-class Command(BaseCommand):
+class Command(CrewCommand):
     help = (
         "Deliver ready tasks to their workers until stopped. SIGTERM or Ctrl-C lets running calls "
         "finish (CREW_DRAIN_SECONDS at most), then cuts them; a second one cuts them at once."
@@ -100,10 +101,7 @@ def patience_seconds() -> float:
 
 
 def _check_schema() -> None:
-    try:
-        newer, missing = schema.newer(), schema.missing()
-    except Error as error:
-        raise CommandError(f"The database can not be used: {error}") from error
+    newer, missing = schema.newer(), schema.missing()
     if newer:
         raise CommandError(schema.too_old(newer))
     if missing:
