@@ -8,7 +8,7 @@ from django.test import RequestFactory
 from rest_framework.request import Request
 
 from tasks import find, portions, room
-from tasks.api.answers import json_pieces
+from tasks.api.answers import Page, json_page
 from tasks.api.body import GROWS, Body
 from tasks.models import Task
 from tasks.room import NoRoomError, Room
@@ -56,25 +56,27 @@ def test_who_waits_goes_on_when_another_is_done(small):
     assert own.held == 100
 
 
+@pytest.mark.django_db
 def test_an_answer_keeps_its_room_until_it_was_sent_or_is_gone():
-    answer = json_pieces([b"[", b"1]"], is_large=True)
+    answer = json_page(lambda: Page([b"[", b"1]"], True))
     assert (answer.content, room.answers.held) == (b"[1]\n", 4)
     answer.close()
     assert room.answers.held == 0
 
-    answer = json_pieces([b"[]"], is_large=True)
+    answer = json_page(lambda: Page([b"[]"], True))
     answer.let_go()
     assert (answer.content, room.answers.held) == (b"", 0)
 
-    answer = json_pieces([b"[]"], is_large=True)
+    answer = json_page(lambda: Page([b"[]"], True))
     assert room.answers.held == 3
     del answer
     assert room.answers.held == 0
 
 
+@pytest.mark.django_db
 def test_an_answer_that_can_not_be_made_gives_its_room_back():
     with pytest.raises(ZeroDivisionError):
-        json_pieces((b"%d" % (1 // n) for n in (1, 0)), is_large=True)
+        json_page(lambda: Page((b"%d" % (1 // n) for n in (1, 0)), True))
 
     assert room.answers.held == 0
 
