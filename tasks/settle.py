@@ -581,14 +581,18 @@ def _children_delay(settlement: Settlement) -> float:
 
 
 def _tell_children(parents: Sequence[dict[str, Any]], note: publish.Note) -> list[tuple[str, str]]:
-    """Free children of a parent and put them off; return those that were put off."""
+    """Free children of a parent and put them off; return those that look otherwise now.
+
+    Nothing else tells of a child that is free and is not claimed, as it has no worker or no slot.
+    """
     rows = [row for row in parents if row["done"] or row["wait"]]
     touched = []
     for at in range(0, len(rows), FOUND):
         touched += _tell_children_of(rows[at : at + FOUND])
     note.lanes.update(Lane(*lane) for _, _, *lane in touched if lane[0])
-    is_put_off = any(row["wait"] for row in rows)
-    return [(group_id, id_) for id_, group_id, *_ in touched if group_id and is_put_off]
+    waits = any(row["wait"] for row in rows)
+    shown = [row for row in touched if row[1] and (waits or row[2] is not None)]
+    return [(group_id, id_) for id_, group_id, *_ in shown]
 
 
 def _tell_children_of(rows: Sequence[dict[str, Any]]) -> list[tuple[Any, ...]]:

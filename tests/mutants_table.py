@@ -174,6 +174,14 @@ MUTANTS = (
         LITE,
     ),
     Mutant(
+        "settle: a free child is told of when it is claimed",
+        "tasks/settle.py",
+        "(waits or row[2] is not None)",
+        "waits",
+        (SETTLE + "::test_browsers_are_told_of_a_child_that_is_free_though_nobody_claims_it",),
+        LITE,
+    ),
+    Mutant(
         "commands: what the database says is a traceback",
         "tasks/management/base.py",
         "except (Error, OSError) as error:",

@@ -1,5 +1,6 @@
 """The API's description is true: it names every route, and every route keeps to it."""
 
+import inspect
 import re
 from collections.abc import Iterator
 
@@ -21,9 +22,10 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tasks import tokens
+from tasks import explain, tokens
 from tasks.api.base import CrewView
 from tasks.api.schema import DESCRIBED, describe
+from tasks.api.schema.of_insight import Gate
 from tasks.models import Attempt
 from tasks.urls import urlpatterns
 
@@ -75,6 +77,12 @@ def test_every_operation_says_what_may_go_wrong_and_has_an_example_of_what_it_ta
             assert taken is None or taken["examples"], where
             if "security" in operation:
                 assert "401" in operation["responses"], where
+
+
+def test_every_gate_that_there_is_has_its_code_in_the_document():
+    codes = set(re.findall(r'Gate\(\s*"(\w+)"', inspect.getsource(explain)))
+
+    assert codes == set(Gate().fields["code"].choices)
 
 
 def test_whatever_writes_says_that_the_database_may_refuse_it():

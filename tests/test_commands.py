@@ -40,7 +40,7 @@ def test_what_the_database_says_is_a_sentence(command, error, monkeypatch, tmp_p
         raise error
 
     monkeypatch.setattr(CursorWrapper, "execute", raises)
-    with pytest.raises(CommandError, match=r"gone|too long") as told:
+    with pytest.raises(CommandError, match=r"gone|too long|is closed") as told:
         call_command(*command)
 
     assert "DETAIL" not in str(told.value)

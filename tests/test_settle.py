@@ -983,6 +983,19 @@ def later(days: int = 1):
     return timezone.now() + timedelta(days=days)
 
 
+def test_browsers_are_told_of_a_child_that_is_free_though_nobody_claims_it():
+    group = make_group(tasks=[wire(id="a"), wire(id="b")])
+    make_task(group, id="free", worker="", parent_ids=["a"])
+    make_task(group, id="waits", worker="", parent_ids=["a", "b"])
+    first, _ = claim_all()
+    Change.objects.all().delete()
+
+    settle([Settlement(first, completed(1))])
+
+    told = {id_ for change in Change.objects.all() for id_ in change.updated}
+    assert told == {"a", "free"}
+
+
 @pytest.mark.postgres
 @pytest.mark.parametrize(
     ("statement", "params"),

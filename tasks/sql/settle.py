@@ -372,10 +372,11 @@ _FREE = f"""
         ), freed AS (
             UPDATE crew_task t SET {_freed("postgresql")} FROM locked a
             WHERE t.id{PROBED.format("a.id")}
-            RETURNING t.group_id, t.id, a.wait > 0 AND NOT t.is_complete AS is_put_off,
-                      t.worker, t.workgroup, t.priority, t.pending_parents = 0 AS is_free
+            RETURNING t.group_id, t.id, t.worker, t.workgroup, t.priority,
+                      t.pending_parents = 0 AS is_free,
+                      NOT t.is_complete AND (a.wait > 0 OR t.pending_parents = 0) AS is_other
         )
-        SELECT id, group_id, NULL, NULL, NULL FROM freed WHERE is_put_off
+        SELECT id, group_id, '', NULL, NULL FROM freed WHERE is_other
         UNION ALL SELECT DISTINCT NULL, NULL, worker, workgroup, priority FROM freed WHERE is_free
 """
 _CHILD = """
@@ -390,8 +391,9 @@ _CHILD = """
 
 # What each task's answer does to the children it has: one parent less when it is `done`, and no
 # start before now + `wait` (`childrenDelayInSeconds`). Locked in id order, because settles of
-# other schedulers touch the same children. Returns those that were put off, and the lanes of
-# those that wait for no parent any more.
+# other schedulers touch the same children. Returns those that look otherwise now (they wait for no
+# parent any more, or were put off), and the lanes of those that wait for no parent any more; SQLite
+# tells of all, with the worker of those that are free.
 # PostgreSQL takes `most` of them, by id; a last row without a group says that more may be left.
 CHILDREN = statement(
     postgresql=f"""

@@ -31,6 +31,7 @@ class Gate(s.Serializer):  # type: ignore[misc]
             "parents",
             "scheduled",
             "duplicate",
+            "ending",
             "held",
             "worker_rests",
             "worker_ramp",
