@@ -231,7 +231,7 @@ def _locked(task: Any) -> Iterator[Gate]:
     except DatabaseError:  # a database that is only read, as after a fail-over, tells no locks
         return
     if is_locked:
-        words = "Its group is locked by somebody: until then no answer of its tasks is written."
+        words = "Somebody's transaction locks its group: no answer is written until that ends."
         yield Gate("group_locked", words, True)
 
 
