@@ -346,8 +346,8 @@ OUTSIDE = (
     ),
     Mutant(
         "moves: an export sees many moments",
-        "tasks/moves/out.py",
-        "            run(_READ_ONE_STATE, {})\n",
+        "tasks/sql/one_look.py",
+        "            run(_ONE_STATE, {})\n",
         "",
         (MOVES + "::test_an_export_sees_one_moment_and_holds_nobody_up",),
         PG,
