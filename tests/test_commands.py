@@ -24,7 +24,6 @@ COMMANDS = [
     ("crewtoken", "t", "--scope", "read"),
     ("crewtoken", "--list"),
     ("crewtoken", "--revoke", "x"),
-    ("runscheduler", "--once"),
 ]
 
 
@@ -40,13 +39,15 @@ def test_what_the_database_says_is_a_sentence(command, error, monkeypatch, tmp_p
         raise error
 
     monkeypatch.setattr(CursorWrapper, "execute", raises)
-    with pytest.raises(CommandError, match=r"gone|too long|is closed") as told:
+    with pytest.raises(CommandError, match=r"gone|too long") as told:
         call_command(*command)
 
     assert "DETAIL" not in str(told.value)
 
 
-@pytest.mark.parametrize("command", [("crewexport", "--all"), ("migrate",), ("crewcheck",)])
+@pytest.mark.parametrize(
+    "command", [("crewexport", "--all"), ("migrate",), ("runscheduler", "--once")]
+)
 def test_a_database_that_is_not_there_is_told_without_a_traceback(command, tmp_path):
     done = manage(*command, DATABASE_URL=f"sqlite:///{tmp_path}/none/db.sqlite3")
 
