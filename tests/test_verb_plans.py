@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from tasks import control, create, edges, edit, retention
+from tasks import control, create, edges, edit, retention, slices
 from tasks.models import Task, TaskGroup
 
 from .factories import make_group
@@ -87,6 +87,21 @@ def test_a_verb_on_four_times_the_tasks_takes_four_times_the_work(fresh_tables, 
 
     assert many < 8 * few
     assert many < 100 * MANY
+
+
+@pytest.mark.parametrize("verb", ["reset", "cancel", "delete", "delete the seed", "retry tasks"])
+@pytest.mark.parametrize("belief", ["never_analyzed", "emptied"])
+def test_a_verb_in_slices_goes_by_probes_too(fresh_tables, monkeypatch, belief, verb):
+    for name in ("WHOLE", "LIGHT", "FIRST", "FEWEST", "MOST"):
+        monkeypatch.setattr(slices, name, FEW // 2)
+    BELIEFS[belief]()
+    for name, size in (("few", FEW), ("other", FEW), ("many", MANY)):
+        fill(name, size)
+
+    few, many = (pages_read(lambda name=name: VERBS[verb](name)) for name in ("few", "many"))
+
+    assert many < 8 * few
+    assert many < 200 * MANY
 
 
 def pages_read(call: Any) -> int:
