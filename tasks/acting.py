@@ -60,7 +60,8 @@ def act(
             work(these)
             publish.wake_schedulers()
             return recorded(verb, group_id, len(these), ids, **asked)
-    these = found(group_id, ids, only)
+    with slices.looking():
+        these = found(group_id, ids, only)
     with alone(group_id):
         first()
         publish.wake_schedulers()
@@ -107,7 +108,8 @@ def _able(group_id: str) -> list[str]:
     left: Any = Task.objects.filter(group_id=group_id, is_complete=False)
     is_taken = Q(leased_by__isnull=False) | Q(merged_into__isnull=False)
     able = left.filter(is_taken | Q(remaining_attempts__gt=0, pending_parents=0))
-    return list(able.values_list("id", flat=True))
+    with slices.looking():
+        return list(able.values_list("id", flat=True))
 
 
 def stop(group_id: str, why: str, ids: Sequence[str]) -> None:

@@ -169,7 +169,8 @@ def delete_tasks(group_id: str, ids: Sequence[str], *, children: str = "cascade"
 
 def would_delete(ids: Sequence[str], *, children: str = "cascade") -> list[str]:
     """The ids of all that `delete_tasks` would delete, for a question before it."""
-    return deleting.would_delete(ids, children)
+    with slices.looking():
+        return deleting.would_delete(ids, children)
 
 
 def would_replace(ids: Sequence[str], *, keep_complete: bool = False) -> list[str]:

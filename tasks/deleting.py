@@ -18,15 +18,17 @@ def would_delete(ids: Sequence[str], children: str) -> list[str]:
 
 def delete_in_large(group_id: str, ids: Sequence[str], children: str) -> list[str]:
     """In a large group what goes is found before the group is held, and looked at once more."""
-    known = edges.below(ids) if children == "cascade" else edges.around(ids)
+    with slices.looking():
+        known = edges.below(ids) if children == "cascade" else edges.around(ids)
+        if children == "refuse":
+            refuse_children(ids)
     going = graph.with_orphans(ids, known) if children == "cascade" else list(ids)
     if len(going) <= slices.LIGHT:
         with alone(group_id):
             return delete_whole(group_id, ids, children, planned=going)
-    if children == "refuse":
-        refuse_children(ids)
     ordered = graph.children_first(going, known)
-    acting.refuse_unknown(group_id, ids)
+    with slices.looking():
+        acting.refuse_unknown(group_id, ids)
     with alone(group_id):
         recorded("delete", group_id, len(going), ids, children=children)
     gone: list[str] = []

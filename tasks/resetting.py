@@ -114,8 +114,9 @@ def reset_tasks_in_slices(
 ) -> int:
     """As of a group, but what runs stays: where it began meanwhile, the rest is not reset."""
     ids = list(dict.fromkeys(ids))
-    acting.refuse_unknown(group_id, ids)
-    acting.refuse_running(ids)
+    with slices.looking():
+        acting.refuse_unknown(group_id, ids)
+        acting.refuse_running(ids)
     with alone(group_id):
         recorded("reset", group_id, len(ids), ids, **_asked(remaining_attempts, keep_complete))
     done: list[str] = []

@@ -15,7 +15,7 @@ from .errors import NotFoundError
 from .models import TaskGroup
 from .sql import control as sql
 from .sql import create as create_sql
-from .sql import run, run_bounded
+from .sql import on_postgres, run, run_bounded
 
 WHOLE = 20_000  # tasks on which a verb is one transaction
 LIGHT = 1_000  # tasks of which nobody counts what hangs on them
@@ -36,6 +36,17 @@ def alone(group_id: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def looking() -> Iterator[None]:
+    """For a look before the group is held: by probes as well, and without a lock."""
+    if not on_postgres():
+        yield
+        return
+    with transaction.atomic():
+        run_bounded()
+        yield
+
+
 def is_small(group_id: str) -> bool:
     """Whether a verb on the whole group may be one transaction."""
     row = TaskGroup.objects.filter(pk=group_id).values_list("task_count", flat=True).first()
@@ -44,7 +55,8 @@ def is_small(group_id: str) -> bool:
         return True
     if tasks > WHOLE:
         return False
-    ((weight,),) = run(sql.WEIGHT, {"group": group_id, "most": ROWS})
+    with looking():
+        ((weight,),) = run(sql.WEIGHT, {"group": group_id, "most": ROWS})
     return bool(weight < ROWS)
 
 
