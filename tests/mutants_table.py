@@ -71,13 +71,6 @@ MUTANTS = (
         LITE,
     ),
     Mutant(
-        "again: it does not hold its group alone",
-        "tasks/sql/settle.py",
-        'GROUPS.postgresql.replace("FOR KEY SHARE", "FOR UPDATE")',
-        'GROUPS.postgresql.replace("FOR KEY SHARE", "")',
-        (_AGAIN + "it_waits_for_whoever_has_the_group",),
-    ),
-    Mutant(
         "edges: what a deleted task made is taken for that of the next of its name",
         "tasks/edges.py",
         "    _disown(group_id, ids)",
