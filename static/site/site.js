@@ -5,7 +5,9 @@ window.addEventListener("load", () => {
     mark.setAttribute("role", "img");
   }
   // One legend stands before two fields.
-  for (const field of document.querySelectorAll(".vDateField, .vTimeField")) {
+  /** @type {NodeListOf<HTMLInputElement>} */
+  const fields = document.querySelectorAll(".vDateField, .vTimeField");
+  for (const field of fields) {
     if (field.labels.length || field.ariaLabel) continue;
     const legend = field.closest("fieldset")?.querySelector("legend")?.textContent ?? "";
     const kind = field.classList.contains("vDateField") ? "date" : "time";

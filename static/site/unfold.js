@@ -1,3 +1,4 @@
+// @ts-nocheck  the names of unfold's scripts are its globals
 // Lets unfold run on Alpine's CSP build, which reads expressions instead of evaluating them: no
 // page needs 'unsafe-eval'. That build knows no globals, and one expression of few words at a time.
 
@@ -32,11 +33,11 @@ const reached = () => ({
 
 // Those of its expressions that the build can not read, and the same in words that it can.
 const TOLD_ANEW = [
-  [/^\s*activeTab = ([^;]*);[^]*$/, "activeTab = $1"],
-  [/^sidebarDesktopOpen = !sidebarDesktopOpen;[^]*$/, "toggleSidebar()"],
+  [/^\s*activeTab = ([^;]*);[\s\S]*$/, "activeTab = $1"],
+  [/^sidebarDesktopOpen = !sidebarDesktopOpen;[\s\S]*$/, "toggleSidebar()"],
   [/^openSearchResults = true; currentIndex = 0$/, "focusSearch()"],
-  [/^openSearchResults = false; if [^]*$/, "leaveSearch()"],
-  [/^if \(!\$event\.metaKey && !\$event\.ctrlKey\) ([^]*)$/, "$event.metaKey || $event.ctrlKey || $1"],
+  [/^openSearchResults = false; if [\s\S]*$/, "leaveSearch()"],
+  [/^if \(!\$event\.metaKey && !\$event\.ctrlKey\) ([\s\S]*)$/, "$event.metaKey || $event.ctrlKey || $1"],
   // As text it would be written into the style attribute.
   [/^'width: ' \+ changeListWidth \+ 'px'$/, "{width: changeListWidth + 'px'}"],
 ];

@@ -2,6 +2,7 @@
 //
 // <html> or any element above may carry data-crew-api, the prefix under which the API is mounted,
 // and data-crew-csrf, the CSRF token.
+/** @type {HTMLElement | null} */
 const root = document.querySelector("[data-crew-api]");
 export const base = root?.dataset.crewApi ?? "/";
 // A login, in another tab too, makes a new one; the cookie is of today.
@@ -31,8 +32,8 @@ export async function wholePage(path, name, asked, signal) {
     const start = begin + found[name].length;
     let size = Math.max(1, end - start);
     while (start % size) size -= 1;
-    query.set("pageSize", size);
-    query.set("page", start / size + 1);
+    query.set("pageSize", String(size));
+    query.set("page", String(start / size + 1));
     next = await get(`${path}?${query}`, signal);
     found[name].push(...next[name]);
     next.isCut ||= begin + found[name].length < end;

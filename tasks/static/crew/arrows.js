@@ -14,6 +14,11 @@ export function rowsOf({ nodes }) {
 }
 
 // The tip of the arrow from a box to another, the bends of its line, and its straight part.
+/**
+ * The tip, the bends, and of a straight part its x, its top and its end.
+ *
+ * @returns {[string, string[], number?, number?, number?]}
+ */
 export function arrow({ nodes, kind, edges }, from, to, width, rows) {
   const [w, h] = BOX[kind];
   const [x1, y1] = middle(nodes[from]).map(Math.round);

@@ -71,7 +71,10 @@ function progress(words, run, step, total, resolve) {
   const stop = el("button", { type: "button", class: "crew-button" }, "Stop");
   const again = el("button", { type: "button", class: "crew-button crew-primary", hidden: true }, "Go on");
   const dialog = el("dialog", { class: "crew-dialog", "aria-labelledby": "crew-bulk-title" }, el("h2", { id: "crew-bulk-title" }, `${words} ${several(total, "task")}`), bar, told, el("div", { class: "crew-dialog-buttons" }, again, stop));
-  const show = (text) => ((bar.value = run.done), (told.textContent = text));
+  const show = (text) => {
+    bar.value = run.done;
+    told.textContent = text;
+  };
   const go = async () => {
     Object.assign(run, { stopped: false, running: true });
     again.hidden = true;
@@ -92,9 +95,16 @@ function progress(words, run, step, total, resolve) {
     again.hidden = false;
     stop.textContent = "Close";
   };
-  stop.addEventListener("click", () => (run.running ? (run.stopped = true) : dialog.close()));
+  stop.addEventListener("click", () => {
+    if (run.running) run.stopped = true;
+    else dialog.close();
+  });
   again.addEventListener("click", go);
-  dialog.addEventListener("cancel", (event) => run.running && (event.preventDefault(), (run.stopped = true)));
+  dialog.addEventListener("cancel", (event) => {
+    if (!run.running) return;
+    event.preventDefault();
+    run.stopped = true;
+  });
   present(dialog, () => resolve(run.after ? null : run.done));
   stop.focus();
   go();

@@ -34,7 +34,12 @@ function draw(body, dialog, raw, context, look) {
   const errors = task.errors.toReversed().slice(0, 5).map((error) => block(error, "an error"));
   const output = task.output === null ? null : el("details", {}, el("summary", {}, "Output"), block(pretty(member(raw, "output")), "the output"));
   const link = el("a", { class: "crew-button crew-primary", href: context.taskUrl(task.id) }, "Open the task");
-  const after = (verb) => (done) => done && (context.done?.(task.id), verb.name === "delete" ? dialog.close() : look());
+  const after = (verb) => (done) => {
+    if (!done) return;
+    context.done?.(task.id);
+    if (verb.name === "delete") dialog.close();
+    else look();
+  };
   const buttons = verbsOf(task, context).map((verb) =>
     el("button", { type: "button", class: `crew-button ${verb.danger ? "crew-danger" : ""}`, onclick: single(() => verb.act().then(after(verb), context.said)) }, verb.words),
   );

@@ -36,19 +36,25 @@ export function badge(state, words = STATES[state]?.label ?? state) {
 export function ago(moment, now = Date.now()) {
   const date = new Date(moment);
   if (!moment || date.getFullYear() < 2) return el("span", { class: "crew-dim" }, "–");
-  return el("time", { datetime: moment, title: exact.format(date), "data-ago": true }, words(date - now));
+  return el("time", { datetime: moment, title: exact.format(date), "data-ago": true }, words(date.getTime() - now));
 }
 
 setInterval(() => {
-  for (const place of document.hidden ? [] : document.querySelectorAll("time[data-ago]")) {
-    const now = words(new Date(place.dateTime) - Date.now());
+  if (document.hidden) return;
+  /** @type {NodeListOf<HTMLTimeElement>} */
+  const places = document.querySelectorAll("time[data-ago]");
+  for (const place of places) {
+    const now = words(new Date(place.dateTime).getTime() - Date.now());
     if (place.textContent !== now) place.textContent = now;
   }
 }, 5_000);
 
+/** @type {[Intl.RelativeTimeFormatUnit, number][]} */
+const UNITS = [["day", 86_400], ["hour", 3_600], ["minute", 60]];
+
 function words(ms) {
   const seconds = Math.round(ms / 1000);
-  for (const [unit, size] of [["day", 86_400], ["hour", 3_600], ["minute", 60]]) {
+  for (const [unit, size] of UNITS) {
     if (Math.abs(seconds) >= size) return relative.format(Math.round(seconds / size), unit);
   }
   return relative.format(seconds, "second");
@@ -94,7 +100,10 @@ export const said = (error) => toast(error instanceof Refused ? error.message : 
 // Tells what happened, politely; errors stay until they are closed.
 export function toast(text, isError = false) {
   let place = find(".crew-toasts");
-  if (!place) document.body.append((place = el("div", { class: "crew-toasts", "aria-live": "polite" })));
+  if (!place) {
+    place = el("div", { class: "crew-toasts", "aria-live": "polite" });
+    document.body.append(place);
+  }
   const close = el("button", { type: "button", "aria-label": "Close" }, "×");
   const shown = el("div", { class: isError ? "crew-toast crew-error" : "crew-toast", role: isError ? "alert" : "status" }, text, close);
   close.addEventListener("click", () => shown.remove());
@@ -120,7 +129,17 @@ export function single(act) {
 //
 // With `act(given)` the dialog stays until that is done, and shows its error: nothing that was
 // typed is lost. Gives what `act` gave, then.
-export function ask(title, text, { yes = "Do it", danger = false, fields = [], act, wide = false } = {}) {
+/**
+ * @typedef {object} Asked
+ * @property {string} [yes]
+ * @property {boolean} [danger]
+ * @property {boolean} [wide]
+ * @property {HTMLElement[]} [fields]
+ * @property {(given: FormData) => unknown} [act]
+ */
+/** @param {string} title @param {string} text @param {Asked} asks */
+export function ask(title, text, asks = {}) {
+  const { yes = "Do it", danger = false, fields = [], act, wide = false } = asks;
   const id = `crew-dialog-${++asked}`;
   const wrong = el("p", { class: "crew-wrong", role: "alert" });
   const no = el("button", { type: "button", class: "crew-button" }, "Cancel");
@@ -132,7 +151,10 @@ export function ask(title, text, { yes = "Do it", danger = false, fields = [], a
     no.addEventListener("click", () => dialog.close());
     form.addEventListener("submit", async (event) => {
       const given = new FormData(form);
-      if (!act) return (result = given);
+      if (!act) {
+        result = given;
+        return;
+      }
       event.preventDefault();
       go.disabled = true;
       wrong.textContent = "";
@@ -145,7 +167,9 @@ export function ask(title, text, { yes = "Do it", danger = false, fields = [], a
       }
     });
     present(dialog, () => resolve(result));
-    (fields.length ? form.querySelector("input, textarea") : danger ? no : go).focus();
+    /** @type {HTMLElement | null} */
+    const first = form.querySelector("input, textarea");
+    (first ?? (danger ? no : go)).focus();
   });
 }
 
@@ -153,7 +177,7 @@ let asked = 0;
 
 // Shows a dialog over the page until it is closed. Then the focus is where it was.
 export function present(dialog, closed = () => {}) {
-  const opener = document.activeElement;
+  const opener = /** @type {HTMLElement | null} */ (document.activeElement);
   const key = focusKey(opener);
   // Its close event comes some time after nobody sees it any more, and a key may be faster.
   const gone = new MutationObserver(() => {
@@ -172,7 +196,8 @@ export function present(dialog, closed = () => {}) {
 
 const focusKey = (node) => (node && node !== document.body ? [node.tagName, node.getAttribute("aria-label") ?? node.textContent].join("|") : "");
 
-const again = (key) => (key ? [...document.querySelectorAll("a, button, summary")].find((found) => focusKey(found) === key) : null);
+/** @returns {HTMLElement | null} */
+const again = (key) => (key ? [.../** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll("a, button, summary"))].find((found) => focusKey(found) === key) : null);
 
 // A dialog that only shows something.
 export function tell(title, ...parts) {
@@ -214,29 +239,33 @@ export function block(text, what) {
   return el("div", { class: "crew-block" }, copyButton(text, what), el("pre", { class: "crew-json", tabindex: 0, "aria-label": what }, text));
 }
 
+/** @returns {NodeListOf<HTMLDetailsElement>} */
+const openMenus = (kind) => document.querySelectorAll(`details.${kind}[open]`);
+
 // A menu of a row hangs below its sign, or above where there is no room, past the table's edges.
 document.addEventListener("toggle", ({ target }) => {
-  if (!target.matches?.("details.crew-more[open]")) return;
-  const [sign, menu] = target.children;
+  if (!(target instanceof Element) || !target.matches("details.crew-more[open]")) return;
+  const [sign, menu] = /** @type {Iterable<HTMLElement>} */ (target.children);
   const at = sign.getBoundingClientRect();
   const isLow = at.bottom + menu.offsetHeight > innerHeight && at.top > menu.offsetHeight;
   menu.style.top = `${isLow ? at.top - menu.offsetHeight - 4 : at.bottom + 4}px`;
   menu.style.left = `${Math.max(8, at.right - menu.offsetWidth)}px`;
 }, true);
 document.addEventListener("scroll", () => {
-  for (const menu of document.querySelectorAll("details.crew-more[open]")) menu.open = false;
+  for (const menu of openMenus("crew-more")) menu.open = false;
 }, { capture: true, passive: true });
 
 // Menus close by Escape, which gives the focus back, and by a click elsewhere.
 document.addEventListener("keydown", (event) => {
-  const menu = event.key === "Escape" && document.querySelector("details.crew-menu[open]");
+  const [menu] = event.key === "Escape" ? openMenus("crew-menu") : [];
   if (!menu) return;
   menu.open = false;
   menu.querySelector("summary").focus();
 });
 document.addEventListener("click", (event) => {
-  for (const menu of document.querySelectorAll("details.crew-menu[open]")) {
-    if (menu.contains(event.target) && !event.target.closest("button, a")) continue;
+  const target = /** @type {Element} */ (event.target);
+  for (const menu of openMenus("crew-menu")) {
+    if (menu.contains(target) && !target.closest("button, a")) continue;
     const sign = menu.contains(document.activeElement) && menu.querySelector("summary");
     menu.open = false;
     if (sign) sign.focus();

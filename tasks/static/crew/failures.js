@@ -2,6 +2,7 @@
 import { get, post } from "./api.js";
 import { ago, ask, attemptsField, el, number, single, toast } from "./dom.js";
 import { show } from "./look.js";
+import { soon } from "./paced.js";
 
 const SOON = 2_000; // ms at most between two looks while things happen
 
@@ -45,6 +46,5 @@ export function open(panel, context) {
   }
 
   reload();
-  let timer = 0;
-  return { reload, close: () => clearTimeout(timer), heard: () => (timer ||= setTimeout(() => ((timer = 0), reload()), SOON)) };
+  return { reload, ...soon(reload, SOON) };
 }

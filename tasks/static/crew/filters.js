@@ -13,7 +13,10 @@ export class Filters {
     this.changed = changed;
     this.timer = 0;
     this.node = el("form", { class: "crew-filters", role: "search", "aria-label": "Filter the tasks" });
-    this.node.addEventListener("submit", (event) => (event.preventDefault(), this.set("q", this.search.value)));
+    this.node.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.set("q", this.search.value);
+    });
     this.read();
     this.draw();
   }
@@ -61,8 +64,8 @@ export class Filters {
   get query() {
     const query = this.which;
     query.delete("all");
-    query.set("page", this.page);
-    query.set("pageSize", this.pageSize);
+    query.set("page", String(this.page));
+    query.set("pageSize", String(this.pageSize));
     return query;
   }
 
@@ -91,7 +94,10 @@ export class Filters {
 
   draw() {
     const { asked } = this;
-    const later = (event) => (clearTimeout(this.timer), (this.timer = setTimeout(() => this.set("q", event.target.value), 300)));
+    const later = (event) => {
+      clearTimeout(this.timer);
+      this.timer = setTimeout(() => this.set("q", event.target.value), 300);
+    };
     this.search = el("input", { type: "search", value: asked.q, placeholder: "Part of a name or id", "aria-label": "Search by name or id", oninput: later });
     const states = Object.entries(STATES).map(([name, { label }]) => el("option", { value: name, selected: name === asked.state }, label));
     const state = el("select", { "aria-label": "State", onchange: (event) => this.set("state", event.target.value) }, el("option", { value: "" }, "any state"), ...states);

@@ -36,6 +36,10 @@ export class Graph {
   #timers = {};
   #frame = 0;
 
+  /**
+   * @param {HTMLElement} container
+   * @param {{ onOpen?: Function, onOpenBucket?: Function, onStale?: Function }} on
+   */
   constructor(container, { onOpen, onOpenBucket, onStale } = {}) {
     this.#on = { open: onOpen, bucket: onOpenBucket, stale: onStale };
     this.root = html("div", { class: "crew-graph" });
@@ -141,7 +145,9 @@ export class Graph {
 
   #draw(picture) {
     const other = picture.group !== this.#picture?.group || picture.kind !== this.#picture.kind;
-    const focused = this.svg.contains(document.activeElement) ? this.#key(document.activeElement.closest(".crew-node")?.dataset.at) : null;
+    /** @type {HTMLElement | null} */
+    const node = document.activeElement?.closest(".crew-node") ?? null;
+    const focused = node && this.svg.contains(node) ? this.#key(node.dataset.at) : null;
     this.#next = null;
     this.#shown = performance.now();
     this.#picture = picture;
@@ -230,7 +236,10 @@ export class Graph {
       if (element.dataset.words) return;
       const [left, top] = middle(node);
       const seen = (at, size, half) => at > -half * k && at < size + half * k;
-      if (!seen(x + left * k, width, 220) || !seen(y + top * k, height, 120)) return (missing += 1);
+      if (!seen(x + left * k, width, 220) || !seen(y + top * k, height, 120)) {
+        missing += 1;
+        return;
+      }
       element.dataset.words = "1";
       const group = element.appendChild(svg("g", { "aria-hidden": "true" }));
       group.append(...(node.states ? sums(node, nameOf(node, this.#picture)) : task(node)));

@@ -50,7 +50,10 @@ async function progress() {
   }
   showLive(find("#crew-live"));
   head(now, row);
-  if (paused !== row.isPaused) actions((paused = row.isPaused));
+  if (paused !== row.isPaused) {
+    paused = row.isPaused;
+    actions(paused);
+  }
 }
 
 function head(now, row) {
@@ -175,7 +178,7 @@ function absent() {
 async function begin() {
   await open(place.tab(TABS, first));
   try {
-    const [, picture] = await Promise.all(Object.values(TABS).map((tab) => tab()));
+    const [picture] = await Promise.all([TABS.graph(), ...Object.values(TABS).map((tab) => tab())]);
     if (place.tab(TABS, first) !== "graph") picture.prepare(path);
   } catch {
     // The click asks again.

@@ -5,7 +5,9 @@ import { every, show } from "./look.js";
 import { groupProgress } from "./parts.js";
 
 const AT_ONCE = 25; // ids in one call: the path stays short
-const cells = new Map([...document.querySelectorAll("[data-group]")].map((cell) => [cell.dataset.group, cell]));
+/** @type {NodeListOf<HTMLElement>} */
+const places = document.querySelectorAll("[data-group]");
+const cells = new Map([...places].map((cell) => [cell.dataset.group, cell]));
 const ids = [...cells.keys()];
 
 async function read() {
@@ -23,7 +25,9 @@ function draw({ groups }) {
   }
 }
 
-for (const place of document.querySelectorAll("[data-copy]")) {
+/** @type {NodeListOf<HTMLElement>} */
+const copied = document.querySelectorAll("[data-copy]");
+for (const place of copied) {
   const id = place.dataset.copy;
   const copy = () => navigator.clipboard.writeText(id).then(() => toast("Copied."), said);
   place.after(el("button", { type: "button", class: "crew-copy", title: `Copy the id ${id}`, "aria-label": `Copy the id ${id}`, onclick: copy }, "copy"));

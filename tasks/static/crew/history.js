@@ -2,6 +2,7 @@
 import { wholePage } from "./api.js";
 import { ago, copyButton, el, number } from "./dom.js";
 import { show } from "./look.js";
+import { soon } from "./paced.js";
 
 const PAGE = 50;
 
@@ -21,17 +22,21 @@ export function history(panel, path, said) {
     }
   }
 
+  function older() {
+    pages += 1;
+    reload();
+  }
+
   function draw({ count, entries }) {
     if (!entries.length) return show(panel, el("p", { class: "crew-empty" }, "Nobody did anything to it yet."));
     const heads = ["When", "Who", "Did", "To", "Tasks", "Detail"].map((head) => el("th", { scope: "col" }, head));
     const table = el("table", { class: "crew-table" }, el("thead", {}, el("tr", {}, ...heads)), el("tbody", {}, ...entries.map(row)));
-    const more = count > entries.length ? el("button", { type: "button", class: "crew-button", onclick: () => ((pages += 1), reload()) }, `Older ones: ${number(count - entries.length)}`) : null;
+    const more = count > entries.length ? el("button", { type: "button", class: "crew-button", onclick: older }, `Older ones: ${number(count - entries.length)}`) : null;
     show(panel, el("div", { class: "crew-scroll" }, table), more ? el("div", {}, more) : null);
   }
 
   reload();
-  let timer = 0;
-  return { reload, close: () => clearTimeout(timer), heard: () => (timer ||= setTimeout(() => ((timer = 0), reload()), 2_000)) };
+  return { reload, ...soon(reload, 2_000) };
 }
 
 function row(entry) {

@@ -78,7 +78,9 @@ export function span(seconds) {
 }
 
 setInterval(() => {
-  for (const place of document.querySelectorAll("[data-until]")) {
+  /** @type {NodeListOf<HTMLElement>} */
+  const places = document.querySelectorAll("[data-until]");
+  for (const place of places) {
     const words = left(Number(place.dataset.until));
     if (place.textContent !== words) place.textContent = words;
   }

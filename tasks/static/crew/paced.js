@@ -18,3 +18,19 @@ export function paced(work, ms) {
     isBusy = false;
   };
 }
+
+// For a tab that draws what it reads: `heard` reads it again within `ms`, however often it is
+// called meanwhile, and `close` ends that.
+export function soon(reload, ms) {
+  let timer = 0;
+  const again = () => {
+    timer = 0;
+    reload();
+  };
+  return {
+    heard: () => {
+      timer ||= setTimeout(again, ms);
+    },
+    close: () => clearTimeout(timer),
+  };
+}

@@ -72,7 +72,9 @@ export class Picks {
     const here = this.shown.filter((id) => this.has(id)).length;
     this.head.checked = here > 0 && here === this.shown.length;
     this.head.indeterminate = here > 0 && here < this.shown.length;
-    for (const box of document.querySelectorAll("[data-pick]")) box.checked = this.has(box.dataset.pick);
+    /** @type {NodeListOf<HTMLInputElement>} */
+    const boxes = document.querySelectorAll("[data-pick]");
+    for (const box of boxes) box.checked = this.has(box.dataset.pick);
     this.changed();
   }
 

@@ -40,7 +40,7 @@ export function open(panel, context) {
   }
 
   async function bucket(band, worker, page = 1) {
-    const asked = new URLSearchParams({ band, page });
+    const asked = new URLSearchParams({ band, page: String(page) });
     if (worker !== null) asked.set("worker", worker);
     const found = await get(`${context.path}/graph/bucket?${asked}`);
     const links = found.ids.map((id) => el("li", {}, el("a", { href: context.taskUrl(id) }, id)));

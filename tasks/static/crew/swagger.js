@@ -9,6 +9,7 @@ const follow = () => document.documentElement.classList.toggle("dark-mode", dark
 dark.addEventListener("change", follow);
 follow();
 
+// @ts-expect-error its own script is loaded before this one
 window.SwaggerUIBundle({
   url: main.dataset.schema,
   domNode: main,

@@ -4,6 +4,7 @@ import { bulk, VERBS } from "./bulk.js";
 import { el, number, several, single } from "./dom.js";
 import { Filters, SIZES } from "./filters.js";
 import { show } from "./look.js";
+import { soon } from "./paced.js";
 import { Picks } from "./picks.js";
 import { cells } from "./rows.js";
 import { title } from "./verbs.js";
@@ -16,13 +17,13 @@ export const open = (panel, context) => new Table(panel, context);
 class Table {
   #rows = new Map(); // of this page, by id
   #load = new AbortController();
-  #timer = 0;
+  #soon = soon(() => this.reload(), SOON);
   #count = 0;
 
   constructor(panel, context) {
     this.context = { ...context, done: (task, verb) => this.#done(task, verb) };
     this.picks = context.may.has("operate") ? new Picks(() => this.#acts()) : null;
-    this.filters = new Filters(context.place, () => (this.picks?.clear(), this.reload()));
+    this.filters = new Filters(context.place, () => this.#again());
     this.acts = el("div", { class: "crew-filters crew-picked", hidden: true });
     this.body = el("tbody");
     this.foot = el("nav", { class: "crew-foot", "aria-label": "Pages" });
@@ -45,7 +46,7 @@ class Table {
 
   close() {
     this.#load.abort();
-    clearTimeout(this.#timer);
+    this.#soon.close();
   }
 
   // Rows that may come, go or move are the server's to say: it knows the filter and the order.
@@ -54,7 +55,7 @@ class Table {
     const there = this.#rows.get(task.id);
     if (type === "update" && there && !this.filters.isLive) return this.#fill(there, task);
     if (type === "delete" && there) this.#gone(task.id);
-    if (type !== "update" || this.filters.isLive) this.#timer ||= setTimeout(() => ((this.#timer = 0), this.reload()), SOON);
+    if (type !== "update" || this.filters.isLive) this.#soon.heard();
   }
 
   #draw({ count, tasks }) {
@@ -65,7 +66,7 @@ class Table {
     this.#rows = new Map(tasks.map((task) => [task.id, before.get(task.id) ?? el("tr", { "data-id": task.id })]));
     const order = [...this.#rows.values()];
     if (order.length !== this.body.children.length || order.some((row, n) => row !== this.body.children[n])) this.body.replaceChildren(...order);
-    tasks.forEach((task) => this.#fill(this.#rows.get(task.id), task));
+    for (const task of tasks) this.#fill(this.#rows.get(task.id), task);
     if (!tasks.length) this.body.replaceChildren(this.#empty());
     this.picks?.on([...this.#rows.keys()]);
     this.#footer(pages);
@@ -112,9 +113,15 @@ class Table {
     return tools;
   }
 
+  #again() {
+    this.picks?.clear();
+    this.reload();
+  }
+
   #verbs(which) {
     const known = Object.entries(VERBS).filter(([name]) => name !== "delete" || this.context.may.has("write"));
-    const act = (name) => bulk(name, which(), this.context).then((done) => done && (this.picks.clear(), this.reload()), this.context.said);
+    const done = (count) => count && this.#again();
+    const act = (name) => bulk(name, which(), this.context).then(done, this.context.said);
     return known.map(([name, { words, danger }]) => el("button", { type: "button", class: danger ? "crew-button crew-danger" : "crew-button", onclick: single(() => act(name)) }, words));
   }
 

@@ -2,6 +2,7 @@
 import { get } from "./api.js";
 import { el, number, OUTCOMES } from "./dom.js";
 import { show as put } from "./look.js";
+import { soon } from "./paced.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const ROW = 22;
@@ -18,7 +19,6 @@ const span = (seconds) => (seconds < 1 ? `${Math.round(seconds * 1000)} ms` : se
 
 export function open(panel, context) {
   let rows = AT_ONCE;
-  let timer = 0;
   let ended = false;
   // It stays, and where it is scrolled to.
   const scroll = el("div", { class: "crew-scroll" });
@@ -41,8 +41,12 @@ export function open(panel, context) {
     const waited = ran.flatMap((task) => task.attempts).reduce((sum, bar) => sum + (bar.queuedSeconds ?? 0), 0);
     const worked = ran.flatMap((task) => task.attempts).reduce((sum, bar) => sum + bar.ranSeconds, 0);
     const words = `${span((to - from) / 1000)} from first to last · ${span(worked)} of work in attempts, ${span(waited)} waited after it was due · critical path of ${number(critical.size)} tasks${chart.leftOut ? ` · ${number(chart.leftOut)} tasks are left out` : ""}`;
+    const longer = () => {
+      rows += AT_ONCE;
+      show(chart);
+    };
     const shown = ran.slice(0, rows);
-    const more = ran.length > rows ? el("button", { type: "button", class: "crew-button", onclick: () => ((rows += AT_ONCE), show(chart)) }, `${number(ran.length - rows)} more`) : null;
+    const more = ran.length > rows ? el("button", { type: "button", class: "crew-button", onclick: longer }, `${number(ran.length - rows)} more`) : null;
     const head = el("p", { class: "crew-dim" }, words);
     if (scroll.parentNode !== panel) panel.replaceChildren(head, scroll);
     panel.firstChild.replaceWith(head);
@@ -58,7 +62,9 @@ export function open(panel, context) {
       const at = NAMES + (n / 4) * (width - NAMES - 8);
       drawn.append(svg("line", { x1: at, x2: at, y1: 20, y2: height, class: "crew-tick" }), svg("text", { x: at, y: 13, class: "crew-tick-words", "text-anchor": n === 4 ? "end" : n ? "middle" : "start" }, n ? `+${span(((n / 4) * (to - from)) / 1000)}` : new Date(from).toLocaleTimeString()));
     }
-    tasks.forEach((task, n) => drawn.append(row(task, 24 + n * ROW, x, to, critical.has(task.id))));
+    for (const [n, task] of tasks.entries()) {
+      drawn.append(row(task, 24 + n * ROW, x, to, critical.has(task.id)));
+    }
     return drawn;
   }
 
@@ -77,9 +83,10 @@ export function open(panel, context) {
   }
 
   reload();
-  return {
-    reload,
-    close: () => ((ended = true), clearTimeout(timer)),
-    heard: () => (timer ||= setTimeout(() => ((timer = 0), reload()), 2_000)),
+  const { heard, close } = soon(reload, 2_000);
+  const end = () => {
+    ended = true;
+    close();
   };
+  return { reload, heard, close: end };
 }
