@@ -7,11 +7,11 @@ descendants that are left without any parent; seeds stay, and what is complete i
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from django.db.models import Q
 
 from . import create, edges, publish, rows
-from .claim import Lease
 from .jsonio import dump
 from .limits import Lane
 from .models import ParentEdge, Task
@@ -20,6 +20,9 @@ from .sql import again as sql
 from .sql import run, run_together
 from .sql.control import ANCESTORS, BELOW
 from .sql.probes import among, probed
+
+if TYPE_CHECKING:
+    from .claim import Lease
 
 WHY = "the task that made it has answered anew"
 
@@ -38,7 +41,7 @@ class Made:
     keeps: bool
 
 
-def adoptable(lease: Lease, ids: Collection[str]) -> set[str]:
+def adoptable(lease: "Lease", ids: Collection[str]) -> set[str]:
     """Of these tasks, those that an answer under the lease may name as its children.
 
     An earlier answer to its task made them, or one to a task of its key that it completes too.

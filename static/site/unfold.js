@@ -37,7 +37,10 @@ const TOLD_ANEW = [
   [/^sidebarDesktopOpen = !sidebarDesktopOpen;[\s\S]*$/, "toggleSidebar()"],
   [/^openSearchResults = true; currentIndex = 0$/, "focusSearch()"],
   [/^openSearchResults = false; if [\s\S]*$/, "leaveSearch()"],
-  [/^if \(!\$event\.metaKey && !\$event\.ctrlKey\) ([\s\S]*)$/, "$event.metaKey || $event.ctrlKey || $1"],
+  [
+    /^if \(!\$event\.metaKey && !\$event\.ctrlKey\) ([\s\S]*)$/,
+    "$event.metaKey || $event.ctrlKey || $1",
+  ],
   // As text it would be written into the style attribute.
   [/^'width: ' \+ changeListWidth \+ 'px'$/, "{width: changeListWidth + 'px'}"],
 ];
@@ -46,7 +49,10 @@ function tellAnew(element) {
   for (const attribute of element.attributes) {
     if (!attribute.name.startsWith("x-")) continue;
     const found = TOLD_ANEW.find(([words]) => words.test(attribute.value));
-    if (found) Alpine.mutateDom(() => { attribute.value = attribute.value.replace(...found); });
+    if (found)
+      Alpine.mutateDom(() => {
+        attribute.value = attribute.value.replace(...found);
+      });
   }
 }
 

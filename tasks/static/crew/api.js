@@ -6,7 +6,10 @@
 const root = document.querySelector("[data-crew-api]");
 export const base = root?.dataset.crewApi ?? "/";
 // A login, in another tab too, makes a new one; the cookie is of today.
-const csrf = () => document.cookie.match(/(?:^|; )(?:__Host-)?csrftoken=([^;]+)/)?.[1] ?? root?.dataset.crewCsrf ?? "";
+const csrf = () =>
+  document.cookie.match(/(?:^|; )(?:__Host-)?csrftoken=([^;]+)/)?.[1] ??
+  root?.dataset.crewCsrf ??
+  "";
 // Whether the last answer was that nobody is logged in.
 export const session = { isOver: false };
 
@@ -41,7 +44,8 @@ export async function wholePage(path, name, asked, signal) {
   return found;
 }
 
-export const post = async (path, body = {}) => JSON.parse(await send("POST", path, JSON.stringify(body)));
+export const post = async (path, body = {}) =>
+  JSON.parse(await send("POST", path, JSON.stringify(body)));
 export const put = async (path, body) => JSON.parse(await send("PUT", path, JSON.stringify(body)));
 export const del = async (path) => JSON.parse(await call("DELETE", path));
 // As text, for what JSON.parse would change (json.js).
@@ -60,7 +64,8 @@ async function call(method, path, body, signal) {
       method,
       signal,
       credentials: "same-origin",
-      headers: method === "GET" ? {} : { "X-CSRFToken": csrf(), "Content-Type": "application/json" },
+      headers:
+        method === "GET" ? {} : { "X-CSRFToken": csrf(), "Content-Type": "application/json" },
       body,
     });
     said = await answer.text();
@@ -70,7 +75,11 @@ async function call(method, path, body, signal) {
   }
   session.isOver = answer.status === 401;
   if (answer.ok) return said;
-  if (session.isOver) throw new Refused(401, "You are logged out: log in again in another tab, then try once more here.");
+  if (session.isOver)
+    throw new Refused(
+      401,
+      "You are logged out: log in again in another tab, then try once more here.",
+    );
   throw new Refused(answer.status, words(said, answer));
 }
 

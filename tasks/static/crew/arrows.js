@@ -59,7 +59,10 @@ export function paths(bits, attributes) {
 }
 
 function rowsBetween(rows, top, low) {
-  return rows.slice(after(rows, top, (row) => row[0]), after(rows, low, (row) => row[0]));
+  return rows.slice(
+    after(rows, top, (row) => row[0]),
+    after(rows, low, (row) => row[0]),
+  );
 }
 
 // Of some ways down, the one past the fewest boxes; the first ones are the shortest.
@@ -67,7 +70,8 @@ function corridor(x1, x2, rows, half, few) {
   // In a grid the way in is left of a box and the way out right of it: neighbours' do not cross.
   const ways = [x2 - COLUMN / 2, x1 + COLUMN / 2];
   if (!few) ways.unshift(x2);
-  if (!few) for (const step of [0.5, 1, 1.5, 2, 3]) ways.push(x1, x2 + step * COLUMN, x2 - step * COLUMN);
+  if (!few)
+    for (const step of [0.5, 1, 1.5, 2, 3]) ways.push(x1, x2 + step * COLUMN, x2 - step * COLUMN);
   let best = x2;
   let fewest = Infinity;
   for (const x of ways) {

@@ -13,7 +13,11 @@ export const middle = (node) => [node.x * COLUMN, node.y * ROWS[node.states ? "b
 export const known = (states) => Object.keys(STATES).filter((state) => states[state]);
 export const several = (count, word) => `${number.format(count)} ${word}${count === 1 ? "" : "s"}`;
 export const levels = ([first, last]) =>
-  last === null ? "all levels" : first === last ? `level ${first + 1}` : `levels ${first + 1}–${last + 1}`;
+  last === null
+    ? "all levels"
+    : first === last
+      ? `level ${first + 1}`
+      : `levels ${first + 1}–${last + 1}`;
 
 export function nameOf(node, picture) {
   if (!node.states) return node.name || node.id;
@@ -24,9 +28,12 @@ export function nameOf(node, picture) {
 export function words(picture) {
   if (!picture.nodes.length) return "This group has no tasks yet.";
   if (picture.kind === "tasks") return picture.cut ? "Only the nearest tasks are shown." : "";
-  const what = "A box sums up the tasks of one worker on some levels of the graph. Open it to see them.";
+  const what =
+    "A box sums up the tasks of one worker on some levels of the graph. Open it to see them.";
   if (picture.hidden === null) return `${what} So many tasks are not sorted by depth.`;
-  return picture.hidden ? `${what} ${number.format(picture.hidden)} more connections are not drawn.` : what;
+  return picture.hidden
+    ? `${what} ${number.format(picture.hidden)} more connections are not drawn.`
+    : what;
 }
 
 export function task(node) {
@@ -34,7 +41,11 @@ export function task(node) {
   const two = lines.length > 1;
   return [
     ...lines.map((line, n) => svg("text", { x: -52, y: n * 15 - (two ? 12 : 4) }, line)),
-    svg("text", { class: "crew-small", x: -52, y: two ? 21 : 14 }, cut(node.worker || "no worker", 138, "11.5px")),
+    svg(
+      "text",
+      { class: "crew-small", x: -52, y: two ? 21 : 14 },
+      cut(node.worker || "no worker", 138, "11.5px"),
+    ),
   ];
 }
 
@@ -50,7 +61,11 @@ export function sums(node, name) {
   const flag = svg("g", { class: "crew-flag" });
   flag.dataset.state = "failed";
   flag.append(glyph("failed", `translate(${BAR / 2 - 12 - 7 * text.length} -4) scale(0.6)`));
-  return [...parts, flag, svg("text", { class: "crew-small", x: BAR / 2, y: 0, "text-anchor": "end" }, text)];
+  return [
+    ...parts,
+    flag,
+    svg("text", { class: "crew-small", x: BAR / 2, y: 0, "text-anchor": "end" }, text),
+  ];
 }
 
 // The states of a box side by side; even the rarest can be seen.
@@ -75,6 +90,8 @@ export function glyph(state, transform) {
   const { shape, solid } = STATES[state];
   const group = svg("g", { class: "crew-glyph", ...(transform && { transform }) });
   group.append(svg("rect", { x: -11, y: -11, width: 22, height: 22, rx: 6 }));
-  group.append(svg("path", { d: shape, transform: "translate(-8 -8)", ...(solid && { class: "crew-solid" }) }));
+  group.append(
+    svg("path", { d: shape, transform: "translate(-8 -8)", ...(solid && { class: "crew-solid" }) }),
+  );
   return group;
 }

@@ -31,9 +31,24 @@ function draw(body, dialog, raw, context, look) {
     ["Workgroup", task.workgroup || "none"],
     ["Attempts left", number(task.remainingAttempts)],
   ].flatMap(([name, ...parts]) => [el("dt", {}, name), el("dd", {}, ...parts)]);
-  const errors = task.errors.toReversed().slice(0, 5).map((error) => block(error, "an error"));
-  const output = task.output === null ? null : el("details", {}, el("summary", {}, "Output"), block(pretty(member(raw, "output")), "the output"));
-  const link = el("a", { class: "crew-button crew-primary", href: context.taskUrl(task.id) }, "Open the task");
+  const errors = task.errors
+    .toReversed()
+    .slice(0, 5)
+    .map((error) => block(error, "an error"));
+  const output =
+    task.output === null
+      ? null
+      : el(
+          "details",
+          {},
+          el("summary", {}, "Output"),
+          block(pretty(member(raw, "output")), "the output"),
+        );
+  const link = el(
+    "a",
+    { class: "crew-button crew-primary", href: context.taskUrl(task.id) },
+    "Open the task",
+  );
   const after = (verb) => (done) => {
     if (!done) return;
     context.done?.(task.id);
@@ -41,7 +56,21 @@ function draw(body, dialog, raw, context, look) {
     else look();
   };
   const buttons = verbsOf(task, context).map((verb) =>
-    el("button", { type: "button", class: `crew-button ${verb.danger ? "crew-danger" : ""}`, onclick: single(() => verb.act().then(after(verb), context.said)) }, verb.words),
+    el(
+      "button",
+      {
+        type: "button",
+        class: `crew-button ${verb.danger ? "crew-danger" : ""}`,
+        onclick: single(() => verb.act().then(after(verb), context.said)),
+      },
+      verb.words,
+    ),
   );
-  body.replaceChildren(el("p", {}, badge(task.state)), el("dl", { class: "crew-facts" }, ...facts), ...errors, ...(output ? [output] : []), el("div", { class: "crew-actions" }, link, ...buttons));
+  body.replaceChildren(
+    el("p", {}, badge(task.state)),
+    el("dl", { class: "crew-facts" }, ...facts),
+    ...errors,
+    ...(output ? [output] : []),
+    el("div", { class: "crew-actions" }, link, ...buttons),
+  );
 }

@@ -36,7 +36,11 @@ export function badge(state, words = STATES[state]?.label ?? state) {
 export function ago(moment, now = Date.now()) {
   const date = new Date(moment);
   if (!moment || date.getFullYear() < 2) return el("span", { class: "crew-dim" }, "–");
-  return el("time", { datetime: moment, title: exact.format(date), "data-ago": true }, words(date.getTime() - now));
+  return el(
+    "time",
+    { datetime: moment, title: exact.format(date), "data-ago": true },
+    words(date.getTime() - now),
+  );
 }
 
 setInterval(() => {
@@ -50,7 +54,11 @@ setInterval(() => {
 }, 5_000);
 
 /** @type {[Intl.RelativeTimeFormatUnit, number][]} */
-const UNITS = [["day", 86_400], ["hour", 3_600], ["minute", 60]];
+const UNITS = [
+  ["day", 86_400],
+  ["hour", 3_600],
+  ["minute", 60],
+];
 
 function words(ms) {
   const seconds = Math.round(ms / 1000);
@@ -66,7 +74,11 @@ export function stacked(counts, total, label) {
   for (const state of Object.keys(STATES)) {
     const count = counts[state] ?? 0;
     if (!count) continue;
-    const part = el("span", { class: "crew-fill", "data-state": state, title: `${number(count)} ${STATES[state].label}` });
+    const part = el("span", {
+      class: "crew-fill",
+      "data-state": state,
+      title: `${number(count)} ${STATES[state].label}`,
+    });
     part.style.width = `${(100 * count) / total}%`;
     bar.append(part);
   }
@@ -74,16 +86,32 @@ export function stacked(counts, total, label) {
 }
 
 // The state whose colour and sign an attempt's outcome has.
-export const OUTCOMES = { completed: "complete", failed: "failed", held: "scheduled", abandoned: "paused", cancelled: "blocked", interrupted: "paused", executing: "executing" };
+export const OUTCOMES = {
+  completed: "complete",
+  failed: "failed",
+  held: "scheduled",
+  abandoned: "paused",
+  cancelled: "blocked",
+  interrupted: "paused",
+  executing: "executing",
+};
 
 // The page of a row of the admin, which writes ids into its paths with _3A for ":" and so on.
 export function adminUrl(pattern, id) {
   const coded = (c) => `_${c.charCodeAt(0).toString(16).toUpperCase().padStart(2, "0")}`;
-  return pattern.replace("__id__", encodeURIComponent(id.replace(/[:/_#?;@&=+$,"[\]<>%\n\\]/g, coded)));
+  return pattern.replace(
+    "__id__",
+    encodeURIComponent(id.replace(/[:/_#?;@&=+$,"[\]<>%\n\\]/g, coded)),
+  );
 }
 
 // Shows on `sign` how the stream is: for `onState` of live.js.
-const WORDS = { live: "live", waiting: "connection lost: what you see may be old; trying again…", hidden: "not looked at", out: "You are logged out: what you see may be old. " };
+const WORDS = {
+  live: "live",
+  waiting: "connection lost: what you see may be old; trying again…",
+  hidden: "not looked at",
+  out: "You are logged out: what you see may be old. ",
+};
 export function showLive(sign, state = sign.dataset.stream) {
   if (!state) return;
   sign.dataset.stream = state;
@@ -91,11 +119,17 @@ export function showLive(sign, state = sign.dataset.stream) {
   if (sign.dataset.state === told) return;
   sign.dataset.state = told;
   // In a tab of its own, so that nothing that was typed here is lost.
-  sign.replaceChildren(WORDS[told], ...(told === "out" ? [el("a", { href: location.pathname + location.search, target: "_blank" }, "Log in again")] : []));
+  sign.replaceChildren(
+    WORDS[told],
+    ...(told === "out"
+      ? [el("a", { href: location.pathname + location.search, target: "_blank" }, "Log in again")]
+      : []),
+  );
 }
 
 // Tells an error in the server's own words, where it has some.
-export const said = (error) => toast(error instanceof Refused ? error.message : String(error), true);
+export const said = (error) =>
+  toast(error instanceof Refused ? error.message : String(error), true);
 
 // Tells what happened, politely; errors stay until they are closed.
 export function toast(text, isError = false) {
@@ -105,7 +139,12 @@ export function toast(text, isError = false) {
     document.body.append(place);
   }
   const close = el("button", { type: "button", "aria-label": "Close" }, "×");
-  const shown = el("div", { class: isError ? "crew-toast crew-error" : "crew-toast", role: isError ? "alert" : "status" }, text, close);
+  const shown = el(
+    "div",
+    { class: isError ? "crew-toast crew-error" : "crew-toast", role: isError ? "alert" : "status" },
+    text,
+    close,
+  );
   close.addEventListener("click", () => shown.remove());
   place.append(shown);
   if (!isError) setTimeout(() => shown.remove(), 5_000);
@@ -143,9 +182,25 @@ export function ask(title, text, asks = {}) {
   const id = `crew-dialog-${++asked}`;
   const wrong = el("p", { class: "crew-wrong", role: "alert" });
   const no = el("button", { type: "button", class: "crew-button" }, "Cancel");
-  const go = el("button", { class: danger ? "crew-button crew-danger" : "crew-button crew-primary", value: "yes" }, yes);
-  const form = el("form", { method: "dialog" }, el("h2", { id }, title), el("p", {}, text), ...fields, wrong, el("div", { class: "crew-dialog-buttons" }, no, go));
-  const dialog = el("dialog", { class: wide ? "crew-dialog crew-wide" : "crew-dialog", "aria-labelledby": id }, form);
+  const go = el(
+    "button",
+    { class: danger ? "crew-button crew-danger" : "crew-button crew-primary", value: "yes" },
+    yes,
+  );
+  const form = el(
+    "form",
+    { method: "dialog" },
+    el("h2", { id }, title),
+    el("p", {}, text),
+    ...fields,
+    wrong,
+    el("div", { class: "crew-dialog-buttons" }, no, go),
+  );
+  const dialog = el(
+    "dialog",
+    { class: wide ? "crew-dialog crew-wide" : "crew-dialog", "aria-labelledby": id },
+    form,
+  );
   return new Promise((resolve) => {
     let result = null;
     no.addEventListener("click", () => dialog.close());
@@ -194,16 +249,30 @@ export function present(dialog, closed = () => {}) {
   gone.observe(dialog, { attributeFilter: ["open"] });
 }
 
-const focusKey = (node) => (node && node !== document.body ? [node.tagName, node.getAttribute("aria-label") ?? node.textContent].join("|") : "");
+const focusKey = (node) =>
+  node && node !== document.body
+    ? [node.tagName, node.getAttribute("aria-label") ?? node.textContent].join("|")
+    : "";
 
 /** @returns {HTMLElement | null} */
-const again = (key) => (key ? [.../** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll("a, button, summary"))].find((found) => focusKey(found) === key) : null);
+const again = (key) =>
+  key
+    ? [
+        .../** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll("a, button, summary")),
+      ].find((found) => focusKey(found) === key)
+    : null;
 
 // A dialog that only shows something.
 export function tell(title, ...parts) {
   const id = `crew-dialog-${++asked}`;
   const close = el("button", { type: "button", class: "crew-button crew-primary" }, "Close");
-  const dialog = el("dialog", { class: "crew-dialog crew-wide", "aria-labelledby": id }, el("h2", { id }, title), ...parts, el("div", { class: "crew-dialog-buttons" }, close));
+  const dialog = el(
+    "dialog",
+    { class: "crew-dialog crew-wide", "aria-labelledby": id },
+    el("h2", { id }, title),
+    ...parts,
+    el("div", { class: "crew-dialog-buttons" }, close),
+  );
   close.addEventListener("click", () => dialog.close());
   present(dialog);
   close.focus();
@@ -211,14 +280,30 @@ export function tell(title, ...parts) {
 }
 
 export const attemptsField = () =>
-  el("label", { class: "crew-field" }, "Attempts for each task", el("input", { type: "number", name: "attempts", min: 1, max: 1000, value: 5, required: true }));
+  el(
+    "label",
+    { class: "crew-field" },
+    "Attempts for each task",
+    el("input", { type: "number", name: "attempts", min: 1, max: 1000, value: 5, required: true }),
+  );
 
 // What becomes of the tasks that earlier answers made, before a reset: its words and its choice.
 // `replaced` is how many there are.
 export const replacedWords = (replaced) =>
-  replaced ? ` Earlier answers made ${several(replaced, "task")}, with what hangs on them alone: those that the next answers name are made anew, the others go, but for seeds.` : "";
+  replaced
+    ? ` Earlier answers made ${several(replaced, "task")}, with what hangs on them alone: those that the next answers name are made anew, the others go, but for seeds.`
+    : "";
 export const keepField = (replaced) =>
-  replaced ? [el("label", { class: "crew-field" }, el("input", { type: "checkbox", name: "keep", value: "yes" }), " Keep those that are complete")] : [];
+  replaced
+    ? [
+        el(
+          "label",
+          { class: "crew-field" },
+          el("input", { type: "checkbox", name: "keep", value: "yes" }),
+          " Keep those that are complete",
+        ),
+      ]
+    : [];
 export const several = (count, word) => `${number(count)} ${word}${count === 1 ? "" : "s"}`;
 
 // A quiet button that puts a text into the clipboard. `what` says which.
@@ -231,29 +316,52 @@ export function copyButton(text, what, words = "copy") {
       toast("The browser does not let this page copy; it needs https.", true);
     }
   };
-  return el("button", { type: "button", class: "crew-copy", title: `Copy ${what}`, "aria-label": `Copy ${what}`, onclick: act }, words);
+  return el(
+    "button",
+    {
+      type: "button",
+      class: "crew-copy",
+      title: `Copy ${what}`,
+      "aria-label": `Copy ${what}`,
+      onclick: act,
+    },
+    words,
+  );
 }
 
 // Text in a box, to be read and copied.
 export function block(text, what) {
-  return el("div", { class: "crew-block" }, copyButton(text, what), el("pre", { class: "crew-json", tabindex: 0, "aria-label": what }, text));
+  return el(
+    "div",
+    { class: "crew-block" },
+    copyButton(text, what),
+    el("pre", { class: "crew-json", tabindex: 0, "aria-label": what }, text),
+  );
 }
 
 /** @returns {NodeListOf<HTMLDetailsElement>} */
 const openMenus = (kind) => document.querySelectorAll(`details.${kind}[open]`);
 
 // A menu of a row hangs below its sign, or above where there is no room, past the table's edges.
-document.addEventListener("toggle", ({ target }) => {
-  if (!(target instanceof Element) || !target.matches("details.crew-more[open]")) return;
-  const [sign, menu] = /** @type {Iterable<HTMLElement>} */ (target.children);
-  const at = sign.getBoundingClientRect();
-  const isLow = at.bottom + menu.offsetHeight > innerHeight && at.top > menu.offsetHeight;
-  menu.style.top = `${isLow ? at.top - menu.offsetHeight - 4 : at.bottom + 4}px`;
-  menu.style.left = `${Math.max(8, at.right - menu.offsetWidth)}px`;
-}, true);
-document.addEventListener("scroll", () => {
-  for (const menu of openMenus("crew-more")) menu.open = false;
-}, { capture: true, passive: true });
+document.addEventListener(
+  "toggle",
+  ({ target }) => {
+    if (!(target instanceof Element) || !target.matches("details.crew-more[open]")) return;
+    const [sign, menu] = /** @type {Iterable<HTMLElement>} */ (target.children);
+    const at = sign.getBoundingClientRect();
+    const isLow = at.bottom + menu.offsetHeight > innerHeight && at.top > menu.offsetHeight;
+    menu.style.top = `${isLow ? at.top - menu.offsetHeight - 4 : at.bottom + 4}px`;
+    menu.style.left = `${Math.max(8, at.right - menu.offsetWidth)}px`;
+  },
+  true,
+);
+document.addEventListener(
+  "scroll",
+  () => {
+    for (const menu of openMenus("crew-more")) menu.open = false;
+  },
+  { capture: true, passive: true },
+);
 
 // Menus close by Escape, which gives the focus back, and by a click elsewhere.
 document.addEventListener("keydown", (event) => {

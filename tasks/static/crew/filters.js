@@ -12,7 +12,11 @@ export class Filters {
     this.place = place;
     this.changed = changed;
     this.timer = 0;
-    this.node = el("form", { class: "crew-filters", role: "search", "aria-label": "Filter the tasks" });
+    this.node = el("form", {
+      class: "crew-filters",
+      role: "search",
+      "aria-label": "Filter the tasks",
+    });
     this.node.addEventListener("submit", (event) => {
       event.preventDefault();
       this.set("q", this.search.value);
@@ -23,7 +27,8 @@ export class Filters {
 
   read() {
     const given = this.place.read();
-    const whole = (name, known) => (known(Number(given.get(name))) ? Number(given.get(name)) : null);
+    const whole = (name, known) =>
+      known(Number(given.get(name))) ? Number(given.get(name)) : null;
     this.page = whole("page", (n) => Number.isInteger(n) && n > 0) ?? 1;
     this.pageSize = whole("pageSize", (n) => SIZES.includes(n)) ?? SIZES[0];
     this.asked = Object.fromEntries(NAMES.map((name) => [name, given.get(name) ?? ""]));
@@ -32,7 +37,9 @@ export class Filters {
 
   // The filter as the API takes it; `all=1` for none.
   get which() {
-    const which = new URLSearchParams(Object.entries(this.asked).filter(([, value]) => value !== ""));
+    const which = new URLSearchParams(
+      Object.entries(this.asked).filter(([, value]) => value !== ""),
+    );
     if (!which.size) which.set("all", "1");
     return which;
   }
@@ -98,14 +105,66 @@ export class Filters {
       clearTimeout(this.timer);
       this.timer = setTimeout(() => this.set("q", event.target.value), 300);
     };
-    this.search = el("input", { type: "search", value: asked.q, placeholder: "Part of a name or id", "aria-label": "Search by name or id", oninput: later });
-    const states = Object.entries(STATES).map(([name, { label }]) => el("option", { value: name, selected: name === asked.state }, label));
-    const state = el("select", { "aria-label": "State", onchange: (event) => this.set("state", event.target.value) }, el("option", { value: "" }, "any state"), ...states);
-    const exact = (name, words) => el("input", { type: "search", value: asked[name], placeholder: `${words}, exactly`, "aria-label": words, onchange: (event) => this.set(name, event.target.value.trim()) });
-    const tick = (name, words) => el("label", {}, el("input", { type: "checkbox", checked: asked[name] !== "", onchange: (event) => this.set(name, event.target.checked ? "1" : "") }), ` ${words}`);
+    this.search = el("input", {
+      type: "search",
+      value: asked.q,
+      placeholder: "Part of a name or id",
+      "aria-label": "Search by name or id",
+      oninput: later,
+    });
+    const states = Object.entries(STATES).map(([name, { label }]) =>
+      el("option", { value: name, selected: name === asked.state }, label),
+    );
+    const state = el(
+      "select",
+      { "aria-label": "State", onchange: (event) => this.set("state", event.target.value) },
+      el("option", { value: "" }, "any state"),
+      ...states,
+    );
+    const exact = (name, words) =>
+      el("input", {
+        type: "search",
+        value: asked[name],
+        placeholder: `${words}, exactly`,
+        "aria-label": words,
+        onchange: (event) => this.set(name, event.target.value.trim()),
+      });
+    const tick = (name, words) =>
+      el(
+        "label",
+        {},
+        el("input", {
+          type: "checkbox",
+          checked: asked[name] !== "",
+          onchange: (event) => this.set(name, event.target.checked ? "1" : ""),
+        }),
+        ` ${words}`,
+      );
     const isRare = ["workgroup", "key", "seeds"].some((name) => asked[name] !== "");
-    const rare = el("details", { class: "crew-rare", open: isRare }, el("summary", {}, "More filters"), el("div", { class: "crew-filters" }, exact("workgroup", "Workgroup"), exact("key", "Key"), tick("seeds", "Only seeds")));
-    const clear = el("button", { type: "button", class: "crew-button", onclick: () => this.clear() }, "Clear");
-    this.node.replaceChildren(this.search, state, exact("worker", "Worker"), tick("skipCompleted", "Hide completed"), rare, clear);
+    const rare = el(
+      "details",
+      { class: "crew-rare", open: isRare },
+      el("summary", {}, "More filters"),
+      el(
+        "div",
+        { class: "crew-filters" },
+        exact("workgroup", "Workgroup"),
+        exact("key", "Key"),
+        tick("seeds", "Only seeds"),
+      ),
+    );
+    const clear = el(
+      "button",
+      { type: "button", class: "crew-button", onclick: () => this.clear() },
+      "Clear",
+    );
+    this.node.replaceChildren(
+      this.search,
+      state,
+      exact("worker", "Worker"),
+      tick("skipCompleted", "Hide completed"),
+      rare,
+      clear,
+    );
   }
 }

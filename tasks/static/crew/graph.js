@@ -43,14 +43,23 @@ export class Graph {
   constructor(container, { onOpen, onOpenBucket, onStale } = {}) {
     this.#on = { open: onOpen, bucket: onOpenBucket, stale: onStale };
     this.root = html("div", { class: "crew-graph" });
-    this.legend = html("ul", { class: "crew-legend", "aria-label": "States; press one to highlight it" });
+    this.legend = html("ul", {
+      class: "crew-legend",
+      "aria-label": "States; press one to highlight it",
+    });
     const zoom = html("div", { class: "crew-zoom", role: "group", "aria-label": "Zoom" });
     for (const [sign, label, act] of [
       ["+", "Zoom in", () => this.zoom(1.4)],
       ["−", "Zoom out", () => this.zoom(1 / 1.4)],
       ["Fit", "Fit the whole graph", () => this.fit()],
     ]) {
-      zoom.append(listen(html("button", { type: "button", "aria-label": label, title: label }, sign), "click", act));
+      zoom.append(
+        listen(
+          html("button", { type: "button", "aria-label": label, title: label }, sign),
+          "click",
+          act,
+        ),
+      );
     }
     const stage = html("div", { class: "crew-stage" });
     this.svg = svg("svg", { class: "crew-canvas", role: "group", tabindex: "-1" });
@@ -154,7 +163,8 @@ export class Graph {
     this.#index = new Map(picture.nodes.map((node, at) => [key(node), at]));
     this.#rows = rowsOf(picture);
     this.#near = picture.nodes.map(() => []);
-    for (const edge of picture.edges) for (const end of [edge[0], edge[1]]) this.#near[end].push(edge);
+    for (const edge of picture.edges)
+      for (const end of [edge[0], edge[1]]) this.#near[end].push(edge);
     this.#nodes = picture.nodes.map((node, at) => this.#node(node, at));
     this.hot = svg("g", { class: "crew-hot" });
     const boxes = svg("g", {});
@@ -207,9 +217,19 @@ export class Graph {
   // Only what is seen from afar; the words come when they can be read.
   #fill(element, node) {
     const [w, h] = BOX[this.#picture.kind];
-    const box = svg("rect", { class: "crew-box", x: -w / 2, y: -h / 2, width: w, height: h, rx: 10 });
+    const box = svg("rect", {
+      class: "crew-box",
+      x: -w / 2,
+      y: -h / 2,
+      width: w,
+      height: h,
+      rx: 10,
+    });
     element.replaceChildren(element.firstChild);
-    element.firstChild.replaceChildren(box, node.states ? bar(node) : glyph(node.state, "translate(-72 0)"));
+    element.firstChild.replaceChildren(
+      box,
+      node.states ? bar(node) : glyph(node.state, "translate(-72 0)"),
+    );
     delete element.dataset.words;
     this.#mark(element, node);
     this.#worded = false;
@@ -251,7 +271,9 @@ export class Graph {
     if (!node.states) {
       return `${name}: ${STATES[node.state].label}, ${node.worker ? `worker ${node.worker}` : "no worker"}`;
     }
-    const parts = known(node.states).map((state) => `${number.format(node.states[state])} ${STATES[state].label}`);
+    const parts = known(node.states).map(
+      (state) => `${number.format(node.states[state])} ${STATES[state].label}`,
+    );
     return `${name}, ${levels(this.#picture.bands[node.band])}: ${several(node.count, "task")}, ${parts.join(", ")}`;
   }
 
@@ -281,7 +303,8 @@ export class Graph {
       const [tip, some, x, top, low] = arrow(this.#picture, from, to, width, this.#rows);
       tips.add(tip);
       for (const bend of some) bends.add(bend);
-      if (x !== undefined) falls.set(`M${x} ${top}V`, Math.max(low, falls.get(`M${x} ${top}V`) ?? low));
+      if (x !== undefined)
+        falls.set(`M${x} ${top}V`, Math.max(low, falls.get(`M${x} ${top}V`) ?? low));
     }
     const lines = [...falls].map(([start, low]) => start + low);
     const attributes = { "stroke-width": width };
@@ -295,7 +318,14 @@ export class Graph {
   #bands() {
     const group = svg("g", {});
     this.#picture.bands.forEach((band, at) => {
-      if (band[1] !== null) group.append(svg("text", { class: "crew-band", x: -6, y: (at + 0.5) * ROWS.buckets + 4 }, levels(band)));
+      if (band[1] !== null)
+        group.append(
+          svg(
+            "text",
+            { class: "crew-band", x: -6, y: (at + 0.5) * ROWS.buckets + 4 },
+            levels(band),
+          ),
+        );
     });
     return group;
   }
@@ -387,11 +417,16 @@ export class Graph {
   #listen() {
     const at = (event) => event.target.closest?.(".crew-node")?.dataset.at;
     let dragged = false;
-    listen(this.svg, "wheel", (event) => {
-      event.preventDefault();
-      const step = event.deltaY * (event.deltaMode ? 20 : 1) * (event.ctrlKey ? 0.01 : 0.0016);
-      this.zoom(Math.exp(-Math.max(-0.6, Math.min(0.6, step))), this.#point(event));
-    }, { passive: false });
+    listen(
+      this.svg,
+      "wheel",
+      (event) => {
+        event.preventDefault();
+        const step = event.deltaY * (event.deltaMode ? 20 : 1) * (event.ctrlKey ? 0.01 : 0.0016);
+        this.zoom(Math.exp(-Math.max(-0.6, Math.min(0.6, step))), this.#point(event));
+      },
+      { passive: false },
+    );
     listen(this.svg, "pointerdown", (event) => {
       if (event.button) return;
       if (!this.#pointers.size) dragged = false;
@@ -457,7 +492,12 @@ export class Graph {
 
   #press(event, at) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const acts = { "+": () => this.zoom(1.4), "=": () => this.zoom(1.4), "-": () => this.zoom(1 / 1.4), 0: () => this.fit() };
+    const acts = {
+      "+": () => this.zoom(1.4),
+      "=": () => this.zoom(1.4),
+      "-": () => this.zoom(1 / 1.4),
+      0: () => this.fit(),
+    };
     if (at !== undefined) {
       const step = (way) => () => {
         const to = this.#beside(Number(at), way);
@@ -483,7 +523,9 @@ export class Graph {
       found = this.#near[at].filter((edge) => edge[1 - end] === at).map((edge) => edge[end]);
     } else {
       const side = (node) => (right ? node.x > here.x : node.x < here.x);
-      found = [...nodes.keys()].filter((n) => Math.abs(nodes[n].y - here.y) < 0.01 && side(nodes[n]));
+      found = [...nodes.keys()].filter(
+        (n) => Math.abs(nodes[n].y - here.y) < 0.01 && side(nodes[n]),
+      );
     }
     return found.sort((a, b) => Math.abs(nodes[a].x - here.x) - Math.abs(nodes[b].x - here.x))[0];
   }

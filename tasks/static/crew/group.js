@@ -1,7 +1,19 @@
 // The page of a group: its head, and the tab that is open. Everything live comes by one stream.
 import { at, del, get, post } from "./api.js";
 import { empty } from "./bulk.js";
-import { adminUrl, ask, attemptsField, el, find, number, said, showLive, single, stacked, toast } from "./dom.js";
+import {
+  adminUrl,
+  ask,
+  attemptsField,
+  el,
+  find,
+  number,
+  said,
+  showLive,
+  single,
+  stacked,
+  toast,
+} from "./dom.js";
 import { STATES } from "./states.js";
 import { Live } from "./live.js";
 import { show } from "./look.js";
@@ -58,11 +70,27 @@ async function progress() {
 
 function head(now, row) {
   const percent = (100 * now.completedPercent).toFixed(2);
-  const count = el("span", { class: "crew-dim" }, ` ${number(now.complete)} of ${number(now.total)} tasks complete `);
-  const held = row.isPaused ? el("strong", { class: "crew-chip", "data-state": "paused" }, "group paused") : null;
+  const count = el(
+    "span",
+    { class: "crew-dim" },
+    ` ${number(now.complete)} of ${number(now.total)} tasks complete `,
+  );
+  const held = row.isPaused
+    ? el("strong", { class: "crew-chip", "data-state": "paused" }, "group paused")
+    : null;
   const chips = Object.keys(STATES)
     .filter((state) => now[state])
-    .map((state) => el("li", {}, el("a", { class: "crew-chip", "data-state": state, href: `#tasks?state=${state}` }, `${number(now[state])} ${STATES[state].label}`)));
+    .map((state) =>
+      el(
+        "li",
+        {},
+        el(
+          "a",
+          { class: "crew-chip", "data-state": state, href: `#tasks?state=${state}` },
+          `${number(now[state])} ${STATES[state].label}`,
+        ),
+      ),
+    );
   show(
     find("#crew-progress"),
     el("h2", { class: "crew-name", id: "crew-name" }, row.name || row.id),
@@ -74,10 +102,17 @@ function head(now, row) {
 
 function actions(isPaused) {
   if (!may.has("operate")) return;
-  const button = (text, act, kind = "") => el("button", { type: "button", class: `crew-button ${kind}`, onclick: single(() => act().catch(said)) }, text);
+  const button = (text, act, kind = "") =>
+    el(
+      "button",
+      { type: "button", class: `crew-button ${kind}`, onclick: single(() => act().catch(said)) },
+      text,
+    );
   show(
     find("#crew-actions"),
-    isPaused ? button("Resume", () => verb("resume", "Resumed.")) : button("Pause", () => verb("pause", "Paused: running attempts finish.")),
+    isPaused
+      ? button("Resume", () => verb("resume", "Resumed."))
+      : button("Pause", () => verb("pause", "Paused: running attempts finish.")),
     button("Retry…", retry),
     button("Reset…", reset),
     button("Cancel…", cancel),
@@ -93,39 +128,64 @@ async function verb(name, told, body = {}) {
 
 async function retry() {
   const { failed = 0 } = await get(`${path}/progress`);
-  await ask("Retry this group", `Every task that is not complete gets its attempts back: ${number(failed)} have none left. Error delays are skipped.`, {
-    yes: "Retry",
-    fields: [attemptsField()],
-    act: (given) => verb("retry", "Attempts given back.", { remainingAttempts: Number(given.get("attempts")) }),
-  });
+  await ask(
+    "Retry this group",
+    `Every task that is not complete gets its attempts back: ${number(failed)} have none left. Error delays are skipped.`,
+    {
+      yes: "Retry",
+      fields: [attemptsField()],
+      act: (given) =>
+        verb("retry", "Attempts given back.", { remainingAttempts: Number(given.get("attempts")) }),
+    },
+  );
 }
 
 async function reset() {
-  const [all, seeds] = await Promise.all([get(`${path}/tasks?pageSize=1`), get(`${path}/tasks?pageSize=1&seeds=1`)]);
+  const [all, seeds] = await Promise.all([
+    get(`${path}/tasks?pageSize=1`),
+    get(`${path}/tasks?pageSize=1&seeds=1`),
+  ]);
   const { replaced } = seeds.count ? {} : await post(`${path}/tasks/reset?all=1&dryRun=1`);
   const what = seeds.count
     ? `${number(seeds.count)} seeds stay, and ${number(all.count - seeds.count)} other tasks are deleted.`
     : `It has no seeds, so all ${number(all.count)} tasks stay.${made(replaced)}`;
-  await ask("Reset this group", `${what} What stays is as if it had never run: outputs and errors go, and it starts again. Attempts in flight are given up.`, {
-    yes: "Reset",
-    danger: true,
-    fields: [attemptsField()],
-    act: (given) => verb("reset", "Reset.", { remainingAttempts: Number(given.get("attempts")) }),
-  });
+  await ask(
+    "Reset this group",
+    `${what} What stays is as if it had never run: outputs and errors go, and it starts again. Attempts in flight are given up.`,
+    {
+      yes: "Reset",
+      danger: true,
+      fields: [attemptsField()],
+      act: (given) => verb("reset", "Reset.", { remainingAttempts: Number(given.get("attempts")) }),
+    },
+  );
 }
 
 // Those that answers made are replaced by those of the next answers.
-const made = (replaced) => (replaced ? ` ${number(replaced)} of them were made by answers, or hang on such: those that the next answers do not name go then.` : "");
+const made = (replaced) =>
+  replaced
+    ? ` ${number(replaced)} of them were made by answers, or hang on such: those that the next answers do not name go then.`
+    : "";
 
 async function cancel() {
   const now = await get(`${path}/progress`);
   const text = `${number(now.total - now.complete)} tasks that are not complete are tried no more; ${number(now.executing)} attempts in flight are given up. A retry brings them back.`;
-  await ask("Cancel this group", text, { yes: "Stop it", danger: true, act: () => verb("cancel", "Cancelled.") });
+  await ask("Cancel this group", text, {
+    yes: "Stop it",
+    danger: true,
+    act: () => verb("cancel", "Cancelled."),
+  });
 }
 
 async function remove() {
   const { total } = await get(`${path}/progress`);
-  if (!(await ask("Delete this group", `The group and its ${number(total)} tasks go for good.`, { yes: "Delete", danger: true }))) return;
+  if (
+    !(await ask("Delete this group", `The group and its ${number(total)} tasks go for good.`, {
+      yes: "Delete",
+      danger: true,
+    }))
+  )
+    return;
   deleting = true; // nobody looks for what goes
   try {
     if (await empty(path, total)) {
@@ -144,7 +204,9 @@ function gone() {
   if (deleting) return;
   deleting = true;
   live.end();
-  ask("Task group deleted", "Somebody deleted this group; what is shown here is no more.", { yes: "To the groups" }).then(() => location.assign(page.dataset.listUrl));
+  ask("Task group deleted", "Somebody deleted this group; what is shown here is no more.", {
+    yes: "To the groups",
+  }).then(() => location.assign(page.dataset.listUrl));
 }
 
 // --- Tabs ---
@@ -170,8 +232,15 @@ async function open(name) {
 
 // It is asked for again when the stream is back; there are browsers that remember a script as missing.
 function absent() {
-  const button = el("button", { type: "button", class: "crew-button", onclick: () => location.reload() }, "Load the page again");
-  return [el("p", { role: "alert" }, "This tab could not be loaded; perhaps the server was away. "), el("p", {}, button)];
+  const button = el(
+    "button",
+    { type: "button", class: "crew-button", onclick: () => location.reload() },
+    "Load the page again",
+  );
+  return [
+    el("p", { role: "alert" }, "This tab could not be loaded; perhaps the server was away. "),
+    el("p", {}, button),
+  ];
 }
 
 // The other tabs' scripts, and the graph, are there before the click.
@@ -195,7 +264,9 @@ for (const tab of tabs) {
   tab.addEventListener("click", () => go(tab.id.slice(4)));
   tab.addEventListener("keydown", (event) => {
     const here = tabs.indexOf(tab);
-    const next = { ArrowRight: here + 1, ArrowLeft: here - 1, Home: 0, End: tabs.length - 1 }[event.key];
+    const next = { ArrowRight: here + 1, ArrowLeft: here - 1, Home: 0, End: tabs.length - 1 }[
+      event.key
+    ];
     if (next === undefined) return;
     event.preventDefault();
     const other = tabs.at(next % tabs.length);

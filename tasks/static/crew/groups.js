@@ -13,7 +13,11 @@ const ids = [...cells.keys()];
 async function read() {
   const parts = [];
   for (let n = 0; n < ids.length; n += AT_ONCE) parts.push(ids.slice(n, n + AT_ONCE));
-  const answers = await Promise.all(parts.map((part) => get(`api/v1/task_groups/now?ids=${part.map(encodeURIComponent).join(",")}`)));
+  const answers = await Promise.all(
+    parts.map((part) =>
+      get(`api/v1/task_groups/now?ids=${part.map(encodeURIComponent).join(",")}`),
+    ),
+  );
   return { groups: answers.flatMap((answer) => answer.groups) };
 }
 
@@ -30,6 +34,18 @@ const copied = document.querySelectorAll("[data-copy]");
 for (const place of copied) {
   const id = place.dataset.copy;
   const copy = () => navigator.clipboard.writeText(id).then(() => toast("Copied."), said);
-  place.after(el("button", { type: "button", class: "crew-copy", title: `Copy the id ${id}`, "aria-label": `Copy the id ${id}`, onclick: copy }, "copy"));
+  place.after(
+    el(
+      "button",
+      {
+        type: "button",
+        class: "crew-copy",
+        title: `Copy the id ${id}`,
+        "aria-label": `Copy the id ${id}`,
+        onclick: copy,
+      },
+      "copy",
+    ),
+  );
 }
 if (ids.length) every(read, draw, find("#crew-live"));

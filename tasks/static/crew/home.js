@@ -9,12 +9,30 @@ const page = find("#crew-home");
 
 function groups(rows) {
   if (!rows.length) {
-    return [el("p", { class: "crew-empty" }, "No groups yet. ", el("a", { href: page.dataset.newGroupUrl }, "Add one"), ", or run ", el("code", {}, "./crew demo"), ".")];
+    return [
+      el(
+        "p",
+        { class: "crew-empty" },
+        "No groups yet. ",
+        el("a", { href: page.dataset.newGroupUrl }, "Add one"),
+        ", or run ",
+        el("code", {}, "./crew demo"),
+        ".",
+      ),
+    ];
   }
   return rows.map((row) =>
-    el("a", { class: "crew-card crew-group", href: url.group(row.id) },
-      el("div", { class: "crew-group-head" }, el("strong", {}, row.name || row.id), el("span", { class: "crew-dim" }, ago(row.createdAt))),
-      ...groupProgress(row)),
+    el(
+      "a",
+      { class: "crew-card crew-group", href: url.group(row.id) },
+      el(
+        "div",
+        { class: "crew-group-head" },
+        el("strong", {}, row.name || row.id),
+        el("span", { class: "crew-dim" }, ago(row.createdAt)),
+      ),
+      ...groupProgress(row),
+    ),
   );
 }
 
@@ -29,6 +47,13 @@ function draw(now) {
   show(find("#crew-workers"), workers(fleet.workers, look));
 }
 
-const failures = openFailures(find("#crew-failures"), { may: new Set(page.dataset.may.split(" ")), taskUrl: url.task, said });
-setInterval(() => document.hidden || document.querySelector("dialog[open]") || failures.reload(), 10_000);
+const failures = openFailures(find("#crew-failures"), {
+  may: new Set(page.dataset.may.split(" ")),
+  taskUrl: url.task,
+  said,
+});
+setInterval(
+  () => document.hidden || document.querySelector("dialog[open]") || failures.reload(),
+  10_000,
+);
 const look = every(() => get("api/v1/overview"), draw, find("#crew-live"));

@@ -27,7 +27,8 @@ export function member(text, name) {
   let key = "";
   let start = -1;
   for (const { 0: token, index } of text.matchAll(TOKEN)) {
-    if (depth === 1 && start >= 0 && (token === "," || token === "}")) return text.slice(start, index).trim();
+    if (depth === 1 && start >= 0 && (token === "," || token === "}"))
+      return text.slice(start, index).trim();
     if (depth === 1 && token === ":") key = before;
     if (depth === 1 && before === ":" && JSON.parse(key) === name) start = index;
     if (opens(token)) depth += 1;

@@ -35,7 +35,10 @@ export class Live {
   #connect() {
     clearTimeout(this.#timer);
     if (this.#ended || this.#socket || document.hidden) return;
-    const url = new URL(`${base}api/v1/task_group/${encodeURIComponent(this.group)}/stream/-`, location.href);
+    const url = new URL(
+      `${base}api/v1/task_group/${encodeURIComponent(this.group)}/stream/-`,
+      location.href,
+    );
     url.protocol = url.protocol.replace("http", "ws");
     // Without a place yet, an empty one asks to be told it: nothing is missed after a quiet hour.
     url.searchParams.set("since", String(this.since || ""));

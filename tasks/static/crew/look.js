@@ -26,7 +26,9 @@ export function every(read, draw, sign, gone = () => {}) {
     }
     if (!document.hidden) timer = setTimeout(look, AGAIN);
   }
-  document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(timer) : look()));
+  document.addEventListener("visibilitychange", () =>
+    document.hidden ? clearTimeout(timer) : look(),
+  );
   look();
   return look;
 }
@@ -51,14 +53,31 @@ export function show(place, ...nodes) {
   if (selected && place.contains(selected)) return void late.set(place, [...next.childNodes]);
   const key = place.contains(document.activeElement) ? keyOf(document.activeElement) : null;
   place.replaceChildren(...next.childNodes);
-  if (key) [...place.querySelectorAll("a, button, summary, input")].find((found) => keyOf(found) === key)?.focus({ preventScroll: true });
+  if (key)
+    [...place.querySelectorAll("a, button, summary, input")]
+      .find((found) => keyOf(found) === key)
+      ?.focus({ preventScroll: true });
 }
 
-const keyOf = (node) => [node.tagName, node.dataset.key ?? node.getAttribute("aria-label") ?? node.textContent, node.getAttribute("href")].join("|");
+const keyOf = (node) =>
+  [
+    node.tagName,
+    node.dataset.key ?? node.getAttribute("aria-label") ?? node.textContent,
+    node.getAttribute("href"),
+  ].join("|");
 
 // The time that is left until then; it counts by itself.
 export function countdown(moment) {
-  return el("time", { class: "crew-count", datetime: moment, "data-until": Date.parse(moment), title: new Date(moment).toLocaleString() }, left(Date.parse(moment)));
+  return el(
+    "time",
+    {
+      class: "crew-count",
+      datetime: moment,
+      "data-until": Date.parse(moment),
+      title: new Date(moment).toLocaleString(),
+    },
+    left(Date.parse(moment)),
+  );
 }
 
 function left(until) {
@@ -70,7 +89,11 @@ function left(until) {
 export function span(seconds) {
   const whole = Math.floor(seconds);
   const two = (n) => String(n).padStart(2, "0");
-  const [days, hours, minutes] = [Math.floor(whole / 86_400), Math.floor(whole / 3_600) % 24, Math.floor(whole / 60) % 60];
+  const [days, hours, minutes] = [
+    Math.floor(whole / 86_400),
+    Math.floor(whole / 3_600) % 24,
+    Math.floor(whole / 60) % 60,
+  ];
   if (days) return `${days} d ${hours} h`;
   if (hours) return `${hours}:${two(minutes)}:${two(whole % 60)} h`;
   if (minutes) return `${minutes}:${two(whole % 60)} min`;

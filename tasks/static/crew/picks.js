@@ -9,7 +9,11 @@ export class Picks {
     this.isAll = false; // that match, on every page
     this.shown = []; // the ids of the page, in their order
     this.last = null;
-    this.head = el("input", { type: "checkbox", "aria-label": "Select all tasks of this page", onchange: () => this.page(this.head.checked) });
+    this.head = el("input", {
+      type: "checkbox",
+      "aria-label": "Select all tasks of this page",
+      onchange: () => this.page(this.head.checked),
+    });
   }
 
   box(id, name) {
@@ -33,8 +37,12 @@ export class Picks {
   pick(id, on, isRange) {
     if (this.isAll) this.ids = new Set(this.shown);
     this.isAll = false;
-    const [from, to] = [this.shown.indexOf(isRange ? (this.last ?? id) : id), this.shown.indexOf(id)].sort((a, b) => a - b);
-    for (const one of this.shown.slice(Math.max(0, from), to + 1)) on ? this.ids.add(one) : this.ids.delete(one);
+    const [from, to] = [
+      this.shown.indexOf(isRange ? (this.last ?? id) : id),
+      this.shown.indexOf(id),
+    ].sort((a, b) => a - b);
+    for (const one of this.shown.slice(Math.max(0, from), to + 1))
+      on ? this.ids.add(one) : this.ids.delete(one);
     this.last = id;
     this.show();
   }
@@ -82,8 +90,18 @@ export class Picks {
   words(count) {
     const picked = this.isAll ? count : this.ids.size;
     if (!picked) return null;
-    const button = (words, act) => el("button", { type: "button", class: "crew-copy", onclick: act }, words);
-    const more = !this.isAll && count > picked ? button(`Select all ${number(count)} that match`, () => this.all()) : null;
-    return el("span", { role: "status" }, `${number(picked)} selected `, more, button("Clear the selection", () => this.clear()));
+    const button = (words, act) =>
+      el("button", { type: "button", class: "crew-copy", onclick: act }, words);
+    const more =
+      !this.isAll && count > picked
+        ? button(`Select all ${number(count)} that match`, () => this.all())
+        : null;
+    return el(
+      "span",
+      { role: "status" },
+      `${number(picked)} selected `,
+      more,
+      button("Clear the selection", () => this.clear()),
+    );
   }
 }

@@ -44,8 +44,23 @@ export function open(panel, context) {
     if (worker !== null) asked.set("worker", worker);
     const found = await get(`${context.path}/graph/bucket?${asked}`);
     const links = found.ids.map((id) => el("li", {}, el("a", { href: context.taskUrl(id) }, id)));
-    const more = page < found.pages ? el("button", { type: "button", class: "crew-button", onclick: () => bucket(band, worker, page + 1).catch(context.said) }, "Next 100") : null;
-    list.replaceChildren(el("h3", {}, `${number(found.count)} tasks of ${worker ?? "other workers"}`), el("ul", {}, ...links), more);
+    const more =
+      page < found.pages
+        ? el(
+            "button",
+            {
+              type: "button",
+              class: "crew-button",
+              onclick: () => bucket(band, worker, page + 1).catch(context.said),
+            },
+            "Next 100",
+          )
+        : null;
+    list.replaceChildren(
+      el("h3", {}, `${number(found.count)} tasks of ${worker ?? "other workers"}`),
+      el("ul", {}, ...links),
+      more,
+    );
     list.hidden = false;
     list.focus();
   }

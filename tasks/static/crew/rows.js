@@ -14,8 +14,19 @@ export function cells(task, context, picker) {
   const until = task.state === "scheduled" ? ago(task.runAfter) : null;
   const cell = [
     label("State", badge(task.state), " ", until),
-    label("Task", el("a", { href: context.taskUrl(task.id) }, title(task)), ident(task), said(task)),
-    label("Worker", task.worker || dim("none"), task.workgroup ? el("span", { class: "crew-dim crew-under", title: "Workgroup" }, task.workgroup) : null),
+    label(
+      "Task",
+      el("a", { href: context.taskUrl(task.id) }, title(task)),
+      ident(task),
+      said(task),
+    ),
+    label(
+      "Worker",
+      task.worker || dim("none"),
+      task.workgroup
+        ? el("span", { class: "crew-dim crew-under", title: "Workgroup" }, task.workgroup)
+        : null,
+    ),
     label("Attempts left", number(task.remainingAttempts)),
     label("Created", ago(task.createdAt)),
     label("Actions", ...buttons(task, context)),
@@ -31,18 +42,33 @@ function ident(task) {
 // The newest error in a line, and what there is more of.
 function said(task) {
   const made = el("span", { class: "crew-said" });
-  const quiet = (words, act) => el("button", { type: "button", class: "crew-copy crew-look", "aria-label": `${words} of ${title(task)}`, onclick: act }, words);
+  const quiet = (words, act) =>
+    el(
+      "button",
+      {
+        type: "button",
+        class: "crew-copy crew-look",
+        "aria-label": `${words} of ${title(task)}`,
+        onclick: act,
+      },
+      words,
+    );
   if (task.errors.length) {
     const newest = task.errors.at(-1);
     const words = task.errors.length === 1 ? "1 error" : `${number(task.errors.length)} errors`;
-    made.append(el("span", { class: "crew-error-line", title: newest }, newest), quiet(words, () => errors(task)));
+    made.append(
+      el("span", { class: "crew-error-line", title: newest }, newest),
+      quiet(words, () => errors(task)),
+    );
   }
   if (task.output !== null) made.append(quiet("output", () => output(task)));
   return made.childNodes.length ? made : null;
 }
 
 export function errors(task) {
-  const list = task.errors.toReversed().map((error, n) => block(error, n ? `the error ${n} before` : "the newest error"));
+  const list = task.errors
+    .toReversed()
+    .map((error, n) => block(error, n ? `the error ${n} before` : "the newest error"));
   tell(`Errors of ${title(task)}, newest first`, ...list);
 }
 
@@ -56,8 +82,16 @@ function buttons(task, context) {
   const near = made.filter(([name]) => NEAR.includes(name)).map(([, node]) => node);
   const far = made.filter(([name]) => !NEAR.includes(name)).map(([, node]) => node);
   if (context.may.has("write")) {
-    far.unshift(el("a", { class: "crew-button crew-small", href: context.childUrl(task.id) }, "Add child"));
-    far.unshift(el("a", { class: "crew-button crew-small", href: `${context.taskUrl(task.id)}#edit` }, "Edit"));
+    far.unshift(
+      el("a", { class: "crew-button crew-small", href: context.childUrl(task.id) }, "Add child"),
+    );
+    far.unshift(
+      el(
+        "a",
+        { class: "crew-button crew-small", href: `${context.taskUrl(task.id)}#edit` },
+        "Edit",
+      ),
+    );
   }
   return far.length ? [...near, menu(title(task), far)] : near;
 }
@@ -65,10 +99,23 @@ function buttons(task, context) {
 function button(verb, task, context) {
   const act = () => verb.act().then((done) => done && context.done(task, verb.name), context.said);
   const kind = verb.danger ? "crew-button crew-small crew-danger" : "crew-button crew-small";
-  return el("button", { type: "button", class: kind, "aria-label": `${verb.words.replace("…", "")} ${title(task)}`, onclick: single(act) }, verb.words);
+  return el(
+    "button",
+    {
+      type: "button",
+      class: kind,
+      "aria-label": `${verb.words.replace("…", "")} ${title(task)}`,
+      onclick: single(act),
+    },
+    verb.words,
+  );
 }
 
 function menu(name, buttons) {
-  const sign = el("summary", { class: "crew-button crew-small", "aria-label": `More for ${name}` }, "⋯");
+  const sign = el(
+    "summary",
+    { class: "crew-button crew-small", "aria-label": `More for ${name}` },
+    "⋯",
+  );
   return el("details", { class: "crew-menu crew-more" }, sign, el("div", {}, ...buttons));
 }

@@ -9,7 +9,12 @@ export function verbsOf(task, context) {
   const [operate, write] = [context.may.has("operate"), context.may.has("write")];
   const still = !task.busyExecuting;
   const open = !task.isComplete;
-  const verb = (name, words, act, danger = false) => ({ name, words, danger, act: () => act(task, context) });
+  const verb = (name, words, act, danger = false) => ({
+    name,
+    words,
+    danger,
+    act: () => act(task, context),
+  });
   return [
     operate && open && !task.isPaused && verb("pause", "Pause", pause),
     operate && open && task.isPaused && verb("resume", "Resume", resume),
@@ -36,54 +41,77 @@ async function resume(task, { path }) {
 }
 
 const retry = (task, { path }) =>
-  ask(`Retry ${title(task)}`, "It gets its attempts back and starts as soon as it may. Its error delay is skipped.", {
-    yes: "Retry",
-    fields: [attemptsField()],
-    act: (given) => post(`${path}/tasks/retry`, { ...only(task), ...attempts(given) }),
-  });
+  ask(
+    `Retry ${title(task)}`,
+    "It gets its attempts back and starts as soon as it may. Its error delay is skipped.",
+    {
+      yes: "Retry",
+      fields: [attemptsField()],
+      act: (given) => post(`${path}/tasks/retry`, { ...only(task), ...attempts(given) }),
+    },
+  );
 
 const kept = (given) => ({ keepComplete: given.has("keep") });
 
 async function reset(task, { path }) {
   const { replaced } = await post(`${path}/tasks/reset?dryRun=1`, only(task));
-  return ask(`Reset ${title(task)}`, `It is as if it had never run: its output and errors go, and it starts again. Its children are not reset.${replacedWords(replaced)}`, {
-    yes: "Reset",
-    danger: true,
-    fields: [attemptsField(), ...keepField(replaced)],
-    act: (given) => post(`${path}/tasks/reset`, { ...only(task), ...attempts(given), ...kept(given) }),
-  });
+  return ask(
+    `Reset ${title(task)}`,
+    `It is as if it had never run: its output and errors go, and it starts again. Its children are not reset.${replacedWords(replaced)}`,
+    {
+      yes: "Reset",
+      danger: true,
+      fields: [attemptsField(), ...keepField(replaced)],
+      act: (given) =>
+        post(`${path}/tasks/reset`, { ...only(task), ...attempts(given), ...kept(given) }),
+    },
+  );
 }
 
 async function rerun(task, { path }) {
   const input = pretty(member(await text(at`api/v1/task/${task.id}`), "input"));
   const { replaced } = await post(`${path}/tasks/reset?dryRun=1`, only(task));
-  return ask(`Run ${title(task)} again`, `The task is reset, and starts with this input. Its children are not reset.${replacedWords(replaced)}`, {
-    yes: "Run",
-    wide: true,
-    fields: [area("Input, as JSON", input), attemptsField(), ...keepField(replaced)],
-    act: (given) => {
-      const members = { ...set("input", checked(given.get("json"))), remainingAttempts: Number(given.get("attempts")), ...kept(given) };
-      return send("POST", `${path}/task/${encodeURIComponent(task.id)}/rerun`, object(members));
+  return ask(
+    `Run ${title(task)} again`,
+    `The task is reset, and starts with this input. Its children are not reset.${replacedWords(replaced)}`,
+    {
+      yes: "Run",
+      wide: true,
+      fields: [area("Input, as JSON", input), attemptsField(), ...keepField(replaced)],
+      act: (given) => {
+        const members = {
+          ...set("input", checked(given.get("json"))),
+          remainingAttempts: Number(given.get("attempts")),
+          ...kept(given),
+        };
+        return send("POST", `${path}/task/${encodeURIComponent(task.id)}/rerun`, object(members));
+      },
     },
-  });
+  );
 }
 
 const complete = (task, { path }) =>
-  ask(`Complete ${title(task)} by hand`, "The task counts as done with this output, and its children may start.", {
-    yes: "Complete",
-    danger: true,
-    wide: true,
-    fields: [area("Output, as JSON", "null")],
-    act: (given) => {
-      const members = { isComplete: true, ...set("output", checked(given.get("json"))) };
-      return send("PUT", `${path}/task/${encodeURIComponent(task.id)}`, object(members));
+  ask(
+    `Complete ${title(task)} by hand`,
+    "The task counts as done with this output, and its children may start.",
+    {
+      yes: "Complete",
+      danger: true,
+      wide: true,
+      fields: [area("Output, as JSON", "null")],
+      act: (given) => {
+        const members = { isComplete: true, ...set("output", checked(given.get("json"))) };
+        return send("PUT", `${path}/task/${encodeURIComponent(task.id)}`, object(members));
+      },
     },
-  });
+  );
 
 async function remove(task, { path }) {
   const route = `${path}/tasks/delete`;
   const { descendants } = await post(`${route}?dryRun=1`, only(task));
-  const with_ = descendants ? `, and with it ${several(descendants, "descendant")} that it leaves without any parent` : "";
+  const with_ = descendants
+    ? `, and with it ${several(descendants, "descendant")} that it leaves without any parent`
+    : "";
   return ask(`Delete ${title(task)}`, `The task goes for good${with_}.`, {
     yes: descendants ? `Delete ${number(descendants + 1)} tasks` : "Delete",
     danger: true,
@@ -94,7 +122,12 @@ async function remove(task, { path }) {
 // A field for JSON, with what is wrong with it beside it.
 function area(label, value) {
   const wrong = el("span", { class: "crew-wrong" });
-  const field = el("textarea", { name: "json", rows: 10, spellcheck: "false", autocapitalize: "off" });
+  const field = el("textarea", {
+    name: "json",
+    rows: 10,
+    spellcheck: "false",
+    autocapitalize: "off",
+  });
   field.value = value;
   field.addEventListener("input", () => {
     const why = fault(field.value);
