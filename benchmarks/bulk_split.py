@@ -44,15 +44,16 @@ def main() -> None:
 def _watch() -> None:
     from django.db import connection
 
-    from tasks import create, publish, rows
+    from tasks import create
     from tasks.api import body
     from tasks.sql import create as sql
+    from tasks.store import changes, rows
 
     _timed(body.Body, "json", lambda *_: "parse")
     _timed(create, "read_specs", lambda *_: "validate")
     _timed(create.graph, "check_new", lambda *_: "cycle check")
     _timed(rows, "put", lambda what, _: "insert tasks" if what is sql.TASK_ROWS else "insert edges")
-    _timed(publish, "tasks_created", lambda *_: "publish")
+    _timed(changes, "tasks_created", lambda *_: "publish")
     _timed(connection, "_commit", lambda *_: "commit")
 
 

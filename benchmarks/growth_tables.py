@@ -79,13 +79,13 @@ def _sizes() -> dict[str, Any]:
 
 def prune(tasks: int) -> list[dict[str, Any]]:
     """Delete so many finished tasks, in many groups and in one; a row for each."""
-    from tasks import retention
+    from tasks.upkeep import finished_groups
 
     rows = []
     for groups in (max(1, tasks // 1_000), 1):
         fill(finished=0, beside=0, groups=groups, in_group=0, of_each=tasks // groups)
         started = time.monotonic()
-        gone = retention.prune_groups(0, seconds=600)
+        gone = finished_groups.prune_groups(0, seconds=600)
         assert gone == (groups, tasks), gone
         rows.append({"groups": groups, "rate": tasks / (time.monotonic() - started)})
     return rows
@@ -98,10 +98,10 @@ def plans(count: int = 500) -> list[str]:
     """EXPLAIN (ANALYZE, BUFFERS) of every statement of a claim and of its settle; nothing stays."""
     from django.db import transaction
 
-    from tasks import claim
-    from tasks.decide import Completed
+    from tasks.engine import claim
+    from tasks.engine.settle import Settlement, settle
     from tasks.models import SchedulerProcess
-    from tasks.settle import Settlement, settle
+    from tasks.rules.decide import Completed
 
     found: list[str] = []
     add_ready(count)

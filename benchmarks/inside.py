@@ -22,8 +22,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "crewsite.settings")
 django.setup()
 
 from tasks.create import create_group, create_tasks  # noqa: E402
+from tasks.engine.scheduler import Scheduler  # noqa: E402
 from tasks.models import Task  # noqa: E402
-from tasks.scheduler import Scheduler  # noqa: E402
 
 from .workloads import binary_tree  # noqa: E402
 

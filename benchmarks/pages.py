@@ -331,8 +331,8 @@ def _changes() -> Callable[[int], None]:
     """Pauses ready tasks, then resumes them: two states of each, seen by everyone."""
     from django.db import transaction
 
-    from tasks import publish
     from tasks.models import Task
+    from tasks.store import changes as publish
 
     from . import crowded
 

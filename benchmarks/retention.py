@@ -4,8 +4,8 @@
     python -m benchmarks.retention --rate 500 --backlog 2000 --schedulers 3 --sqlite
 
 Finished groups come in at that rate, on top of a backlog. Each scheduler
-clears away as `tasks.chores` does it beside a scheduler that always has tasks to claim. Every five
-seconds: how many groups are there, and how many should be (those of the last second).
+clears away as `tasks.upkeep.chores` does it beside a scheduler that always has tasks to claim.
+Every five seconds: how many groups are there, and how many should be (those of the last second).
 """
 
 import argparse
@@ -76,7 +76,7 @@ def keep_up(rate: int, of_each: int, backlog: int, schedulers: int, seconds: int
 def _keep(stop: threading.Event) -> None:
     from django.db import connection
 
-    from tasks import chores
+    from tasks.upkeep import chores
 
     chores.EVERY = SETTLES
     kept = chores.Chores(stop, is_busy=lambda: True)

@@ -88,8 +88,12 @@ def _name(n: int) -> str:
 
 
 def calls() -> dict[str, Callable[[], Any]]:
-    from tasks import control, edges, edit, explain, invariants, picture, timeline
+    from tasks import control, edit
+    from tasks.insight import explain, timeline
+    from tasks.insight.graph import picture
     from tasks.models import Task
+    from tasks.store import edges
+    from tasks.upkeep import invariants
 
     def last() -> str:
         return str(Task.objects.order_by("-id").values_list("id", flat=True)[0])

@@ -7,7 +7,7 @@ Goals hold on two cores that are shared with the database and the worker, Postgr
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from tasks.limits import MOST_KEPT
+from tasks.rules.fair_share import MOST_KEPT
 
 BOTH = ("SQLite", "PostgreSQL")
 SHARED = ("PostgreSQL",)  # for what needs several schedulers

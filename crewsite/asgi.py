@@ -18,13 +18,13 @@ if settings.DEBUG:
 
 # Not before the apps are ready.
 from crewsite.headers import Headers  # noqa: E402
-from tasks import consumers  # noqa: E402
+from tasks.live import socket  # noqa: E402
 from tasks.routing import websocket_urlpatterns  # noqa: E402
 from tasks.serving import database  # noqa: E402
 from tasks.serving.middleware import BodyLimit  # noqa: E402
 
 database.prepare()
 
-sockets = URLRouter([*websocket_urlpatterns(), re_path("", consumers.unknown)])
+sockets = URLRouter([*websocket_urlpatterns(), re_path("", socket.unknown)])
 
 application = ProtocolTypeRouter({"http": Headers(BodyLimit(http)), "websocket": sockets})

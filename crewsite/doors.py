@@ -4,7 +4,7 @@ from typing import Any
 
 from django.http import HttpRequest
 
-from tasks.doors import open_doors
+from tasks.checks.logins import open_doors
 
 
 def banners(request: HttpRequest) -> dict[str, Any]:

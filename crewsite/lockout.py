@@ -13,8 +13,8 @@ from django.db.models import F, Sum
 from django.http import HttpRequest, HttpResponse
 
 from tasks import audit
-from tasks.access import of_user
-from tasks.api.auth import client_address
+from tasks.access.callers import of_user
+from tasks.access.http import client_address
 
 logger = logging.getLogger("crewsite.login")
 

@@ -13,7 +13,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.http import HttpRequest
 
-from tasks import roles
+from tasks.access import roles
 from tasks.admin.refused import RefusalsTold
 from tasks.admin.watched import Watched
 from tasks.audit import Kind

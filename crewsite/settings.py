@@ -1,7 +1,7 @@
 """Settings of the Crew site: read from the environment, and from `.env`, once.
 
 What an embedding project needs to set is listed in `tasks/conf.py`; a wrong value is named by
-`tasks/checks.py` when anything starts.
+`tasks/checks/settings.py` when anything starts.
 """
 
 import os

@@ -10,7 +10,7 @@ class CrewConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from . import checks  # noqa: F401  registers the system checks
+        from .checks import settings  # noqa: F401  registers the system checks
         from .sql import patience
 
         patience.greet_sessions()

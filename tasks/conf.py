@@ -1,7 +1,7 @@
 """The settings Crew knows, with their types and defaults.
 
 Read through `conf.NAME` at each use, so an embedding project needs to set only what differs and
-`override_settings` works. `checks.py` refuses wrong values when the process starts.
+`override_settings` works. `checks/settings.py` refuses wrong values when the process starts.
 """
 
 from typing import Any
@@ -53,7 +53,7 @@ DEFAULTS: dict[str, Any] = {
     # own class lets in whom it names, for everything, unless it sets an `Access` as the auth.
     # An empty list: no authentication at all, and no /login.
     "CREW_AUTHENTICATION": [
-        "api.auth.TokenAuthentication",
+        "access.http.TokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
     # str: dotted path of `login(request, username, password) -> token or None`; "" = ours.

@@ -5,9 +5,9 @@ runs in the group meanwhile, so a verb sees and leaves it whole; it records itse
 transaction (`audit.py`). A deadlock or a busy database raises OperationalError and has changed
 nothing.
 
-A verb on many tasks (`slices.py`) is many such transactions, in an order in which nothing starts
-that should not. It records itself in the first. Whoever is killed in between leaves a group that
-is sound, in which some is done: the same verb again does the rest.
+A verb on many tasks (`verbs/slices.py`) is many such transactions, in an order in which nothing
+starts that should not. It records itself in the first. Whoever is killed in between leaves a
+group that is sound, in which some is done: the same verb again does the rest.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -17,13 +17,14 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from . import acting, again, deleting, edges, publish, resetting, slices, wire
-from .acting import act, recorded
 from .errors import ConflictError, NotFoundError
 from .models import Task, TaskGroup
-from .slices import alone
-from .spec import DEFAULT_ATTEMPTS, read_text
+from .rules.spec import DEFAULT_ATTEMPTS, read_text
 from .sql.probes import probed, sliced
+from .store import changes, edges, wire
+from .verbs import acting, deleting, earlier_children, resetting, slices
+from .verbs.acting import act, recorded
+from .verbs.slices import alone
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,7 +37,7 @@ def group_verb(verb: Callable[Concatenate[str, P], T]) -> Callable[Concatenate[s
     def holding(group_id: str, /, *args: P.args, **kwargs: P.kwargs) -> T:
         with alone(group_id):
             result = verb(group_id, *args, **kwargs)
-            publish.wake_schedulers()
+            changes.wake_schedulers()
             return result
 
     return holding
@@ -66,7 +67,7 @@ def reset_group(group_id: str, *, remaining_attempts: int = DEFAULT_ATTEMPTS) ->
     """
     if slices.is_small(group_id):
         with alone(group_id):
-            publish.wake_schedulers()
+            changes.wake_schedulers()
             return resetting.reset_whole(group_id, remaining_attempts)
     return resetting.reset_in_slices(group_id, remaining_attempts)
 
@@ -94,7 +95,7 @@ def retry_group(group_id: str, *, remaining_attempts: int = DEFAULT_ATTEMPTS) ->
 @group_verb
 def rename_group(group_id: str, *, name: str) -> None:
     TaskGroup.objects.filter(pk=group_id).update(name=read_text(name, "name"))
-    publish.group_changed(group_id, "update")
+    changes.group_changed(group_id, "update")
     recorded("edit", group_id, 1, fields=["name"])
 
 
@@ -112,8 +113,8 @@ def delete_group(group_id: str) -> int:
         last = wire.group(TaskGroup.objects.get(pk=group_id))
         some = edges.wipe(ids)
         edges.raw_delete(TaskGroup.objects.filter(pk=group_id))
-        publish.group_changed(group_id, "delete", last)
-        publish.wake_schedulers()
+        changes.group_changed(group_id, "delete", last)
+        changes.wake_schedulers()
         return count + (some if count else recorded("delete", group_id, some))
 
 
@@ -145,12 +146,13 @@ def reset_tasks(
 ) -> int:
     """Make these tasks as if they had never run. Their children are not reset.
 
-    What their earlier answers made is dealt with by their next ones (`again.py`), but for what is
-    complete if that is to be kept. Raises ConflictError if one of them is executing (decision 10).
+    What their earlier answers made is dealt with by their next ones
+    (`verbs/earlier_children.py`), but for what is complete if that is to be kept. Raises
+    ConflictError if one of them is executing (decision 10).
     """
     if len(ids) <= slices.LIGHT or (len(ids) <= slices.WHOLE and slices.is_small(group_id)):
         with alone(group_id):
-            publish.wake_schedulers()
+            changes.wake_schedulers()
             return resetting.reset_held(group_id, ids, remaining_attempts, keep_complete)
     return resetting.reset_tasks_in_slices(group_id, ids, remaining_attempts, keep_complete)
 
@@ -178,7 +180,7 @@ def would_replace(ids: Sequence[str], *, keep_complete: bool = False) -> list[st
 
     With those left without any parent if no next answer names them; for a question before a reset.
     """
-    return again.replaceable(ids, keep_complete=keep_complete)
+    return earlier_children.replaceable(ids, keep_complete=keep_complete)
 
 
 # --- Below the verbs -------------------------------------------------------------------------
@@ -187,7 +189,7 @@ def would_replace(ids: Sequence[str], *, keep_complete: bool = False) -> list[st
 def _set_paused(group_id: str, is_paused: bool) -> int:
     def first() -> None:
         TaskGroup.objects.filter(pk=group_id).update(is_paused=is_paused)
-        publish.group_changed(group_id, "update")
+        changes.group_changed(group_id, "update")
 
     return _pause(group_id, None, is_paused, first=first)
 
@@ -196,7 +198,7 @@ def _pause(group_id: str, ids: Sequence[str] | None, is_paused: bool, **how: Any
     def work(found: Sequence[str]) -> None:
         edges.lock(group_id, found)
         edges.update(found, is_paused=is_paused)
-        publish.tasks_changed((group_id, id_) for id_ in found)
+        changes.tasks_changed((group_id, id_) for id_ in found)
 
     verb = "pause" if is_paused else "resume"
     return act(verb, group_id, work, ids=ids, only={"is_paused": not is_paused}, **how)
@@ -211,7 +213,7 @@ def _retry(group_id: str, ids: Sequence[str] | None, remaining_attempts: int) ->
             later = Task.objects.filter(probed("id", some), run_after__gt=Now(), leased_by=None)
             unfailed = Q(errors=[]) | Q(errors=[acting.CANCELLED])
             later.filter(~unfailed | Q(attempt__gt=0)).update(run_after=Now())
-        publish.tasks_changed((group_id, id_) for id_ in found)
+        changes.tasks_changed((group_id, id_) for id_ in found)
 
     only = {"is_complete": False}
     return act("retry", group_id, work, ids=ids, only=only, remaining_attempts=remaining_attempts)

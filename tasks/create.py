@@ -8,17 +8,18 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
-from . import graph, keys, publish, rows
 from .conf import conf
 from .errors import ConflictError, InvalidInputError, NotFoundError
-from .garbage import uncollected
-from .jsonio import dump, from_store
 from .models import Task, TaskGroup
-from .rows import Family
-from .spec import TaskSpec, read_id, read_task, read_text
+from .rules import graph
+from .rules.jsonio import dump, from_store
+from .rules.spec import TaskSpec, read_id, read_task, read_text
 from .sql import Call, moment, run, run_together
 from .sql import create as sql
 from .sql.prepared import prepared
+from .store import changes, key_warnings, rows
+from .store.gc_pause import uncollected
+from .store.rows import Family
 
 # From so many tasks on, a cheaper row is worth more round trips.
 MANY = 200
@@ -44,7 +45,7 @@ def create_group(
     try:
         with transaction.atomic():
             group.save(force_insert=True)
-            publish.group_changed(group.id, "update")
+            changes.group_changed(group.id, "update")
             if specs:
                 create_tasks(group.id, specs)
     except IntegrityError as error:
@@ -125,8 +126,8 @@ def _bring_in(group_id: str, specs: Sequence[TaskSpec], write: Callable[[Family]
             paused = _counted(counts, run(*_counting(counts)))[group_id]
             complete = _complete_parents(group_id, specs, outside)
             told = write(Family(group_id, specs, paused, complete))
-            publish.tasks_created(group_id, ids)
-            keys.warn(group_id, specs)
+            changes.tasks_created(group_id, ids)
+            key_warnings.warn(group_id, specs)
     except IntegrityError as error:
         _refuse_known(ids)
         raise ConflictError(f"the tasks could not be stored: {error}") from error

@@ -8,16 +8,17 @@ from typing import Any
 
 from django.db.models.functions import Now
 
-from . import edges, publish
-from .acting import recorded
 from .control import group_verb, locked, refuse_executing
-from .jsonio import dump
 from .models import Task
-from .names import camel
-from .resetting import reset_held
-from .spec import DEFAULT_ATTEMPTS
+from .rules.jsonio import dump
+from .rules.names import camel
+from .rules.spec import DEFAULT_ATTEMPTS
 from .sql import create as create_sql
 from .sql import run
+from .store import changes as publish
+from .store import edges
+from .verbs.acting import recorded
+from .verbs.resetting import reset_held
 
 
 @group_verb

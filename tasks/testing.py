@@ -16,14 +16,15 @@ from typing import Any
 from django.db.models import F
 from django.db.models.functions import Now
 
-from . import claim, requests_calls
-from .deliver import CallRules, Delivery, OnAnswer, tls_context
-from .deliver_requests import RequestsDeliverer
+from .delivery import thread_calls
+from .delivery.calls import CallRules, Delivery, OnAnswer, tls_context
+from .delivery.threads import RequestsDeliverer
+from .engine import claim
+from .engine.lane_walk import Walk
+from .engine.scheduler import Scheduler
 from .models import Limit, Task, TaskGroup, Workgroup
-from .progress import STATE, Progress, State, progress
-from .scheduler import Scheduler
 from .sql.probes import among
-from .walk import Walk
+from .store.states import STATE, Progress, State, progress
 from .worker import Call, read_call
 
 TOLD = 10  # tasks named in one error
@@ -200,7 +201,7 @@ class _InlineDeliverer(RequestsDeliverer):
     def send(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
             self._log.append(read_call(delivery.body, self._rules.headers(delivery)))
-            call = requests_calls.Call(delivery, self._rules, self._host)
+            call = thread_calls.Call(delivery, self._rules, self._host)
             self._on_answer(delivery, self._answer(call))
 
 

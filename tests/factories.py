@@ -10,14 +10,14 @@ from django.db import connection
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from tasks import claim as claiming
 from tasks import create
-from tasks.claim import Claimed, Lease
-from tasks.decide import Answer, Completed, Delays, Failed, Held, decide
+from tasks.engine import claim as claiming
+from tasks.engine.claim import Claimed, Lease
+from tasks.engine.settle import Settled, Settlement, settle
 from tasks.models import CutCall, SchedulerProcess, Task, TaskGroup
-from tasks.names import camel
-from tasks.settle import Settled, Settlement, settle
-from tasks.spec import TaskSpec, read_child
+from tasks.rules.decide import Answer, Completed, Delays, Failed, Held, decide
+from tasks.rules.names import camel
+from tasks.rules.spec import TaskSpec, read_child
 
 MAX_INPUT = 1024 * 1024
 # What no client may send: written into the row afterwards.

@@ -48,7 +48,7 @@ MUTANTS = (
     # --- Tasks that run again ---
     Mutant(
         "again: what the new answer does not name stays",
-        "tasks/again.py",
+        "tasks/verbs/earlier_children.py",
         "    edges.remove(group_id, going)",
         "    edges.remove(group_id, [])",
         (_AGAIN + "the_demo_group_has_as_many_tasks_after_each_run",),
@@ -56,7 +56,7 @@ MUTANTS = (
     ),
     Mutant(
         "again: seeds go too",
-        "tasks/again.py",
+        "tasks/verbs/earlier_children.py",
         "if made.is_seed or (keep_complete and made.is_complete)",
         "if keep_complete and made.is_complete",
         (_AGAIN + "a_seed_stays",),
@@ -64,7 +64,7 @@ MUTANTS = (
     ),
     Mutant(
         "again: a child that runs goes on beside its new self",
-        "tasks/again.py",
+        "tasks/verbs/earlier_children.py",
         "    edges.stop_attempts(family.group_id, ids, WHY)",
         "    edges.lock(family.group_id, ids)",
         (_AGAIN + "a_child_that_runs_right_now_is_cut",),
@@ -72,7 +72,7 @@ MUTANTS = (
     ),
     Mutant(
         "edges: what a deleted task made is taken for that of the next of its name",
-        "tasks/edges.py",
+        "tasks/store/edges.py",
         "    _disown(group_id, ids)",
         "    pass",
         (_AGAIN + "a_task_made_anew_under_its_makers_id_is_another_maker",),
@@ -96,7 +96,7 @@ MUTANTS = (
     ),
     Mutant(
         "edges: who comes to hang below its leader follows on",
-        "tasks/edges.py",
+        "tasks/store/edges.py",
         "        update(following, merged_into=None)",
         "        update([], merged_into=None)",
         (_CHAINS + "an_edge_far_above_lets_a_follower_go",),
@@ -112,7 +112,7 @@ MUTANTS = (
     ),
     Mutant(
         "control: a cancelled group leaves no words",
-        "tasks/acting.py",
+        "tasks/verbs/acting.py",
         'run(sql.CANCEL, {"ids": dump(some), "why": f"cancelled: {why}"})',
         "edges.update(some, remaining_attempts=0, leased_by=None, leased_at=None)",
         ("tests/test_words_of_failure.py::test_a_task_stopped_by_a_cancel_while_it_ran_tells_so",),
@@ -120,7 +120,7 @@ MUTANTS = (
     ),
     Mutant(
         "keys: workers of tasks that are there are not looked at",
-        "tasks/keys.py",
+        "tasks/store/key_warnings.py",
         "        workers[key][worker] = None\n    for key, names",
         "        pass\n    for key, names",
         ("tests/test_keys.py::test_those_that_are_there_count_as_well",),
@@ -129,7 +129,7 @@ MUTANTS = (
     # --- Names that are not understood ---
     Mutant(
         "names: unknown fields of many tasks are dropped",
-        "tasks/spec.py",
+        "tasks/rules/spec.py",
         "if word in TASK_WORDS or word in more:",
         "if word:",
         (NAMES + "::test_a_bulk_create_refuses_unknown_fields_by_name",),
@@ -168,7 +168,7 @@ MUTANTS = (
     ),
     Mutant(
         "settle: a free child is told of when it is claimed",
-        "tasks/settle.py",
+        "tasks/engine/settle.py",
         "(waits or row[2] is not None)",
         "waits",
         (SETTLE + "::test_browsers_are_told_of_a_child_that_is_free_though_nobody_claims_it",),
@@ -193,7 +193,7 @@ MUTANTS = (
     # --- Memory ---
     Mutant(
         "loading: calls have room whatever they hold",
-        "tasks/loading.py",
+        "tasks/delivery/payloads.py",
         "if self._held + size > self._room and not self._is_free:",
         "if self._held < 0:",
         (LOADING + "::test_a_claim_takes_what_has_room_and_the_rest_goes_back",),
@@ -201,7 +201,7 @@ MUTANTS = (
     ),
     Mutant(
         "loading: what is too large stays in memory",
-        "tasks/loading.py",
+        "tasks/delivery/payloads.py",
         "                    self._drop(id_)",
         "                    pass",
         (LOADING + "::test_what_was_read_of_a_call_that_is_too_large_is_dropped",),
@@ -209,7 +209,7 @@ MUTANTS = (
     ),
     Mutant(
         "scheduler: a sent body counts until its answer",
-        "tasks/scheduler.py",
+        "tasks/engine/scheduler.py",
         "        self._deliverer.on_sent = self._on_sent\n",
         "",
         (LOADING + "::test_a_body_counts_until_it_is_sent_not_until_it_is_answered",),
@@ -217,15 +217,15 @@ MUTANTS = (
     ),
     Mutant(
         "ledger: answers count for nothing",
-        "tasks/ledger.py",
-        "return is_alone or self._held() + size <= loading.budget()",
+        "tasks/engine/ledger.py",
+        "return is_alone or self._held() + size <= payloads.budget()",
         "return True",
         (LEDGER + "::test_bodies_and_answers_and_what_is_aside_share_the_room",),
         LITE,
     ),
     Mutant(
         "ledger: a call that is held back runs out of time",
-        "tasks/deliver_asyncio.py",
+        "tasks/delivery/event_loop.py",
         "            if call.is_held:\n",
         "            if False:\n",
         (LEDGER + "::test_a_call_that_is_held_back_has_its_time_anew",),
@@ -233,15 +233,15 @@ MUTANTS = (
     ),
     Mutant(
         "ledger: a locked group has all of the room",
-        "tasks/aside.py",
-        "return self._held_up().keys() if self.bytes > loading.budget() // 2 else ()",
+        "tasks/engine/set_aside.py",
+        "return self._held_up().keys() if self.bytes > payloads.budget() // 2 else ()",
         "return ()",
         (LEDGER + "::test_a_group_that_is_held_up_has_half_of_the_memory",),
         LITE,
     ),
     Mutant(
         "aside: all that is large at once",
-        "tasks/aside.py",
+        "tasks/engine/set_aside.py",
         "if batch and (len(batch) == most or size + entry.size > BATCH_BYTES):",
         "if batch and len(batch) == most:",
         (LEDGER + "::test_large_answers_that_are_aside_are_not_written_at_once",),
@@ -249,7 +249,7 @@ MUTANTS = (
     ),
     Mutant(
         "page: a cut one looks whole",
-        "tasks/portions.py",
+        "tasks/store/portions.py",
         """            cut = ',"isCut":true'\n""",
         "",
         ("tests/test_portions.py",),
@@ -288,7 +288,7 @@ MUTANTS = (
     ),
     Mutant(
         "claim: lanes of freed children wait for the walk",
-        "tasks/claim.py",
+        "tasks/engine/claim.py",
         "walk.freed(note.lanes, time.monotonic())",
         "walk.freed((), time.monotonic())",
         ("tests/test_walk.py::test_a_child_that_is_freed_is_claimed_with_its_parents_settle",),
@@ -296,7 +296,7 @@ MUTANTS = (
     ),
     Mutant(
         "claim: work that arrives waits for the next walk",
-        "tasks/walk.py",
+        "tasks/engine/lane_walk.py",
         "if self._is_whole or self._again or now - self._began >= EVERY:",
         "if self._is_whole or now - self._began >= EVERY:",
         ("tests/test_walk.py::test_a_hold_that_opens_is_met_in_the_next_walk",),
@@ -304,7 +304,7 @@ MUTANTS = (
     ),
     Mutant(
         "claim: a few lanes with work hide all others",
-        "tasks/walk.py",
+        "tasks/engine/lane_walk.py",
         "return lanes if len(lanes) <= KNOWN else tuple(random.sample(lanes, KNOWN))",
         "return lanes[:KNOWN]",
         ("tests/test_walk.py::test_of_very_many_lanes_with_work_each_has_its_turn",),
@@ -348,7 +348,7 @@ MUTANTS = (
     # --- Limits ---
     Mutant(
         "limit: those in flight not counted",
-        "tasks/limits.py",
+        "tasks/rules/fair_share.py",
         "max(0, limit - in_flight)",
         "limit",
         (CLAIM + "::test_a_workers_limit_is_exact",),
@@ -363,7 +363,7 @@ MUTANTS = (
     ),
     Mutant(
         "limit: all slots for those that hold much",
-        "tasks/limits.py",
+        "tasks/rules/fair_share.py",
         "max(0, free - kept, (SMALL",
         "max(0, free, (SMALL",
         (
@@ -374,7 +374,7 @@ MUTANTS = (
     ),
     Mutant(
         "limit: equal lanes by the alphabet",
-        "tasks/limits.py",
+        "tasks/rules/fair_share.py",
         "(chance or random).shuffle(lanes)",
         "lanes.sort(key=lambda lane: (lane.worker, lane.workgroup))",
         (LIMITS + "::test_every_hungry_lane_has_half_its_fair_part_at_least",),
@@ -382,7 +382,7 @@ MUTANTS = (
     ),
     Mutant(
         "explain: full schedulers are no gate",
-        "tasks/explain.py",
+        "tasks/insight/explain.py",
         "    if not free:\n",
         "    if total < 0:\n",
         ("tests/test_explain.py::test_no_free_slot_is_named_and_opens_by_itself",),
@@ -391,8 +391,8 @@ MUTANTS = (
     # --- Calls that were given up ---
     Mutant(
         "cut: a reset keeps no slot",
-        "tasks/edges.py",
-        '"why": why})\n        cuts.give_up(some)\n',
+        "tasks/store/edges.py",
+        '"why": why})\n        cut_calls.give_up(some)\n',
         '"why": why})\n',
         (CUTS + "::test_a_call_that_is_given_up_takes_its_slot_until_it_has_ended",),
         LITE,
@@ -421,7 +421,7 @@ MUTANTS = (
     ),
     Mutant(
         "cut: the connection stays",
-        "tasks/scheduler.py",
+        "tasks/engine/scheduler.py",
         "self._deliverer.cut(given_up)",
         "pass",
         (CUTS + "::test_a_verb_of_another_process_cuts_the_call_and_no_other",),
@@ -429,7 +429,7 @@ MUTANTS = (
     ),
     Mutant(
         "cut: a timeout keeps nothing",
-        "tasks/settle.py",
+        "tasks/engine/settle.py",
         "may_run=[s.lease for s in ended if s.may_run]",
         "may_run=[]",
         (CUTS + "::test_the_setting_keeps_slot_and_key_after_a_connection_that_is_gone",),
@@ -445,7 +445,7 @@ MUTANTS = (
     ),
     Mutant(
         "drain: what still runs is left to the lease",
-        "tasks/scheduler.py",
+        "tasks/engine/scheduler.py",
         "            self._deliverer.cancel()",
         "            pass",
         (SCHEDULER + "::test_the_drain_has_a_limit",),
@@ -454,7 +454,7 @@ MUTANTS = (
     # --- Outages ---
     Mutant(
         "outage: the call that tries uses an attempt",
-        "tasks/outages.py",
+        "tasks/rules/outages.py",
         "    if health.rests:\n        return Cost.NOTHING",
         "    if health.is_resting:\n        return Cost.NOTHING",
         (OUTAGES + "::test_a_call_that_tries_in_vain_uses_no_attempt_however_often",),
@@ -462,7 +462,7 @@ MUTANTS = (
     ),
     Mutant(
         "outage: an answer does not begin the count anew",
-        "tasks/outages.py",
+        "tasks/rules/outages.py",
         "return Health(ramp=_less(WIDEST, health.fails) if health.fails else None)",
         "return health",
         (OUTAGES + "::test_any_answer_of_the_worker_begins_the_count_anew",),
@@ -478,7 +478,7 @@ MUTANTS = (
     ),
     Mutant(
         "outage: a refused call costs an attempt though others are served",
-        "tasks/outages.py",
+        "tasks/rules/outages.py",
         "is_borne = result is Fault.REFUSED or before < BORNE",
         "is_borne = False",
         (OUTAGES + "::test_what_fails_while_others_are_served_keeps_its_attempt",),
@@ -486,7 +486,7 @@ MUTANTS = (
     ),
     Mutant(
         "outage: a call that we cut is an answer",
-        "tasks/settle.py",
+        "tasks/engine/settle.py",
         "return settlement.status is not None and not settlement.is_weighed",
         "return not settlement.is_weighed",
         (OUTAGES + "::test_what_we_cut_is_no_answer_of_its_worker",),
@@ -510,7 +510,7 @@ MUTANTS = (
     ),
     Mutant(
         "outage: counted again when it is written later",
-        "tasks/settle.py",
+        "tasks/engine/settle.py",
         "replace(s, is_weighed=True), Why.TASK",
         "s, Why.TASK",
         (OUTAGES + "::test_a_failure_that_cannot_be_written_at_once_is_counted_once",),
@@ -569,7 +569,7 @@ MUTANTS = (
     ),
     Mutant(
         "settle: a failure frees children",
-        "tasks/settle.py",
+        "tasks/engine/settle.py",
         '"done": int(isinstance(settlement.outcome, Completed))',
         '"done": 1',
         (SETTLE + "::test_failure_frees_no_child",),
@@ -601,7 +601,7 @@ MUTANTS = (
     ),
     Mutant(
         "settle: maker is no parent",
-        "tasks/rows.py",
+        "tasks/store/rows.py",
         "last = (family.created_by,) if family.created_by else ()",
         "last = ()",
         (SETTLE + "::test_children_come_in_any_order_with_their_maker_as_last_parent",),
@@ -610,7 +610,7 @@ MUTANTS = (
     # --- Holds ---
     Mutant(
         "hold: in a second transaction",
-        "tasks/settle.py",
+        "tasks/engine/settle.py",
         "    _hold_workgroups(live)\n",
         "    transaction.on_commit(lambda: _hold_workgroups(live))\n",
         (RACES,),
@@ -624,7 +624,7 @@ MUTANTS = (
     ),
     Mutant(
         "hold: the first of a batch counts",
-        "tasks/settle.py",
+        "tasks/engine/settle.py",
         "= max(holds[s.lease.workgroup], given)",
         "= holds[s.lease.workgroup] if holds[s.lease.workgroup][0] else given",
         (SETTLE + "::test_the_longest_hold_of_a_batch_counts",),
@@ -640,7 +640,7 @@ MUTANTS = (
     ),
     Mutant(
         "merge: children of duplicates forgotten",
-        "tasks/settle.py",
+        "tasks/engine/settle.py",
         "for id_, _, complete, _ in merged if complete]",
         "for id_, _, complete, _ in merged if not complete]",
         (SETTLE + "::test_duplicates_complete_with_the_same_output_and_free_their_children",),
@@ -655,7 +655,7 @@ MUTANTS = (
     ),
     Mutant(
         "merge: followers of a deleted leader stuck",
-        "tasks/edges.py",
+        "tasks/store/edges.py",
         "    update(released, merged_into=None)",
         "    pass",
         (CONTROL + "::test_a_deleted_leader_lets_its_followers_go",),
@@ -664,14 +664,14 @@ MUTANTS = (
     # --- What somebody keeps locked ---
     Mutant(
         "locks: a group is waited for",
-        "tasks/aside.py",
+        "tasks/engine/set_aside.py",
         "IN_TURN = Haste(Within(lock=0.1, statement=2.0))",
         "IN_TURN = Haste(Within(lock=40.0, statement=40.0), skips=False)",
         ("tests/test_locked_rows.py::test_what_somebody_holds_stops_nothing_else",),
     ),
     Mutant(
         "locks: its tasks go on being started",
-        "tasks/scheduler.py",
+        "tasks/engine/scheduler.py",
         "beside=self._aside.closed()",
         "beside=[]",
         (
@@ -681,7 +681,7 @@ MUTANTS = (
     ),
     Mutant(
         "locks: what was skipped came late",
-        "tasks/settle.py",
+        "tasks/engine/settle.py",
         "if _fence(s) in held",
         "if _fence(s) not in held",
         ("tests/test_locked_rows.py::test_what_somebody_holds_stops_nothing_else",),
@@ -689,7 +689,7 @@ MUTANTS = (
     # --- Shared outputs ---
     Mutant(
         "share: each has a copy",
-        "tasks/settle.py",
+        "tasks/engine/settle.py",
         'len(outcome.output or "") > COPIED',
         "False",
         (SHARED + "::test_a_long_output_is_stored_once_for_all_duplicates",),
@@ -713,7 +713,7 @@ MUTANTS = (
     ),
     Mutant(
         "share: pruned while somebody refers to it",
-        "tasks/prune.py",
+        "tasks/upkeep/expired_rows.py",
         "filter(~used, pk__in=ids)",
         "filter(pk__in=ids)",
         (SHARED + "::test_what_becomes_of_the_leader_changes_nothing_for_the_others",),
@@ -721,7 +721,7 @@ MUTANTS = (
     ),
     Mutant(
         "share: lost in an export",
-        "tasks/moves/out.py",
+        "tasks/upkeep/moves/out.py",
         'return {"sharedOutput": seen.outputs[id_]}',
         "return {}",
         (SHARED + "::test_it_stands_once_in_an_export_and_once_in_the_store_that_reads_it",),
@@ -744,7 +744,7 @@ MUTANTS = (
     # --- What the database refuses, or does not get done with ---
     Mutant(
         "refused: the transcript is kept",
-        "tasks/lesser.py",
+        "tasks/engine/refused_answers.py",
         "return replace(settlement, outcome=outcome, transcript=NOTHING)",
         "return replace(settlement, outcome=outcome)",
         ("tests/test_refused.py::test_without_what_people_would_have_read_done_work_stays_done",),
@@ -752,7 +752,7 @@ MUTANTS = (
     ),
     Mutant(
         "refused: raised for all",
-        "tasks/settle.py",
+        "tasks/engine/settle.py",
         "return Settled(left=left([settlement], Why.REFUSED))",
         "raise error",
         (
@@ -769,7 +769,7 @@ MUTANTS = (
     ),
     Mutant(
         "overload: a slow database is the answer's fault",
-        "tasks/aside.py",
+        "tasks/engine/set_aside.py",
         "        if not self._works():\n",
         "        if False:\n",
         (
@@ -793,7 +793,7 @@ MUTANTS = (
     ),
     Mutant(
         "rescue: without a re-check",
-        "tasks/rescue.py",
+        "tasks/engine/rescue.py",
         "settled = settle_within(lost, note)",
         "settled = Settled(__import__('tasks.models').models.Task.objects.filter("
         "pk__in=[x.task_id for x in leases]).update(leased_by=None, leased_at=None))",
@@ -801,7 +801,7 @@ MUTANTS = (
     ),
     Mutant(
         "rescue: the row goes first",
-        "tasks/claim.py",
+        "tasks/engine/claim.py",
         "    elif not rows:\n        SchedulerProcess",
         "    else:\n        SchedulerProcess",
         (RESCUE,),
@@ -817,7 +817,7 @@ MUTANTS = (
     ),
     Mutant(
         "sweep: one batch only",
-        "tasks/heart.py",
+        "tasks/engine/heartbeat.py",
         "sweep=sweep)) >= 0:\n        count += given",
         "sweep=sweep)) >= 0:\n        count += given\n        break",
         (RESCUE,),
@@ -825,7 +825,7 @@ MUTANTS = (
     ),
     Mutant(
         "sweep: strangers forgotten",
-        "tasks/heart.py",
+        "tasks/engine/heartbeat.py",
         "    run(sql.ADOPT, {})\n",
         "",
         (WINDOWS + "::test_f25_leases_of_a_scheduler_without_a_row_are_given_back",),
@@ -834,7 +834,7 @@ MUTANTS = (
     # --- Heartbeat ---
     Mutant(
         "heartbeat: for everybody",
-        "tasks/heart.py",
+        "tasks/engine/heartbeat.py",
         "SchedulerProcess.objects.filter(pk=self.me).update(beat_at=Now())",
         "SchedulerProcess.objects.all().update(beat_at=Now())",
         (RESCUE + "::test_a_heartbeat_keeps_no_other_scheduler_alive",),
@@ -842,7 +842,7 @@ MUTANTS = (
     ),
     Mutant(
         "heartbeat: by Python's clock",
-        "tasks/heart.py",
+        "tasks/engine/heartbeat.py",
         "filter(pk=self.me).update(beat_at=Now())",
         "filter(pk=self.me).update("
         "beat_at=__import__('django.utils.timezone').utils.timezone.now())",
@@ -851,7 +851,7 @@ MUTANTS = (
     ),
     Mutant(
         "heartbeat: the forgotten stay so",
-        "tasks/heart.py",
+        "tasks/engine/heartbeat.py",
         "        if not beaten:\n",
         "        if not beaten and not self._beat_at:\n",
         (RESCUE + "::test_who_was_given_up_and_lives_is_known_again_when_it_beats",),
@@ -859,7 +859,7 @@ MUTANTS = (
     ),
     Mutant(
         "heartbeat: trusted for ever",
-        "tasks/heart.py",
+        "tasks/engine/heartbeat.py",
         "LOST_AT = 0.8",
         "LOST_AT = 800.0",
         (WINDOWS + "::test_f5_a_scheduler_that_cannot_beat_cuts_its_calls_and_claims_no_more",),
@@ -868,7 +868,7 @@ MUTANTS = (
     # --- The verbs of people ---
     Mutant(
         "reset: attempts not ended",
-        "tasks/resetting.py",
+        "tasks/verbs/resetting.py",
         'edges.stop_attempts(group_id, ids, "the group was reset")',
         "edges.lock(group_id, ids)",
         (CONTROL + "::test_a_reset_group_takes_running_attempts_their_lease",),
@@ -876,7 +876,7 @@ MUTANTS = (
     ),
     Mutant(
         "reset: the lease stays",
-        "tasks/edges.py",
+        "tasks/store/edges.py",
         '    "leased_by": None,\n    "leased_at": None,\n    "merged_into": None,\n    "held',
         '    "merged_into": None,\n    "held',
         (CONTROL + "::test_a_reset_group_takes_running_attempts_their_lease",),
@@ -884,7 +884,7 @@ MUTANTS = (
     ),
     Mutant(
         "reset: parents not counted anew",
-        "tasks/resetting.py",
+        "tasks/verbs/resetting.py",
         "parents = RawSQL(sql.PARENTS[connection.vendor], [])",
         'parents = RawSQL("pending_parents", [])',
         (CONTROL + "::test_a_reset_group_is_as_if_it_had_never_run",),
@@ -892,7 +892,7 @@ MUTANTS = (
     ),
     Mutant(
         "delete: children not counted anew",
-        "tasks/deleting.py",
+        "tasks/verbs/deleting.py",
         "edges.recount(group_id, freed)",
         "pass",
         (
@@ -929,7 +929,7 @@ MUTANTS = (
     ),
     Mutant(
         "cancel: attempts not ended",
-        "tasks/acting.py",
+        "tasks/verbs/acting.py",
         "    edges.stop_attempts(group_id, ids, why)\n    edges.release",
         "    edges.lock(group_id, ids)\n    edges.release",
         (CONTROL + "::test_a_cancelled_group_is_tried_no_more_and_its_running_attempts_end",),
@@ -944,7 +944,7 @@ MUTANTS = (
     ),
     Mutant(
         "slices: a task of a reset starts before its parents are reset",
-        "tasks/resetting.py",
+        "tasks/verbs/resetting.py",
         "edges.update(there, **_unrun_fields(keep_complete), remaining_attempts=0)",
         "edges.update(there, **_unrun_fields(keep_complete), remaining_attempts=5)",
         (SLICES + "::test_no_task_of_a_reset_starts_before_its_parents_are_reset",),
@@ -952,7 +952,7 @@ MUTANTS = (
     ),
     Mutant(
         "slices: parents go before their children",
-        "tasks/deleting.py",
+        "tasks/verbs/deleting.py",
         "ordered = graph.children_first(going, known)",
         "ordered = going",
         (SLICES + "::test_a_slice_of_a_delete_takes_no_more_than_its_tasks",),
@@ -960,7 +960,7 @@ MUTANTS = (
     ),
     Mutant(
         "slices: a child starts because its parent is deleted",
-        "tasks/deleting.py",
+        "tasks/verbs/deleting.py",
         "edges.update(freed, remaining_attempts=0)",
         "pass",
         (SLICES + "::test_nothing_of_a_group_that_is_deleted_starts_for_that",),
@@ -968,7 +968,7 @@ MUTANTS = (
     ),
     Mutant(
         "slices: children made meanwhile stay",
-        "tasks/deleting.py",
+        "tasks/verbs/deleting.py",
         'edges.with_near_orphans(there) if children == "cascade" else there',
         "there",
         (SLICES + "::test_children_that_are_made_between_slices_go_too",),
@@ -1022,7 +1022,7 @@ MUTANTS = (
     # --- Create and edges ---
     Mutant(
         "create: in a paused group unpaused",
-        "tasks/rows.py",
+        "tasks/store/rows.py",
         '"is_paused": spec.is_paused or family.paused',
         '"is_paused": spec.is_paused',
         (CREATE + "::test_tasks_of_a_paused_group_are_paused", MACHINE),
@@ -1030,7 +1030,7 @@ MUTANTS = (
     ),
     Mutant(
         "create: many in a paused group unpaused",
-        "tasks/rows.py",
+        "tasks/store/rows.py",
         "spec.is_paused or family.paused,\n            spec.is_complete",
         "spec.is_paused,\n            spec.is_complete",
         (CREATE + "::test_tasks_of_a_paused_group_are_paused",),
@@ -1045,7 +1045,7 @@ MUTANTS = (
     ),
     Mutant(
         "create: complete parents counted",
-        "tasks/rows.py",
+        "tasks/store/rows.py",
         "pending -= sum(map(complete.__contains__, spec.parent_ids))",
         "pass",
         (CREATE + "::test_parents_in_the_store_that_are_complete_hold_nobody_up",),
@@ -1053,7 +1053,7 @@ MUTANTS = (
     ),
     Mutant(
         "edges: cycles",
-        "tasks/edges.py",
+        "tasks/store/edges.py",
         "    _refuse_cycle(task.id, parent_ids)\n",
         "",
         (EDIT + "::test_parents_that_can_not_be_are_refused_and_nothing_changes",),
@@ -1061,7 +1061,7 @@ MUTANTS = (
     ),
     Mutant(
         "edges: parents not counted anew",
-        "tasks/edges.py",
+        "tasks/store/edges.py",
         "recount(group_id, [task.id])",
         "pass",
         (EDIT + "::test_parents_that_are_complete_are_not_pending",),
@@ -1070,7 +1070,7 @@ MUTANTS = (
     # --- Deliver ---
     Mutant(
         "deliver: sent twice",
-        "tasks/scheduler.py",
+        "tasks/engine/scheduler.py",
         "self._deliverer.send(deliveries)",
         "self._deliverer.send([*deliveries, *deliveries])",
         (SCHEDULER + "::test_a_diamond_runs_to_its_end",),
@@ -1078,7 +1078,7 @@ MUTANTS = (
     ),
     Mutant(
         "deliver: tried again by itself",
-        "tasks/deliver_asyncio.py",
+        "tasks/delivery/event_loop.py",
         "        self._give(call, self._rules.answer(received, call.started, self._sent(call)))",
         "        if received.status is None and call.connection:\n"
         "            call.connection = None\n"
@@ -1089,7 +1089,7 @@ MUTANTS = (
     ),
     Mutant(
         "deliver: an interim answer is the answer",
-        "tasks/reading.py",
+        "tasks/rules/answer_reader.py",
         "if head.status < 200:",
         "if head.status == 100:",
         (ANSWERS + "::test_twelve_tasks_behind_interim_answers_have_each_its_own_output",),
@@ -1097,7 +1097,7 @@ MUTANTS = (
     ),
     Mutant(
         "deliver: a connection is kept behind chunks that others read otherwise",
-        "tasks/reading.py",
+        "tasks/rules/answer_reader.py",
         'told["transfer-encoding"].lower() != "chunked"',
         "False",
         (ANSWERS + "::test_an_answer_has_one_meaning",),
@@ -1105,7 +1105,7 @@ MUTANTS = (
     ),
     Mutant(
         "fleet: a worker that is deleted has no limit any more",
-        "tasks/fleet.py",
+        "tasks/limits_and_holds.py",
         "asked = [name for name in names if left.filter(worker=name).exists()]",
         "asked: list[str] = []",
         ("tests/test_admin.py::test_a_worker_that_tasks_wait_for_is_deleted_to_its_defaults",),
@@ -1113,7 +1113,7 @@ MUTANTS = (
     ),
     Mutant(
         "claim: tasks that can not be leased take the slots of others",
-        "tasks/claim.py",
+        "tasks/engine/claim.py",
         "left = {lane: min(most, n - barred.get(lane, 0)) for lane, n in due.items()}",
         "left = {lane: min(most, n) for lane, n in due.items()}",
         ("tests/test_refused.py::test_tasks_that_can_not_be_leased_stop_no_others",),
@@ -1121,7 +1121,7 @@ MUTANTS = (
     ),
     Mutant(
         "outages: a call that tries in vain by silence uses an attempt",
-        "tasks/outages.py",
+        "tasks/rules/outages.py",
         "return health if result is Fault.SILENT and not health.rests else _failed(health)",
         "return health if result is Fault.SILENT else _failed(health)",
         (
@@ -1140,7 +1140,7 @@ MUTANTS = (
     ),
     Mutant(
         "deliver: a connection with more to come is used again",
-        "tasks/reading.py",
+        "tasks/rules/answer_reader.py",
         "return is_over and self._is_kept and not self._is_odd",
         "return self._is_kept",
         (ANSWERS + "::test_an_answer_has_one_meaning",),
@@ -1148,7 +1148,7 @@ MUTANTS = (
     ),
     Mutant(
         "deliver: what came unasked is an answer",
-        "tasks/deliver_asyncio.py",
+        "tasks/delivery/event_loop.py",
         "self._loop.call_soon(self._begin_all, calls)",
         "self._begin_all(calls)",
         (ANSWERS + "::test_what_comes_between_two_calls_is_no_answer",),
@@ -1156,7 +1156,7 @@ MUTANTS = (
     ),
     Mutant(
         "rate limit: only one that can be read",
-        "tasks/decide.py",
+        "tasks/rules/decide.py",
         "or answer.retry_after is None:",
         "or not (answer.retry_after or '').strip().isdigit():",
         (DECIDE + "::test_a_retry_after_that_cannot_be_read_holds_for_the_error_delay",),
@@ -1164,7 +1164,7 @@ MUTANTS = (
     ),
     Mutant(
         "rate limit: an error delay of 0 holds for nothing",
-        "tasks/decide.py",
+        "tasks/rules/decide.py",
         "max(error_delay, 1.0)",
         "error_delay",
         (DECIDE + "::test_a_retry_after_that_cannot_be_read_holds_for_the_error_delay",),
@@ -1172,7 +1172,7 @@ MUTANTS = (
     ),
     Mutant(
         "deliver: another id each time",
-        "tasks/deliver.py",
+        "tasks/delivery/calls.py",
         "message_id = _message_id(delivery)",
         "message_id = _message_id(delivery) + str(time.monotonic_ns())",
         (DELIVER + "::test_the_message_id_is_stable_for_an_attempt_and_holds_no_dot",),
@@ -1180,7 +1180,7 @@ MUTANTS = (
     ),
     Mutant(
         "deliver: answers lost with the database",
-        "tasks/scheduler.py",
+        "tasks/engine/scheduler.py",
         "settle.settle_each(self._unsettled)",
         "settle.settle_each([self._unsettled.pop() for _ in tuple(self._unsettled)])",
         (SCHEDULER + "::test_a_settle_that_fails_is_tried_again",),
@@ -1196,14 +1196,14 @@ MUTANTS = (
     # --- The stream, and calls that may be repeated ---
     Mutant(
         "stream: by id alone",
-        "tasks/tail.py",
+        "tasks/live/change_reader.py",
         "        if not on_postgres():  # one writer",
         "        if True:  # one writer",
         ("tests/test_tail.py",),
     ),
     Mutant(
         "stream: told before the commit",
-        "tasks/publish.py",
+        "tasks/store/changes.py",
         "transaction.on_commit(told.tell, robust=True)",
         "told.tell()",
         (RACES,),
@@ -1234,7 +1234,7 @@ MUTANTS = (
     ),
     Mutant(
         "stream: a cut batch counts as told",
-        "tasks/stream.py",
+        "tasks/live/hub.py",
         "before=self._places)",
         "before=dict.fromkeys(each, self._tail.safe))",
         ("tests/test_stream.py::test_who_is_cut_after_each_message_knows_all_in_the_end",),
@@ -1242,14 +1242,14 @@ MUTANTS = (
     ),
     Mutant(
         "stream: what was missed counts as told",
-        "tasks/stream.py",
+        "tasks/live/hub.py",
         "before={group_id: since}",
         "before={group_id: tail.safe}",
         ("tests/test_stream.py::test_who_is_cut_after_each_message_knows_all_in_the_end",),
     ),
     Mutant(
         "stream: a hold that passed is forgotten",
-        "tasks/wire.py",
+        "tasks/store/wire.py",
         "held_until__isnull=False",
         "held_until__gt=Now()",
         ("tests/test_tell.py",),
@@ -1281,7 +1281,7 @@ MUTANTS = (
     ),
     Mutant(
         "stream: what came and went is not told",
-        "tasks/tell.py",
+        "tasks/live/messages.py",
         '            self.gone[last["id"]] = last',
         "            pass",
         ("tests/test_tell.py",),
@@ -1289,14 +1289,14 @@ MUTANTS = (
     ),
     Mutant(
         "stream: what is too much is looked at for ever",
-        "tasks/stream.py",
+        "tasks/live/hub.py",
         "elif is_overload(error) or not is_outage(error):",
         "elif False:",
         ("tests/test_ways_out.py::test_news_that_are_too_much_are_gone_past_with_a_reload",),
     ),
     Mutant(
         "prune: slices of one size",
-        "tasks/prune.py",
+        "tasks/upkeep/expired_rows.py",
         "if most == 1 or not is_overload(error):",
         "if True:",
         (
@@ -1306,7 +1306,7 @@ MUTANTS = (
     # --- Clearing away, and what keeps it from being done ---
     Mutant(
         "chores: a minute's rest though there is more",
-        "tasks/chores.py",
+        "tasks/upkeep/chores.py",
         "return 0.0 if self._begun else EVERY",
         "return EVERY",
         (
@@ -1316,7 +1316,7 @@ MUTANTS = (
     ),
     Mutant(
         "chores: claims are given no way",
-        "tasks/chores.py",
+        "tasks/upkeep/chores.py",
         "BUSY_REST if gives_way else IDLE_REST",
         "IDLE_REST",
         ("tests/test_chores.py::test_it_gives_way_to_claims",),
@@ -1324,7 +1324,7 @@ MUTANTS = (
     ),
     Mutant(
         "chores: each scheduler does all",
-        "tasks/chores.py",
+        "tasks/upkeep/chores.py",
         "if name not in chores() or lately.exists():",
         "if name not in chores():",
         (
@@ -1334,14 +1334,14 @@ MUTANTS = (
     ),
     Mutant(
         "chores: two at a time",
-        "tasks/prune.py",
+        "tasks/upkeep/expired_rows.py",
         'return bool(run(sql.TURN, {"name": name})[0][0])',
         "return True",
         ("tests/test_chores.py::test_what_another_process_is_at_is_left_to_it",),
     ),
     Mutant(
         "chores: behind is nobody's news",
-        "tasks/troubles.py",
+        "tasks/insight/troubles.py",
         "if name not in lately and (name in done or is_old):",
         "if name not in lately and name not in done and not is_old:",
         ("tests/test_troubles.py::test_chores_without_an_end_for_long_are_behind",),
@@ -1349,7 +1349,7 @@ MUTANTS = (
     ),
     Mutant(
         "retention: what was finished lately goes",
-        "tasks/retention.py",
+        "tasks/upkeep/finished_groups.py",
         "            if not is_old:\n",
         "            if is_old is None:\n",
         ("tests/test_retention.py::test_what_is_not_finished_or_was_so_only_lately_stays",),
@@ -1357,7 +1357,7 @@ MUTANTS = (
     ),
     Mutant(
         "retention: large groups with what was finished lately go",
-        "tasks/retention.py",
+        "tasks/upkeep/finished_groups.py",
         "        ~Exists(lately),\n",
         "",
         ("tests/test_retention.py::test_a_large_group_that_was_finished_only_lately_stays",),
@@ -1379,7 +1379,7 @@ MUTANTS = (
     ),
     Mutant(
         "troubles: a large log is a trouble though nobody reads",
-        "tasks/troubles.py",
+        "tasks/insight/troubles.py",
         "if (frames - gone) * page >= LOG_LARGE // 2:",
         "if frames * page >= LOG_LARGE // 2:",
         (
@@ -1389,7 +1389,7 @@ MUTANTS = (
     ),
     Mutant(
         "stream: pruned to the last",
-        "tasks/publish.py",
+        "tasks/store/changes.py",
         "next((id_ for id_, is_seen in found if not is_seen), found[-1][0] if found else 0)",
         "found[-1][0] if found else 0",
         ("tests/test_tail.py",),
@@ -1397,7 +1397,7 @@ MUTANTS = (
     ),
     Mutant(
         "stream: a gap is no gap",
-        "tasks/tail.py",
+        "tasks/live/change_reader.py",
         "return newest > since and not reaches_back",
         "return False",
         ("tests/test_tail.py",),
@@ -1405,7 +1405,7 @@ MUTANTS = (
     ),
     Mutant(
         "room: nobody waits",
-        "tasks/room.py",
+        "tasks/store/memory_budget.py",
         "return not self.held or self.held + size <= conf.CREW_WEB_BYTES // 2",
         "return True",
         ("tests/test_room.py",),
@@ -1421,21 +1421,21 @@ MUTANTS = (
     ),
     Mutant(
         "numbers: a call has all digits",
-        "tasks/deliver.py",
+        "tasks/delivery/calls.py",
         "return from_store(body.decode()).encode() if body.find(_MANY_ZEROS) >= 0 else body",
         "return body",
         ("tests/test_numbers.py::test_through_calls_and_answers",),
     ),
     Mutant(
         "numbers: a large float comes back as an integer",
-        "tasks/decide.py",
+        "tasks/rules/decide.py",
         "None if output is None else for_store(dump(output))",
         "None if output is None else dump(output)",
         ("tests/test_numbers.py::test_through_calls_and_answers",),
     ),
     Mutant(
         "hold: what it stopped waits by itself",
-        "tasks/settle.py",
+        "tasks/engine/settle.py",
         "return 0.0 if is_of_hold else",
         "return 0.0 if False else",
         ("tests/test_opened_holds.py",),
@@ -1451,7 +1451,7 @@ MUTANTS = (
     ),
     Mutant(
         "try now: nothing is due",
-        "tasks/fleet.py",
+        "tasks/limits_and_holds.py",
         "while _free(name) == FREED_AT_ONCE:",
         "while False:",
         ("tests/test_opened_holds.py",),
@@ -1459,7 +1459,7 @@ MUTANTS = (
     ),
     Mutant(
         "connect: one address after the other",
-        "tasks/connections.py",
+        "tasks/delivery/pool.py",
         "wait = APART if is_spare",
         "wait = 60.0 if is_spare",
         (
@@ -1469,7 +1469,7 @@ MUTANTS = (
     ),
     Mutant(
         "connect: what was reached is forgotten",
-        "tasks/reach.py",
+        "tasks/delivery/reach.py",
         "self._best = one[4]",
         "pass",
         (
@@ -1479,7 +1479,7 @@ MUTANTS = (
     ),
     Mutant(
         "connect: spare sockets are kept",
-        "tasks/connections.py",
+        "tasks/delivery/pool.py",
         "self._spare.give_back(taken)",
         "pass",
         ("tests/test_connections.py::test_all_spare_sockets_are_given_back",),
@@ -1487,7 +1487,7 @@ MUTANTS = (
     ),
     Mutant(
         "connect: our own limit is a timeout",
-        "tasks/deliver_asyncio.py",
+        "tasks/delivery/event_loop.py",
         "self._end(call, self._rules.unconnected(call.url))",
         "self._end(call, self._rules.timed_out())",
         (
@@ -1497,7 +1497,7 @@ MUTANTS = (
     ),
     Mutant(
         "idle: what the host says is not heard",
-        "tasks/connections.py",
+        "tasks/delivery/pool.py",
         "self._kept_for.told(keep_alive)",
         "pass",
         ("tests/test_connections.py::test_what_an_answer_says_of_its_connection_counts",),
@@ -1505,7 +1505,7 @@ MUTANTS = (
     ),
     Mutant(
         "idle: a host that closes teaches nothing",
-        "tasks/idle.py",
+        "tasks/rules/keep_alive.py",
         "self._shown = min(before, max(LEAST, seconds / 2))",
         "self._shown = before",
         ("tests/test_connections.py::test_a_host_that_closes_is_believed_for_a_while",),
@@ -1513,7 +1513,7 @@ MUTANTS = (
     ),
     Mutant(
         "unread: whatever was acknowledged",
-        "tasks/unread.py",
+        "tasks/delivery/unread.py",
         "if acknowledged > sent_before + _SYN:",
         "if False:",
         ("tests/test_connections.py::test_what_the_kernel_tells",),
@@ -1521,7 +1521,7 @@ MUTANTS = (
     ),
     Mutant(
         "unread: an end is believed",
-        "tasks/unread.py",
+        "tasks/delivery/unread.py",
         "return True if told[0] == _CLOSED else None",
         "return True",
         ("tests/test_connections.py::test_a_worker_that_only_stopped_writing_may_read_the_call",),

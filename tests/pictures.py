@@ -20,7 +20,7 @@ import aiohttp
 from django.db import OperationalError, connection
 from django.utils import timezone
 
-from tasks import control, create, edit, fleet
+from tasks import control, create, edit, limits_and_holds
 from tasks.errors import CrewError
 from tasks.models import Task
 
@@ -260,7 +260,7 @@ class Doer:
 
     def hold(self) -> None:
         seconds = self._chance.choice([0, 0.05, 0.3, 1.0])
-        fleet.hold_workgroup(self._chance.choice(WORKGROUPS[2:]), seconds=seconds)
+        limits_and_holds.hold_workgroup(self._chance.choice(WORKGROUPS[2:]), seconds=seconds)
 
     # --- The group ---
 

@@ -3,9 +3,9 @@
 import os
 import signal
 
-from tasks.decide import Answer
-from tasks.deliver import Delivery, OnAnswer
-from tasks.deliver_asyncio import AsyncioDeliverer
+from tasks.delivery.calls import Delivery, OnAnswer
+from tasks.delivery.event_loop import AsyncioDeliverer
+from tasks.rules.decide import Answer
 
 
 class PoisonedDeliverer(AsyncioDeliverer):

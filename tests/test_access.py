@@ -11,8 +11,8 @@ from django.db import connection
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
-from tasks import access, tokens
-from tasks.access import ADMIN, OPERATE, READ, SCOPES, WRITE
+from tasks.access import callers, tokens
+from tasks.access.callers import ADMIN, OPERATE, READ, SCOPES, WRITE
 from tasks.errors import InvalidInputError
 from tasks.models import Task, Token
 
@@ -36,14 +36,14 @@ def issue(*scopes: str, **fields: Any) -> str:
 
 
 def change(secret: str, **fields: Any) -> None:
-    Token.objects.filter(digest=access.digest(secret)).update(**fields)
+    Token.objects.filter(digest=callers.digest(secret)).update(**fields)
 
 
 def queries(secret: str) -> int:
     with CaptureQueriesContext(
         connection,
     ) as caught:
-        found = access.of_secret(secret)
+        found = callers.of_secret(secret)
         assert found is not None
         found.may(READ)
     return len(caught)
@@ -62,7 +62,7 @@ def queries(secret: str) -> int:
     ],
 )
 def test_a_token_may_what_its_scopes_name_and_no_more(given, may):
-    found = access.of_secret(issue(*given))
+    found = callers.of_secret(issue(*given))
 
     assert {scope for scope in SCOPES if found.may(scope)} == may
 
@@ -81,16 +81,16 @@ def test_a_token_may_what_its_scopes_name_and_no_more(given, may):
 def test_a_user_may_what_their_permissions_amount_to(permissions, may):
     user = make_user("ann", *permissions)
 
-    assert set(access.of_user(user).scopes) == may
+    assert set(callers.of_user(user).scopes) == may
 
 
 def test_a_superuser_may_everything_and_a_disabled_one_nothing():
     root = make_user("root", is_superuser=True)
     gone = make_user("gone", is_superuser=True, is_active=False)
 
-    assert set(access.of_user(root).scopes) == set(SCOPES)
-    assert set(access.of_user(gone).scopes) == set()
-    assert len(access.of_user(gone).scopes) == 0
+    assert set(callers.of_user(root).scopes) == set(SCOPES)
+    assert set(callers.of_user(gone).scopes) == set()
+    assert len(callers.of_user(gone).scopes) == 0
 
 
 @pytest.mark.parametrize("given", [(READ, WRITE), (ADMIN,)])
@@ -98,7 +98,7 @@ def test_a_user_s_token_may_only_what_the_user_may_too(given):
     user = make_user("ann", "view_task")
     secret = issue(*given, user=user)
 
-    found = access.of_secret(secret)
+    found = callers.of_secret(secret)
 
     assert {scope for scope in SCOPES if found.may(scope)} == {READ}
 
@@ -109,8 +109,8 @@ def test_who_is_demoted_loses_the_scope_in_threads():
 
     user.user_permissions.clear()
 
-    assert not access.of_secret(secret).may(READ)
-    assert not access.of_secret(login).may(READ)
+    assert not callers.of_secret(secret).may(READ)
+    assert not callers.of_secret(login).may(READ)
 
 
 def test_a_token_for_some_groups_sees_their_rows_only():
@@ -118,7 +118,7 @@ def test_a_token_for_some_groups_sees_their_rows_only():
     make_task(mine, id="a")
     make_task(other, id="b")
 
-    found = access.of_secret(issue(group_ids=["mine"]))
+    found = callers.of_secret(issue(group_ids=["mine"]))
 
     assert found.sees("mine") and not found.sees("other")
     assert [task.pk for task in found.only(Task.objects.all())] == ["a"]
@@ -127,7 +127,7 @@ def test_a_token_for_some_groups_sees_their_rows_only():
 def test_a_token_for_all_groups_sees_every_row():
     make_task(make_group(id="g"), id="a")
 
-    found = access.of_secret(issue())
+    found = callers.of_secret(issue())
 
     assert found.sees("whatever")
     assert found.only(Task.objects.all()).count() == 1
@@ -143,7 +143,7 @@ def test_s8_a_stolen_row_opens_nothing():
     assert len(secret) == len("crew_") + 43  # 256 bits
     assert secret not in str(row)
     for value in row.values():
-        assert access.of_secret(str(value)) is None
+        assert callers.of_secret(str(value)) is None
 
 
 def test_two_tokens_are_never_the_same():
@@ -157,8 +157,8 @@ def test_two_tokens_are_never_the_same():
 def test_what_is_no_token_opens_nothing(wrong):
     issue()
 
-    assert access.of_secret(wrong) is None
-    assert access.of_stream_secret(wrong) is None
+    assert callers.of_secret(wrong) is None
+    assert callers.of_stream_secret(wrong) is None
 
 
 @pytest.mark.parametrize(
@@ -172,12 +172,12 @@ def test_what_is_no_token_opens_nothing(wrong):
 @pytest.mark.parametrize("kind", ["api", "login"])
 def test_t4_a_token_that_is_over_opens_nothing(kind, changed):
     secret = tokens.login_token(make_user()) if kind == "login" else issue()
-    assert access.of_secret(secret)
+    assert callers.of_secret(secret)
 
     change(secret, **changed)
 
-    assert access.of_secret(secret) is None
-    assert access.of_stream_secret(secret) is None
+    assert callers.of_secret(secret) is None
+    assert callers.of_stream_secret(secret) is None
 
 
 def test_t4_tokens_of_a_disabled_or_deleted_user_open_nothing():
@@ -185,14 +185,14 @@ def test_t4_tokens_of_a_disabled_or_deleted_user_open_nothing():
     secrets = [issue(user=user), tokens.login_token(user)]
 
     User.objects.update(is_active=False)
-    disabled = [access.of_secret(secret) for secret in secrets]
+    disabled = [callers.of_secret(secret) for secret in secrets]
     User.objects.update(is_active=True)
-    enabled = [access.of_secret(secret) for secret in secrets]
+    enabled = [callers.of_secret(secret) for secret in secrets]
     User.objects.get().delete()
 
     assert disabled == [None, None]
     assert None not in enabled
-    assert [access.of_secret(secret) for secret in secrets] == [None, None]
+    assert [callers.of_secret(secret) for secret in secrets] == [None, None]
 
 
 def test_a_token_lives_as_long_as_was_said(settings):
@@ -204,7 +204,7 @@ def test_a_token_lives_as_long_as_was_said(settings):
     lives = {
         secret: token.expires_at and token.expires_at - token.created_at
         for secret in (login, api, for_ever)
-        for token in Token.objects.filter(digest=access.digest(secret))
+        for token in Token.objects.filter(digest=callers.digest(secret))
     }
 
     assert abs(lives[login] - timedelta(hours=2)) < SECOND
@@ -219,20 +219,20 @@ def test_another_password_ends_the_logins_of_a_user():
     user.set_password("another one")
     user.save()
 
-    assert access.of_secret(login) is None
-    assert access.of_stream_secret(login) is None
-    assert access.of_secret(other) is not None
-    assert access.of_secret(tokens.login_token(user)) is not None
+    assert callers.of_secret(login) is None
+    assert callers.of_stream_secret(login) is None
+    assert callers.of_secret(other) is not None
+    assert callers.of_secret(tokens.login_token(user)) is not None
 
 
 def test_revoking_takes_effect_once_and_keeps_the_row(caplog):
-    caplog.set_level(logging.INFO, "tasks.tokens")
+    caplog.set_level(logging.INFO, "tasks.access.tokens")
     token, secret = tokens.issue(name="night\nly", scopes=[READ])
 
     assert tokens.revoke(token) is True
     assert tokens.revoke(token) is False
 
-    assert access.of_secret(secret) is None
+    assert callers.of_secret(secret) is None
     assert Token.objects.get().revoked_at is not None
     assert [record.message.split(" (")[0] for record in caplog.records] == [
         f"Token {token.pk}",
@@ -271,23 +271,23 @@ def test_the_fixed_token_may_everything_without_a_query(settings, django_assert_
     settings.CREW_AUTH_TOKEN = FIXED
 
     with django_assert_num_queries(0):
-        found = access.of_secret(FIXED)
+        found = callers.of_secret(FIXED)
 
     assert set(found.scopes) == set(SCOPES)
-    assert access.of_stream_secret(FIXED).caller == "fixed-token"
+    assert callers.of_stream_secret(FIXED).caller == "fixed-token"
 
 
 @pytest.mark.parametrize("wrong", ["", FIXED[:-1], FIXED + "x", FIXED.upper(), f" {FIXED}"])
 def test_what_is_nearly_the_fixed_token_is_not(settings, wrong):
     settings.CREW_AUTH_TOKEN = FIXED
 
-    assert access.of_secret(wrong) is None
+    assert callers.of_secret(wrong) is None
 
 
 def test_without_a_fixed_token_an_empty_one_opens_nothing(settings):
     settings.CREW_AUTH_TOKEN = ""
 
-    assert access.of_secret("") is None
+    assert callers.of_secret("") is None
 
 
 # --- What a call costs -------------------------------------------------------------------------
@@ -315,7 +315,7 @@ def test_permissions_are_only_looked_up_when_asked_for(django_assert_num_queries
     queries(login)
 
     with django_assert_num_queries(1):
-        found = access.of_secret(login)
+        found = callers.of_secret(login)
     with django_assert_num_queries(2):
         assert [found.may(scope) for scope in SCOPES] == [True, False, False, False]
 
@@ -324,86 +324,86 @@ def test_permissions_are_only_looked_up_when_asked_for(django_assert_num_queries
 
 
 def test_s14_an_api_token_is_refused_in_a_stream_s_path():
-    assert access.of_stream_secret(issue(ADMIN)) is None
+    assert callers.of_stream_secret(issue(ADMIN)) is None
 
 
 @pytest.mark.parametrize("prefix", ["", "Bearer "])
 def test_s14_a_login_token_opens_streams_again_and_again(prefix):
     login = tokens.login_token(make_user("ann", "view_task"))
 
-    assert all(access.of_stream_secret(prefix + login).may(READ) for _ in range(2))
+    assert all(callers.of_stream_secret(prefix + login).may(READ) for _ in range(2))
 
 
 def test_s14_a_ticket_opens_one_stream_and_nothing_else():
-    asked = access.of_secret(issue(READ, group_ids=["g"]))
+    asked = callers.of_secret(issue(READ, group_ids=["g"]))
 
     ticket = tokens.stream_ticket(asked)
 
-    assert access.of_secret(ticket) is None
-    assert access.of_stream_secret(ticket) == asked
-    assert access.of_stream_secret(ticket) is None
+    assert callers.of_secret(ticket) is None
+    assert callers.of_stream_secret(ticket) == asked
+    assert callers.of_stream_secret(ticket) is None
 
 
 def test_s14_a_ticket_is_over_within_a_minute():
-    ticket = tokens.stream_ticket(access.of_secret(issue()))
+    ticket = tokens.stream_ticket(callers.of_secret(issue()))
     token = Token.objects.get(kind="ticket")
     assert token.expires_at - token.created_at <= timedelta(seconds=60, milliseconds=50)
 
     change(ticket, expires_at=Now() - SECOND)
 
-    assert access.of_stream_secret(ticket) is None
+    assert callers.of_stream_secret(ticket) is None
 
 
 def test_a_ticket_has_the_rights_its_user_has_when_it_is_used():
     user = make_user("ann", "view_task", "change_task")
-    kept = tokens.stream_ticket(access.of_user(user))
-    lost = tokens.stream_ticket(access.of_user(user))
+    kept = tokens.stream_ticket(callers.of_user(user))
+    lost = tokens.stream_ticket(callers.of_user(user))
 
-    before = access.of_stream_secret(kept)
+    before = callers.of_stream_secret(kept)
     had = set(before.scopes)
     user.user_permissions.clear()
-    after = access.of_stream_secret(lost)
+    after = callers.of_stream_secret(lost)
 
     assert (before.caller, had) == (f"user:{user.pk}", {READ, OPERATE})
     assert not after.may(READ)
 
 
 def test_a_ticket_of_the_fixed_token_or_of_nobody_may_what_they_may():
-    for asked in (access.everything("fixed-token"), access.everything("anyone", user=object())):
-        opened = access.of_stream_secret(tokens.stream_ticket(asked))
+    for asked in (callers.everything("fixed-token"), callers.everything("anyone", user=object())):
+        opened = callers.of_stream_secret(tokens.stream_ticket(asked))
 
         assert (opened.caller, set(opened.scopes)) == (asked.caller, set(SCOPES))
-        assert access.still_valid(opened)
+        assert callers.still_valid(opened)
 
 
 def test_an_unused_ticket_goes_with_the_token_it_was_asked_for_with():
     token, secret = tokens.issue(name="t", scopes=[READ])
-    ticket = tokens.stream_ticket(access.of_secret(secret))
+    ticket = tokens.stream_ticket(callers.of_secret(secret))
 
     tokens.revoke(token)
 
-    assert access.of_stream_secret(ticket) is None
+    assert callers.of_stream_secret(ticket) is None
 
 
 @pytest.mark.django_db(transaction=True)
 def test_of_many_that_use_a_ticket_in_threads_one_gets_in():
-    ticket = tokens.stream_ticket(access.of_user(make_user("ann", "view_task")))
+    ticket = tokens.stream_ticket(callers.of_user(make_user("ann", "view_task")))
 
-    opened = in_threads(access.of_stream_secret, [ticket] * 8)
+    opened = in_threads(callers.of_stream_secret, [ticket] * 8)
 
     assert sum(found is not None for found in opened) == 1
 
 
-def opened_by(kind: str, user: User) -> access.Access:
+def opened_by(kind: str, user: User) -> callers.Access:
     login = tokens.login_token(user)
     if kind == "login":
-        return access.of_stream_secret(login)
+        return callers.of_stream_secret(login)
     asked = {
-        "ticket of a login": lambda: access.of_secret(login),
-        "ticket of a session": lambda: access.of_user(user),
-        "ticket of a user's token": lambda: access.of_secret(issue(READ, user=user)),
+        "ticket of a login": lambda: callers.of_secret(login),
+        "ticket of a session": lambda: callers.of_user(user),
+        "ticket of a user's token": lambda: callers.of_secret(issue(READ, user=user)),
     }[kind]()
-    return access.of_stream_secret(tokens.stream_ticket(asked))
+    return callers.of_stream_secret(tokens.stream_ticket(asked))
 
 
 EVERY_WAY = ["login", "ticket of a login", "ticket of a session", "ticket of a user's token"]
@@ -413,9 +413,9 @@ EVERY_WAY = ["login", "ticket of a login", "ticket of a session", "ticket of a u
 def test_s14_a_stream_stays_open_past_the_ticket(kind):
     opened = opened_by(kind, make_user("ann", "view_task"))
     Token.objects.filter(kind="ticket").update(expires_at=Now() - SECOND)
-    access.prune(1_000)
+    callers.prune(1_000)
 
-    assert access.still_valid(opened)
+    assert callers.still_valid(opened)
 
 
 @pytest.mark.parametrize("kind", EVERY_WAY)
@@ -434,7 +434,7 @@ def test_s14_a_stream_ends_with_the_rights_of_its_user(kind, end):
 
     end(User.objects.get())
 
-    assert not access.still_valid(opened)
+    assert not callers.still_valid(opened)
 
 
 @pytest.mark.parametrize("kind", ["login", "ticket of a login"])
@@ -451,7 +451,7 @@ def test_s14_a_stream_ends_with_its_login(kind, end):
         user.set_password("another one")
         user.save()
 
-    assert not access.still_valid(opened)
+    assert not callers.still_valid(opened)
 
 
 def test_a_demoted_superuser_s_stream_ends():
@@ -460,16 +460,16 @@ def test_a_demoted_superuser_s_stream_ends():
 
     User.objects.update(is_superuser=False)
 
-    assert not access.still_valid(opened)
+    assert not callers.still_valid(opened)
 
 
 def test_only_a_login_can_log_out():
     user = make_user(is_superuser=True)
     for found in (
-        access.of_secret(issue(ADMIN)),
-        access.of_secret(issue(ADMIN, user=user)),
-        access.of_user(user),
-        access.everything("fixed-token"),
+        callers.of_secret(issue(ADMIN)),
+        callers.of_secret(issue(ADMIN, user=user)),
+        callers.of_user(user),
+        callers.everything("fixed-token"),
     ):
         assert tokens.log_out(found) is False
     assert not Token.objects.exclude(revoked_at=None).exists()
@@ -482,24 +482,24 @@ def test_logins_and_tickets_that_are_over_are_pruned_api_tokens_are_kept():
     user = make_user("ann", "view_task")
     login, api = tokens.login_token(user), issue(user=user)
     fresh = tokens.login_token(user)
-    tokens.stream_ticket(access.of_secret(login))
-    Token.objects.exclude(digest=access.digest(fresh)).update(
+    tokens.stream_ticket(callers.of_secret(login))
+    Token.objects.exclude(digest=callers.digest(fresh)).update(
         expires_at=Now() - timedelta(minutes=61)
     )
 
-    assert access.prune(1_000) == 2
+    assert callers.prune(1_000) == 2
 
-    left = {access.digest(fresh), access.digest(api)}
+    left = {callers.digest(fresh), callers.digest(api)}
     assert set(Token.objects.values_list("digest", flat=True)) == left
 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_login_is_kept_while_a_ticket_may_refer_to_it():
     login = tokens.login_token(make_user("ann", "view_task"))
-    tokens.stream_ticket(access.of_secret(login))
+    tokens.stream_ticket(callers.of_secret(login))
     change(login, expires_at=Now() - SECOND)
 
-    assert access.prune(1_000) == 0
+    assert callers.prune(1_000) == 0
     assert Token.objects.count() == 2
 
 
@@ -520,12 +520,12 @@ def boss() -> User:
 def test_without_both_settings_no_operator_is_made(settings, operator, missing):
     setattr(settings, missing, "")
 
-    assert access.ensure_operator() is False
+    assert callers.ensure_operator() is False
     assert not User.objects.exists()
 
 
 def test_the_operator_is_made_once(operator):
-    assert [access.ensure_operator() for _ in range(2)] == [True, False]
+    assert [callers.ensure_operator() for _ in range(2)] == [True, False]
 
     assert boss().check_password("a good password")
     assert boss().is_superuser and boss().is_staff and boss().is_active
@@ -533,29 +533,29 @@ def test_the_operator_is_made_once(operator):
 
 @pytest.mark.parametrize("field", ["is_superuser", "is_staff", "is_active"])
 def test_the_operator_is_made_whole_again(operator, field):
-    access.ensure_operator()
+    callers.ensure_operator()
     User.objects.update(**{field: False}, email="boss@example.com")
 
-    assert access.ensure_operator() is True
+    assert callers.ensure_operator() is True
 
     assert getattr(boss(), field) is True
     assert boss().email == "boss@example.com"
 
 
 def test_another_password_in_the_settings_ends_the_operator_s_logins(settings, operator):
-    access.ensure_operator()
+    callers.ensure_operator()
     login = tokens.login_token(boss())
     settings.CREW_AUTH_PASSWORD = "a better password"
 
-    assert access.ensure_operator() is True
+    assert callers.ensure_operator() is True
 
     assert boss().check_password("a better password")
-    assert access.of_secret(login) is None
+    assert callers.of_secret(login) is None
 
 
 @pytest.mark.django_db(transaction=True)
 def test_servers_that_start_in_threads_make_one_operator(operator):
-    made = in_threads(lambda _: access.ensure_operator(), list(range(6)))
+    made = in_threads(lambda _: callers.ensure_operator(), list(range(6)))
 
     assert True in made
     assert boss().check_password("a good password")

@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from tasks import control, create, edit, fleet, prune
+from tasks import control, create, edit, limits_and_holds
 from tasks.admin import tasks as task_admin
 from tasks.models import (
     Attempt,
@@ -26,6 +26,7 @@ from tasks.models import (
     Worker,
     Workgroup,
 )
+from tasks.upkeep import expired_rows
 
 from .factories import claim_all, make_group, wire
 
@@ -127,7 +128,7 @@ def told(response: Any) -> str:
 def test_every_list_can_be_shown_and_searched(admin: Client, model: str) -> None:
     make_graph()
     attempts("a", 2)
-    fleet.hold_workgroup("wg", seconds=5)
+    limits_and_holds.hold_workgroup("wg", seconds=5)
     SchedulerProcess.objects.create(pk="s1", host="h", pid=1, slots=1)
 
     assert admin.get(url(model, "changelist")).status_code == 200
@@ -779,7 +780,7 @@ def test_a_worker_that_tasks_wait_for_is_deleted_to_its_defaults(
     else:
         chosen = {"action": "delete_selected", "_selected_action": ["w", "idle"], "post": "yes"}
         admin.post(url("worker", "changelist"), chosen)
-    prune.prune()
+    expired_rows.prune()
 
     assert list(Worker.objects.values_list("name", "max_concurrency")) == [("w", None)]
     assert Limit.objects.filter(name="w").exists()

@@ -9,11 +9,12 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from crewsite.management.commands.demo import start_demo_group
-from tasks import control, edit, rescue
-from tasks.claim import Lease
-from tasks.invariants import INVARIANTS
+from tasks import control, edit
+from tasks.engine import rescue
+from tasks.engine.claim import Lease
+from tasks.engine.settle import Settlement, settle, settle_each
 from tasks.models import Attempt, CutCall, ParentEdge, SchedulerProcess, Task, TaskGroup
-from tasks.settle import Settlement, settle, settle_each
+from tasks.upkeep.invariants import INVARIANTS
 from workers_demo import workers
 
 from .factories import (

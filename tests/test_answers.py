@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.decide import Completed, Failed, Held, Limits, decide
-from tasks.reading import Reader
+from tasks.rules.answer_reader import Reader
+from tasks.rules.decide import Completed, Failed, Held, Limits, decide
 
 from . import test_deliver
 from .answers_table import LIMIT, ROWS, Row, interim, ok, sized

@@ -10,7 +10,8 @@ from django.db.models.functions import Now
 from django.test import Client
 from django.urls import reverse
 
-from tasks import fleet, tokens
+from tasks import limits_and_holds
+from tasks.access import tokens
 from tasks.models import Attempt, RepeatableCall, Task, TaskGroup, Token
 from tasks.urls import urlpatterns
 
@@ -155,7 +156,7 @@ def stored(site):
         task_id="t", number=1, worker="w", outcome="failed", started_at=Now(), finished_at=Now()
     )
     make_group(id="mine", name="mine", tasks=[wire(id="my-task")])
-    fleet.limit_worker("w", 5)
+    limits_and_holds.limit_worker("w", 5)
     Api(token("admin")).post("/api/v1/workgroup/w/hold", {"seconds": 60})
 
 

@@ -13,7 +13,7 @@ from django.db import connection
 
 from tasks import control
 from tasks.models import Task
-from tasks.names import check_id
+from tasks.rules.names import check_id
 
 from .api_client import (
     GROUP,

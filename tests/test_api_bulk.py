@@ -8,11 +8,12 @@ from datetime import timedelta
 import pytest
 from django.db.models.functions import Now
 
-from tasks import control, create, prune
+from tasks import control, create
 from tasks.api.body import MOST_VALUES
+from tasks.engine.settle import Settlement, settle
 from tasks.models import Attempt, ParentEdge, RepeatableCall, Task, TaskGroup, Worker, Workgroup
-from tasks.settle import Settlement, settle
-from tasks.transcript import Transcript
+from tasks.rules.transcript import Transcript
+from tasks.upkeep import expired_rows
 
 from .api_client import (
     GROUP,
@@ -454,7 +455,7 @@ def test_a_key_is_forgotten_after_a_day(api):
     old.update(at=Now() - timedelta(hours=25))
 
     assert again.json["id"] != first.json["id"]
-    assert prune.prune()["calls"] == 1
+    assert expired_rows.prune()["calls"] == 1
     assert RepeatableCall.objects.get().key == "young"
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tasks import fleet
+from tasks import limits_and_holds
 from tasks.api.tasks import EDITABLE
 from tasks.models import ParentEdge, Task, TaskGroup, Worker
 
@@ -198,7 +198,7 @@ def test_the_name_of_a_group_follows_the_rule(api):
 
 
 def test_the_limit_of_a_worker_follows_the_rule(api):
-    fleet.limit_worker("w", 3)
+    limits_and_holds.limit_worker("w", 3)
 
     assert api.put(WORKER, {"maxConcurrency": None}).json["maxConcurrency"] == 3
     assert api.put(WORKER, {"maxConcurrency": 2, "clear": ["maxConcurrency"]}).status == 400

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks import tokens
+from tasks.access import tokens
 from tasks.models import Task
 
 from .api_client import Api, AtRoot

@@ -7,8 +7,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from tasks import create, find
-from tasks.find import Page, TaskFilter
+from tasks import create
+from tasks.insight import find
+from tasks.insight.find import Page, TaskFilter
 from tasks.models import Task, TaskGroup
 
 from .factories import make_group, wire

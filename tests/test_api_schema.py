@@ -22,10 +22,11 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tasks import explain, tokens
+from tasks.access import tokens
 from tasks.api.base import CrewView
 from tasks.api.schema import DESCRIBED, describe
 from tasks.api.schema.of_insight import Gate
+from tasks.insight import explain
 from tasks.models import Attempt
 from tasks.urls import urlpatterns
 

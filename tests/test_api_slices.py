@@ -5,8 +5,9 @@ import json
 import pytest
 from django.urls import reverse
 
-from tasks import control, tokens
-from tasks.deliver import payload
+from tasks import control
+from tasks.access import tokens
+from tasks.delivery.calls import payload
 from tasks.models import Task
 
 from .api_client import GROUP, PROBLEM, TASK, TASKS, Api, everything_stored
@@ -361,7 +362,7 @@ def test_parents_that_bring_too_much_are_told(api, settings):
 
 
 def test_a_large_call_is_shown_in_part(api, monkeypatch):
-    monkeypatch.setattr("tasks.preview.SHOWN", 100)
+    monkeypatch.setattr("tasks.insight.preview.SHOWN", 100)
     make_group(id="g", tasks=[wire(id="t", input="é" * 200)])
 
     told = call(api, "t").json

@@ -16,9 +16,11 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from tasks import audit, control, create, fleet, prune, tokens
+from tasks import audit, control, create, limits_and_holds
+from tasks.access import tokens
 from tasks.models import AuditEntry, Task, TaskGroup, Token
 from tasks.models.audit import VERBS
+from tasks.upkeep import expired_rows
 
 from .api_client import Api
 
@@ -348,7 +350,7 @@ def test_code_without_a_name_leaves_no_entry_and_code_with_one_does(api):
     control.pause_group("g")
     with audit.by("nightly job"):
         control.resume_group("g")
-        fleet.limit_worker("w", 2)
+        limits_and_holds.limit_worker("w", 2)
 
     assert [row.who for row in AuditEntry.objects.all()] == ["nightly job"] * 2
 
@@ -400,7 +402,7 @@ def test_a_name_can_not_forge_a_line(caplog, name, django_capture_on_commit_call
     caplog.set_level(logging.INFO, "crew.audit")
 
     with audit.by(f"token:{name}"), django_capture_on_commit_callbacks(execute=True):
-        fleet.hold_workgroup(name, seconds=1)
+        limits_and_holds.hold_workgroup(name, seconds=1)
 
     ((_, line),) = lines(caplog)
     assert line.isprintable()
@@ -561,7 +563,7 @@ def test_entries_are_pruned_after_their_days(api, settings):
         control.resume_group("g")
     AuditEntry.objects.filter(verb="pause").update(at="2020-01-01T00:00:00Z")
 
-    assert prune.prune()["audit"] == 1
+    assert expired_rows.prune()["audit"] == 1
 
     assert [row["verb"] for row in entries()] == ["resume"]
 

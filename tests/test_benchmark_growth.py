@@ -3,8 +3,8 @@
 import pytest
 
 from benchmarks import growth_store
-from tasks.invariants import INVARIANTS
 from tasks.models import ParentEdge, Task, TaskGroup
+from tasks.upkeep.invariants import INVARIANTS
 
 from .factories import claim_all
 

@@ -6,9 +6,9 @@ from django.utils import timezone
 
 from benchmarks import crowded
 from benchmarks.pages import Figure
-from tasks.invariants import INVARIANTS
 from tasks.models import SchedulerProcess, Task
-from tasks.progress import COUNTED, progress
+from tasks.store.states import COUNTED, progress
+from tasks.upkeep.invariants import INVARIANTS
 
 
 @pytest.mark.parametrize(

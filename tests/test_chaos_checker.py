@@ -15,8 +15,8 @@ from django.utils import timezone
 from tasks.client import Crew
 from tasks.client.values import to_json
 from tasks.create import read_specs
-from tasks.graph import check_new
 from tasks.models import Task
+from tasks.rules.graph import check_new
 
 from .chaos import checker, journal
 from .chaos.checker import check

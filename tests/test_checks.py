@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tasks.checks import check_deployment, check_settings
+from tasks.checks.settings import check_deployment, check_settings
 
 from .processes import ROOT
 
@@ -81,8 +81,8 @@ def test_a_good_production_setting_passes():
         ("CREW_THROTTLER", "nowhere.at_all", "crew.E007"),
         ("CREW_WORKER_ALLOW_NETS", ["10.0.0.0/99"], "crew.E008"),
         ("CREW_SIGNING_SECRETS", ["whsec_short"], "crew.E009"),
-        ("CREW_AUTHENTICATION", "api.auth.TokenAuthentication", "crew.E011"),
-        ("CREW_AUTHENTICATION", ["api.auth.NoSuchClass"], "crew.E011"),
+        ("CREW_AUTHENTICATION", "access.http.TokenAuthentication", "crew.E011"),
+        ("CREW_AUTHENTICATION", ["access.http.NoSuchClass"], "crew.E011"),
         ("CREW_AUTHENTICATION", ["nowhere.at_all"], "crew.E011"),
         ("CREW_AUTHENTICATION", ["pathlib.Path"], "crew.E011"),
         ("CREW_AUTHENTICATION", [None], "crew.E011"),

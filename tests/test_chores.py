@@ -7,11 +7,12 @@ from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
-from tasks import chores, create, prune, retention
+from tasks import create
+from tasks.insight.troubles import CHORES
 from tasks.models import AuditEntry, Chore, TaskGroup
-from tasks.retention import Gone
 from tasks.sql import on_postgres
-from tasks.troubles import CHORES
+from tasks.upkeep import chores, expired_rows, finished_groups
+from tasks.upkeep.finished_groups import Gone
 
 from .factories import in_threads, make_group
 from .test_retention import OLD, age, assert_whole
@@ -54,7 +55,7 @@ def finished(count, tasks=1):
 def backlog(settings, monkeypatch):
     """Three groups, of which one goes with each step, in a round of its own."""
     settings.CREW_KEEP_DAYS = 30
-    monkeypatch.setattr(retention, "GROUPS", 1)
+    monkeypatch.setattr(finished_groups, "GROUPS", 1)
     monkeypatch.setattr(chores, "AT_A_TIME", 0.0)
     return finished(3)
 
@@ -83,8 +84,10 @@ def test_every_kind_goes_on_at_once(monkeypatch, settings):
             did.append((number, name))
             yield 1
 
-    monkeypatch.setattr(prune, "PARTS", {name: lambda name=name: steps(name) for name in CHORES})
-    monkeypatch.setattr(retention, "steps", lambda days: steps("groups"))
+    monkeypatch.setattr(
+        expired_rows, "PARTS", {name: lambda name=name: steps(name) for name in CHORES}
+    )
+    monkeypatch.setattr(finished_groups, "steps", lambda days: steps("groups"))
     kept = keeper()
 
     for _ in range(3):
@@ -122,8 +125,8 @@ def test_it_gives_way_to_claims(is_busy, backlog, monkeypatch):
     share = chores.IDLE_REST if on_postgres() and not is_busy else chores.BUSY_REST
     now = iter(range(1_000))
     monkeypatch.setattr(chores.time, "monotonic", lambda: float(next(now)))
-    monkeypatch.setattr(prune, "PARTS", {name: lambda: iter(()) for name in CHORES})
-    monkeypatch.setattr(retention, "steps", lambda days: iter([Gone(1, 1)]))
+    monkeypatch.setattr(expired_rows, "PARTS", {name: lambda: iter(()) for name in CHORES})
+    monkeypatch.setattr(finished_groups, "steps", lambda days: iter([Gone(1, 1)]))
     stop = Stop()
 
     work(keeper(is_busy=is_busy, stop=stop))
@@ -144,7 +147,7 @@ def test_one_that_stops_does_not_go_on(backlog):
 @pytest.mark.django_db(transaction=True)
 def test_several_side_by_side_share_the_groups(settings, monkeypatch):
     settings.CREW_KEEP_DAYS = 30
-    monkeypatch.setattr(retention, "GROUPS", 2)
+    monkeypatch.setattr(finished_groups, "GROUPS", 2)
     groups = finished(20)
 
     def keep(number):
@@ -154,7 +157,7 @@ def test_several_side_by_side_share_the_groups(settings, monkeypatch):
             work(kept)
 
     in_threads(keep, range(3))
-    gone = retention.prune_groups(30, seconds=60)[0]
+    gone = finished_groups.prune_groups(30, seconds=60)[0]
 
     deleted = list(AuditEntry.objects.filter(who="retention").values_list("target", flat=True))
     assert sorted(deleted) == sorted(group.pk for group in groups)
@@ -171,12 +174,12 @@ def test_what_another_process_is_at_is_left_to_it(name, settings):
     finished(1)
 
     def steps(_):
-        made = retention.steps(30) if name == "groups" else prune.PARTS[name]()
+        made = finished_groups.steps(30) if name == "groups" else expired_rows.PARTS[name]()
         with CaptureQueriesContext(connection) as asked:
             return list(made), [each["sql"] for each in asked if "crew_" in each["sql"]]
 
     with transaction.atomic():
-        assert prune.is_our_turn(name)
+        assert expired_rows.is_our_turn(name)
         ((told, asked),) = in_threads(steps, [1])
 
     assert told in ([None], [])
@@ -187,7 +190,7 @@ def test_what_another_process_is_at_is_left_to_it(name, settings):
 def test_many_small_groups_take_as_many_statements_as_few(settings):
     def statements():
         with CaptureQueriesContext(connection) as asked:
-            list(retention.steps(30))
+            list(finished_groups.steps(30))
         return len(asked)
 
     finished(2)
@@ -215,7 +218,7 @@ def test_old_groups_are_found_by_indexes_whatever_the_planner_believes(fresh_tab
         return execute(sql, params, many, context)
 
     with connection.execute_wrapper(explain):
-        list(retention.steps(30))
+        list(finished_groups.steps(30))
 
     assert len(plans) >= 2
     for plan in plans:

@@ -8,11 +8,12 @@ import pytest
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
-from tasks import claim as claiming
-from tasks import fleet, walk
+from tasks import limits_and_holds
+from tasks.engine import claim as claiming
+from tasks.engine import lane_walk
+from tasks.engine.settle import Returned, Settlement, settle
 from tasks.models import Change, SchedulerProcess, Task, Worker, Workgroup
 from tasks.models.queries import READY
-from tasks.settle import Returned, Settlement, settle
 from tasks.sql import READY as READY_SQL
 from tasks.sql import claim as sql
 from tasks.sql import run, steer
@@ -196,12 +197,12 @@ def test_claims_go_on_until_nothing_is_due():
 
 
 def test_many_lanes_are_walked_in_parts(monkeypatch):
-    monkeypatch.setattr(walk, "PAGE", 2)
+    monkeypatch.setattr(lane_walk, "PAGE", 2)
     group = make_group()
     for n in range(5):
         make_task(group, worker=f"worker-{n}")
 
-    way = walk.Walk()
+    way = lane_walk.Walk()
     claims = [claim(walk=way) for _ in range(4)]
 
     assert [len(claimed.leases) for claimed in claims] == [2, 2, 1, 0]
@@ -291,9 +292,9 @@ def test_lanes_that_are_equal_take_turns():
 
 
 def test_lanes_behind_the_first_have_their_turns(monkeypatch):
-    monkeypatch.setattr(walk, "PAGE", 10)
+    monkeypatch.setattr(lane_walk, "PAGE", 10)
     make_group(tasks=[wire(worker=f"w{n:02}") for n in range(35) for _ in range(20)])
-    calls, way = Counter(), walk.Walk()
+    calls, way = Counter(), lane_walk.Walk()
     while len(calls) < 35:
         claimed = claim(slots=3, total=10, walk=way)
         calls.update(lease.worker for lease in claimed.leases)
@@ -307,7 +308,7 @@ def test_lanes_behind_the_first_have_their_turns(monkeypatch):
 def test_a_held_workgroup_is_skipped_and_its_wait_reported():
     for _ in range(2):
         make_task(workgroup="w")  # each in its own group
-    fleet.hold_workgroup("w", seconds=600)
+    limits_and_holds.hold_workgroup("w", seconds=600)
     make_task(workgroup="w", worker="worker-b", priority=10)
 
     held = claim()
@@ -318,7 +319,7 @@ def test_a_held_workgroup_is_skipped_and_its_wait_reported():
 
 def test_a_hold_that_ended_holds_nobody():
     make_task(workgroup="w")
-    fleet.hold_workgroup("w", seconds=600)
+    limits_and_holds.hold_workgroup("w", seconds=600)
 
     Workgroup.objects.update(held_until=ago(seconds=1))
 
@@ -330,7 +331,7 @@ def test_a_hold_leaves_other_workgroups_alone():
     make_task(id="out", workgroup="v")
     make_task(id="none")
 
-    fleet.hold_workgroup("w", seconds=600)
+    limits_and_holds.hold_workgroup("w", seconds=600)
 
     assert sorted(claim_ids()) == ["none", "out"]
 

@@ -12,8 +12,8 @@ import pytest
 from tasks import client
 from tasks.api.query import FILTERS
 from tasks.client import Crew
-from tasks.jsonio import dump
-from tasks.names import camel
+from tasks.rules.jsonio import dump
+from tasks.rules.names import camel
 
 TOKEN = "canary-token-of-the-tests"
 

@@ -10,8 +10,9 @@ from datetime import datetime
 import pytest
 from django.db import connection
 
-from tasks import claim as claiming
-from tasks import control, fleet, heart
+from tasks import control, limits_and_holds
+from tasks.engine import claim as claiming
+from tasks.engine import heartbeat
 from tasks.models import Task
 
 from .factories import claim_one, complete, fail, hold, make_group, wire
@@ -40,7 +41,7 @@ def no_time_sent() -> Iterator[list[str]]:
 
 def test_no_statement_of_claim_settle_rescue_and_heartbeat_brings_a_time():
     group = make_group(tasks=[wire(id=id_, error_delay_in_seconds=0) for id_ in "ab"])
-    mine = heart.Heart("s1", slots=9, wake=threading.Event())
+    mine = heartbeat.Heart("s1", slots=9, wake=threading.Event())
     mine._beat()
 
     with no_time_sent() as sent:
@@ -49,8 +50,8 @@ def test_no_statement_of_claim_settle_rescue_and_heartbeat_brings_a_time():
         hold(claim_one_of_two())
         control.retry_group(group.pk)
         complete(claim_one_of_two(), 1, [{"id": "c"}], children_delay=5, workgroup_delay=5)
-        heart.sweep_once()
-        fleet.hold_workgroup("shop", seconds=5)
+        heartbeat.sweep_once()
+        limits_and_holds.hold_workgroup("shop", seconds=5)
         control.reset_group(group.pk)
 
     assert sum("crew_task" in sql for sql in sent) > 10

@@ -5,13 +5,14 @@ from datetime import timedelta
 import pytest
 from django.db.models.functions import Now
 
-from tasks import audit, closeup, create, fleet, hour, waiting
-from tasks.decide import Failed
+from tasks import audit, create, limits_and_holds
+from tasks.engine.settle import Settlement, settle
 from tasks.errors import NotFoundError
+from tasks.insight.fleet import backlog, detail, last_hour
+from tasks.insight.fleet.backlog import Waiting
 from tasks.models import Attempt, Limit, SchedulerProcess, Task, Worker, Workgroup
-from tasks.outages import Fault
-from tasks.settle import Settlement, settle
-from tasks.waiting import Waiting
+from tasks.rules.decide import Failed
+from tasks.rules.outages import Fault
 
 from . import crowd
 from .factories import (
@@ -43,9 +44,9 @@ def later(task: Task) -> Task:
 
 def test_a_worker_without_work_shows_its_limit_and_nothing_else(settings):
     settings.CREW_WORKER_MAX_CONCURRENCY = 9
-    fleet.limit_worker("a/b", None)
+    limits_and_holds.limit_worker("a/b", None)
 
-    seen = closeup.worker("a/b")
+    seen = detail.worker("a/b")
 
     assert (seen.line.name, seen.line.limit, seen.own_limit, seen.default_limit) == (
         "a/b",
@@ -60,9 +61,9 @@ def test_a_worker_without_work_shows_its_limit_and_nothing_else(settings):
 
 def test_what_is_not_there_is_not_found():
     with pytest.raises(NotFoundError):
-        closeup.worker("nobody")
+        detail.worker("nobody")
     with pytest.raises(NotFoundError):
-        closeup.workgroup("nothing")
+        detail.workgroup("nothing")
 
 
 def test_a_worker_shows_what_runs_longest_first_and_of_which_groups():
@@ -73,7 +74,7 @@ def test_a_worker_shows_what_runs_longest_first_and_of_which_groups():
     Task.objects.filter(pk=old.pk).update(leased_at=Now() - timedelta(seconds=90))
     waits = make_task(one, name="waits")
 
-    seen = closeup.worker(A)
+    seen = detail.worker(A)
 
     assert [(task.id, task.group_id, task.workgroup) for task in seen.running] == [
         (old.pk, two.pk, "shop"),
@@ -92,9 +93,9 @@ def test_what_waits_for_a_worker_is_told_by_workgroup_and_by_time():
     make_task(workgroup="shop")
     make_task(workgroup="shop", worker="worker-b")
     make_task(is_paused=True)
-    fleet.hold_workgroup("shop", seconds=60)
+    limits_and_holds.hold_workgroup("shop", seconds=60)
 
-    seen = closeup.worker(A)
+    seen = detail.worker(A)
 
     lanes = {lane.workgroup: (lane.due.count, lane.later.count) for lane in seen.lanes}
     assert lanes == {"": (2, 1), "shop": (1, 0)}
@@ -108,9 +109,9 @@ def test_what_is_next_comes_in_the_order_of_the_claim():
     third = later(make_task())
     make_task(worker="worker-b", priority=9)
     held = make_task(workgroup="shop", priority=9)
-    fleet.hold_workgroup("shop", seconds=60)
+    limits_and_holds.hold_workgroup("shop", seconds=60)
 
-    following = [task.id for task in closeup.worker(A).next]
+    following = [task.id for task in detail.worker(A).next]
 
     assert following == [first.pk, second.pk, third.pk, held.pk]
 
@@ -128,7 +129,7 @@ def test_a_worker_shows_its_own_hour_and_its_latency():
             started_at=attempt.finished_at - timedelta(seconds=n)
         )
 
-    seen = closeup.worker(A)
+    seen = detail.worker(A)
 
     assert sum(minute.completed for minute in seen.minutes) == 3
     assert sum(minute.failed for minute in seen.minutes) == 1
@@ -155,10 +156,10 @@ def test_a_worker_shows_its_own_hour_and_its_latency():
     ],
 )
 def test_the_first_thing_that_keeps_all_is_named(ready, held, in_flight, limit, free, word):
-    said = waiting.why(ready=ready, held=held, in_flight=in_flight, limit=limit, free=free)
+    said = backlog.why(ready=ready, held=held, in_flight=in_flight, limit=limit, free=free)
 
     assert said == word
-    kept = waiting.why(
+    kept = backlog.why(
         ready=ready, held=held, in_flight=in_flight, limit=limit, free=free, kept=True
     )
     assert kept == (word or ("slots_kept" if ready else ""))
@@ -166,24 +167,24 @@ def test_the_first_thing_that_keeps_all_is_named(ready, held, in_flight, limit, 
 
 def test_why_looks_at_limit_hold_and_schedulers_as_they_are():
     make_task(workgroup="shop")
-    assert closeup.worker(A).line.why == "no_scheduler"
+    assert detail.worker(A).line.why == "no_scheduler"
 
     claim(slots=0)  # brings a scheduler
-    assert closeup.worker(A).line.why == ""
-    fleet.hold_workgroup("shop", seconds=60)
-    assert closeup.worker(A).line.why == "held"
+    assert detail.worker(A).line.why == ""
+    limits_and_holds.hold_workgroup("shop", seconds=60)
+    assert detail.worker(A).line.why == "held"
     make_task()
-    fleet.limit_worker(A, 0)
-    assert closeup.worker(A).line.why == "worker_closed"
-    fleet.limit_worker(A, 1)
+    limits_and_holds.limit_worker(A, 0)
+    assert detail.worker(A).line.why == "worker_closed"
+    limits_and_holds.limit_worker(A, 1)
     claim()
     make_task()
-    assert closeup.worker(A).line.why == "worker_full"
-    fleet.limit_worker(A, 5)
+    assert detail.worker(A).line.why == "worker_full"
+    limits_and_holds.limit_worker(A, 5)
     SchedulerProcess.objects.update(slots=2)
-    assert closeup.worker(A).line.why == "slots_kept"
+    assert detail.worker(A).line.why == "slots_kept"
     SchedulerProcess.objects.update(slots=1)
-    assert closeup.worker(A).line.why == "no_slot"
+    assert detail.worker(A).line.why == "no_slot"
 
 
 # --- A workgroup ---
@@ -196,10 +197,10 @@ def test_a_held_workgroup_says_until_when_by_whom_and_what_it_keeps():
         make_task(group, workgroup="a/b", worker=worker)
     later(make_task(group, workgroup="a/b"))
     make_task(group)
-    fleet.hold_workgroup("a/b", seconds=60)
+    limits_and_holds.hold_workgroup("a/b", seconds=60)
     Workgroup.objects.update(held_by=by.pk)
 
-    seen = closeup.workgroup("a/b")
+    seen = detail.workgroup("a/b")
 
     assert 50 < from_now(seen.held_until) <= 60
     assert (seen.held_by, seen.held_by_name) == (by.pk, "The one that asked")
@@ -211,12 +212,12 @@ def test_a_held_workgroup_says_until_when_by_whom_and_what_it_keeps():
 
 
 def test_an_open_workgroup_says_what_runs_in_it():
-    fleet.hold_workgroup("shop", seconds=0)
+    limits_and_holds.hold_workgroup("shop", seconds=0)
     runs = make_task(workgroup="shop")
     make_task()
     claim(slots=10)
 
-    seen = closeup.workgroup("shop")
+    seen = detail.workgroup("shop")
 
     assert (seen.held_until, seen.held_by) == (None, "")
     assert [task.id for task in seen.running] == [runs.pk]
@@ -230,7 +231,7 @@ def test_the_last_answers_that_asked_to_wait_are_named():
     answer(claim_one(), 429, retry_after="30")
     make_task(workgroup="shop", worker="worker-b")
 
-    (said,) = closeup.workgroup("shop").recent
+    (said,) = detail.workgroup("shop").recent
 
     assert (said.task_id, said.worker, said.error) == (asked.pk, A, "HTTP 429: null")
     assert -60 < from_now(said.at) <= 0 and other.pk != said.task_id
@@ -245,19 +246,19 @@ def test_what_a_failing_worker_left_is_no_answer():
         settle([Settlement(claim_one(), Failed("gone"), status, fault=Fault.REFUSED)])
 
     assert [*Attempt.objects.values_list("outcome", flat=True)] == ["held"] * 3
-    assert closeup.workgroup("shop").recent == ()
-    assert closeup.worker(A).latency.answers == 2
+    assert detail.workgroup("shop").recent == ()
+    assert detail.worker(A).latency.answers == 2
 
 
 def test_what_people_did_is_told_newest_first():
     with audit.by("user:ann"):
-        fleet.hold_workgroup("shop", seconds=60)
-        fleet.limit_worker("shop", 3)
-        fleet.hold_workgroup("shop", seconds=0)
-    fleet.hold_workgroup("other", seconds=60)
+        limits_and_holds.hold_workgroup("shop", seconds=60)
+        limits_and_holds.limit_worker("shop", 3)
+        limits_and_holds.hold_workgroup("shop", seconds=0)
+    limits_and_holds.hold_workgroup("other", seconds=60)
 
-    acts = closeup.workgroup("shop").acts
-    (limited,) = closeup.worker("shop").acts
+    acts = detail.workgroup("shop").acts
+    (limited,) = detail.worker("shop").acts
 
     assert [(act.who, act.verb) for act in acts] == [("user:ann", "open"), ("user:ann", "hold")]
     assert acts[1].detail["seconds"] == 60
@@ -268,11 +269,11 @@ def test_what_people_did_is_told_newest_first():
 
 
 def test_a_lane_is_counted_so_far_and_no_further(monkeypatch):
-    monkeypatch.setattr(waiting, "COUNTED", 2)
+    monkeypatch.setattr(backlog, "COUNTED", 2)
     for _ in range(3):
         make_task()
 
-    (lane,) = closeup.worker(A).lanes
+    (lane,) = detail.worker(A).lanes
 
     assert lane.due == Waiting(2, is_more=True)
 
@@ -280,21 +281,21 @@ def test_a_lane_is_counted_so_far_and_no_further(monkeypatch):
 @pytest.fixture
 def busy_store(fresh_tables, monkeypatch):
     """100,000 tasks done, and 3,000 that wait in a lane of a worker and of a workgroup."""
-    monkeypatch.setattr(hour, "SAMPLE", 1_000)
+    monkeypatch.setattr(last_hour, "SAMPLE", 1_000)
     crowd.fill(done=100_000)
     group = make_group()
     create.create_tasks(group.pk, [wire(worker="crowd1", workgroup="shop")] * 3_000)
     for n in range(5):
         make_task(worker=f"other{n}")
     claim(slots=20)
-    fleet.hold_workgroup("shop", seconds=60)
+    limits_and_holds.hold_workgroup("shop", seconds=60)
 
 
 def test_no_table_is_read_whole(busy_store):
-    by_worker = crowd.rows_read(lambda: closeup.worker("crowd1"))
-    by_workgroup = crowd.rows_read(lambda: closeup.workgroup("shop"))
+    by_worker = crowd.rows_read(lambda: detail.worker("crowd1"))
+    by_workgroup = crowd.rows_read(lambda: detail.workgroup("shop"))
 
-    seen = closeup.worker("crowd1")
+    seen = detail.worker("crowd1")
     assert seen.lanes[0].due == Waiting(1_000, is_more=True)
     assert sum(minute.completed for minute in seen.minutes) == pytest.approx(3_333, rel=0.4)
     assert by_worker < 12_000
@@ -303,10 +304,10 @@ def test_no_table_is_read_whole(busy_store):
 
 def test_to_look_changes_nothing():
     make_task(workgroup="shop")
-    fleet.hold_workgroup("shop", seconds=60)
+    limits_and_holds.hold_workgroup("shop", seconds=60)
     before = [list(model.objects.values()) for model in (Task, Worker, Workgroup)]
 
-    closeup.worker(A)
-    closeup.workgroup("shop")
+    detail.worker(A)
+    detail.workgroup("shop")
 
     assert [list(model.objects.values()) for model in (Task, Worker, Workgroup)] == before

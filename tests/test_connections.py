@@ -13,16 +13,17 @@ from typing import Any
 
 import pytest
 
-from tasks import connections, idle, reach, requests_calls, unread
 from tasks.client import Crew
 from tasks.client.errors import Unreachable
-from tasks.decide import Answer, Failed, Interrupted, decide
-from tasks.idle import Idle
+from tasks.delivery import pool, reach, thread_calls, unread
+from tasks.engine.scheduler import Scheduler
+from tasks.engine.settle import Settlement, settle
 from tasks.models import Attempt, Limit, Task
-from tasks.outages import Fault
-from tasks.reading import CLOSED, UNREAD
-from tasks.scheduler import Scheduler
-from tasks.settle import Settlement, settle
+from tasks.rules import keep_alive
+from tasks.rules.answer_reader import CLOSED, UNREAD
+from tasks.rules.decide import Answer, Failed, Interrupted, decide
+from tasks.rules.keep_alive import Idle
+from tasks.rules.outages import Fault
 
 from . import stub_worker, test_deliver
 from .factories import claim_one, from_now, make_group, make_task, wire
@@ -72,7 +73,7 @@ def resolving(monkeypatch: Any, *addresses: str) -> None:
 
 def test_the_next_address_is_tried_beside_one_that_drops_packets(start, worker, monkeypatch):
     monkeypatch.setattr(reach, "EACH", 60.0)
-    monkeypatch.setattr(connections, "EACH", 60.0)
+    monkeypatch.setattr(pool, "EACH", 60.0)
     resolving(monkeypatch, "127.0.0.2", "127.0.0.1")
     worker.behaviour = stub_worker.raw(OK)  # each call has a connection of its own
     with dropping("127.0.0.2", worker.port):
@@ -82,7 +83,7 @@ def test_the_next_address_is_tried_beside_one_that_drops_packets(start, worker, 
 
         # From then on nobody waits for the first: there would be no time for the next.
         monkeypatch.setattr(reach, "APART", 60.0)
-        monkeypatch.setattr(connections, "APART", 60.0)
+        monkeypatch.setattr(pool, "APART", 60.0)
         calls.deliverer.send([make_delivery(f"t{n}") for n in range(20)])
         assert [got.status for got in calls.wait(21)] == [200] * 21
 
@@ -93,7 +94,7 @@ def test_without_a_spare_socket_the_next_address_waits_for_the_first(
 ):
     monkeypatch.setattr(reach.Spare, "take", lambda self: False)
     monkeypatch.setattr(reach, "EACH", 0.1)
-    monkeypatch.setattr(connections, "EACH", 0.1)
+    monkeypatch.setattr(pool, "EACH", 0.1)
     addresses = ["127.0.0.2", "127.0.0.1"]
     resolving(monkeypatch, *(addresses if is_first else reversed(addresses)))
     with dropping("127.0.0.2", worker.port):
@@ -121,7 +122,7 @@ def test_all_spare_sockets_are_given_back(start, worker, monkeypatch):
 
 def test_a_host_that_drops_everything_is_not_connected(start, monkeypatch):
     monkeypatch.setattr(reach, "EACH", 0.1)
-    monkeypatch.setattr(connections, "EACH", 0.1)
+    monkeypatch.setattr(pool, "EACH", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as one:
         port = one.getsockname()[1]
     resolving(monkeypatch, "127.0.0.1", "127.0.0.2")
@@ -135,7 +136,7 @@ def test_a_host_that_drops_everything_is_not_connected(start, monkeypatch):
 
 def test_a_connect_that_lasts_until_our_own_limit_is_no_connection(start, monkeypatch):
     monkeypatch.setattr(reach, "EACH", 60.0)
-    monkeypatch.setattr(connections, "EACH", 60.0)
+    monkeypatch.setattr(pool, "EACH", 60.0)
     with socket.create_server(("127.0.0.1", 0)) as one:
         port = one.getsockname()[1]
     with dropping("127.0.0.1", port):
@@ -201,8 +202,8 @@ def test_families_take_turns_and_what_was_reached_last_comes_first():
 
 
 def test_an_address_that_shakes_no_hands_is_not_the_first_again(start, monkeypatch):
-    monkeypatch.setattr(connections, "HANDSHAKE", 0.3)
-    monkeypatch.setattr(requests_calls, "HANDSHAKE", 0.3)
+    monkeypatch.setattr(pool, "HANDSHAKE", 0.3)
+    monkeypatch.setattr(thread_calls, "HANDSHAKE", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, says nothing
         port = silent.getsockname()[1]
         with socket.create_server(("127.0.0.2", port)) as other:
@@ -253,17 +254,17 @@ def test_a_host_that_closes_is_believed_for_a_while(monkeypatch):
     known.closed_after(10.0)
     assert known.seconds() == 1.0
     known.closed_after(0.0)
-    assert known.seconds() == idle.LEAST
+    assert known.seconds() == keep_alive.LEAST
 
     now = time.monotonic()
-    monkeypatch.setattr(time, "monotonic", lambda: now + idle.LEARNED_FOR + 1)
+    monkeypatch.setattr(time, "monotonic", lambda: now + keep_alive.LEARNED_FOR + 1)
 
     assert known.seconds() == 30.0
 
 
 @pytest.mark.parametrize(("says", "is_kept"), [("timeout=0", False), ("timeout=60", True)])
 def test_what_an_answer_says_of_its_connection_counts(start, worker, monkeypatch, says, is_kept):
-    monkeypatch.setattr(idle, "UNTOLD", 0.0 if is_kept else 60.0)
+    monkeypatch.setattr(keep_alive, "UNTOLD", 0.0 if is_kept else 60.0)
     worker.behaviour = answer(headers={"Keep-Alive": says})
     calls = start(worker.url)
 
@@ -308,13 +309,13 @@ class Crossing:
             act()
 
     def _patch_asyncio(self, monkeypatch: Any) -> None:
-        head = connections.Pool.head
+        head = pool.Pool.head
 
         def crossed(*args: Any) -> bytes:
             self._now()
             return head(*args)
 
-        monkeypatch.setattr(connections.Pool, "head", staticmethod(crossed))
+        monkeypatch.setattr(pool.Pool, "head", staticmethod(crossed))
 
     def _patch_requests(self, monkeypatch: Any) -> None:
         crossing, poll = self, select.poll
@@ -331,7 +332,7 @@ class Crossing:
                 return events
 
         ours = SimpleNamespace(poll=Poll, POLLIN=select.POLLIN, POLLOUT=select.POLLOUT)
-        monkeypatch.setattr(requests_calls, "select", ours)
+        monkeypatch.setattr(thread_calls, "select", ours)
 
 
 @kernel_knows
@@ -352,7 +353,7 @@ def test_a_call_that_crossed_the_end_of_its_connection_was_not_read(start, worke
 
 def test_a_call_that_is_ended_before_a_byte_went_out_was_not_read(start, worker, monkeypatch):
     """The end is here already when the call would go out."""
-    note = requests_calls._note_connected
+    note = thread_calls._note_connected
     ended = []
 
     def hang_up(sock: socket.socket) -> None:
@@ -361,7 +362,7 @@ def test_a_call_that_is_ended_before_a_byte_went_out_was_not_read(start, worker,
             ended.append(worker.hang_up())
             sock.recv(1, socket.MSG_PEEK)
 
-    monkeypatch.setattr(requests_calls, "_note_connected", hang_up)
+    monkeypatch.setattr(thread_calls, "_note_connected", hang_up)
     if start.name == "asyncio":
         pytest.skip("it is not taken from the idle ones then")
     calls = start(worker.url)

@@ -13,10 +13,12 @@ from django.contrib.auth import get_user_model
 from django.db import OperationalError
 from django.test import override_settings
 
-from tasks import consumers, tell, tokens
-from tasks.access import of_secret
+from tasks.access import tokens
+from tasks.access.callers import of_secret
+from tasks.live import messages as tell
+from tasks.live import socket as consumers
+from tasks.live.hub import hub
 from tasks.routing import websocket_urlpatterns
-from tasks.stream import hub
 
 from .factories import make_group, make_task
 from .web import path_of
@@ -200,7 +202,7 @@ async def test_a_ticket_is_not_used_up_by_a_foreign_page():
 
 @in_a_loop
 async def test_one_who_does_not_keep_up_is_told_so_and_dropped(monkeypatch):
-    monkeypatch.setattr("tasks.watcher.MOST_MESSAGES", 3)
+    monkeypatch.setattr("tasks.live.socket_queue.MOST_MESSAGES", 3)
     group = await sync_to_async(make_group)()
     taken = asyncio.Event()
     sent = []

@@ -3,11 +3,11 @@
 import pytest
 from django.db.models import Count, F, Q
 
-from tasks import control, create, edit, fleet
-from tasks.decide import Interrupted
+from tasks import control, create, edit, limits_and_holds
+from tasks.engine.settle import Settlement, settle
 from tasks.errors import ConflictError, InvalidInputError, NotFoundError
 from tasks.models import Attempt, Change, ParentEdge, Task, TaskGroup, Workgroup
-from tasks.settle import Settlement, settle
+from tasks.rules.decide import Interrupted
 
 from .factories import (
     claim_all,
@@ -403,10 +403,10 @@ def test_a_child_of_a_complete_parent_starts_at_once():
 def test_an_operator_holds_and_opens_a_workgroup():
     make_task(id="t", workgroup="w")
 
-    fleet.hold_workgroup("w", seconds=600)
+    limits_and_holds.hold_workgroup("w", seconds=600)
     held = claim_ids()
     until = Workgroup.objects.get().held_until
-    fleet.hold_workgroup("w", seconds=0)
+    limits_and_holds.hold_workgroup("w", seconds=0)
 
     assert held == []
     assert from_now(until) == pytest.approx(600, abs=10)
@@ -418,7 +418,7 @@ def test_no_workgroup_is_not_a_workgroup_that_can_be_held():
     make_task(id="t")
 
     with pytest.raises(InvalidInputError, match="workgroup"):
-        fleet.hold_workgroup("", seconds=600)
+        limits_and_holds.hold_workgroup("", seconds=600)
 
     assert claim_ids() == ["t"]
 
@@ -474,7 +474,7 @@ def test_a_task_is_not_saved_whole():
 @pytest.mark.parametrize(("name", "seconds"), [("", 1), ("x" * 201, 1), ("x", -1), ("x", 1e12)])
 def test_a_hold_that_can_not_be_is_refused(name, seconds):
     with pytest.raises(InvalidInputError):
-        fleet.hold_workgroup(name, seconds=seconds)
+        limits_and_holds.hold_workgroup(name, seconds=seconds)
 
     assert not Workgroup.objects.exists()
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 from django.test import Client
 
-from tasks import tokens
+from tasks.access import tokens
 
 from .processes import ROOT
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from tasks import control, create, fleet
-from tasks import wire as wire_of
+from tasks import control, create, limits_and_holds
 from tasks.errors import ConflictError, InvalidInputError, NotFoundError
 from tasks.models import Change, ParentEdge, Task, TaskGroup, Worker
-from tasks.spec import read_task
+from tasks.rules.spec import read_task
+from tasks.store import wire as wire_of
 
 from .factories import claim_all, claim_ids, complete, from_now, make_group, make_task, row, wire
 
@@ -430,8 +430,8 @@ def test_one_created_task_is_told_as_it_is_stored(asked, is_paused):
     group = make_group(is_paused=is_paused)
     make_task(group=group, id="done", is_complete=True)
     make_task(group=group, id="open")
-    fleet.hold_workgroup("held", seconds=60)
-    fleet.hold_workgroup("g", seconds=60)
+    limits_and_holds.hold_workgroup("held", seconds=60)
+    limits_and_holds.hold_workgroup("g", seconds=60)
     spec = read_task(asked, max_input=1000)
 
     told = create.create_task(group.pk, spec)

@@ -8,8 +8,9 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from tasks import create, garbage
+from tasks import create
 from tasks.models import Change, ParentEdge, Task, TaskGroup, Worker
+from tasks.store import gc_pause
 
 from .api_client import GROUPS, NDJSON, TASKS, everything_stored
 from .factories import claim_ids, make_group, wire
@@ -231,7 +232,7 @@ def _told(seen, real):
 
 
 def test_the_collector_is_back_after_an_error_and_after_two_at_once():
-    with pytest.raises(ZeroDivisionError), garbage.uncollected(), garbage.uncollected():
+    with pytest.raises(ZeroDivisionError), gc_pause.uncollected(), gc_pause.uncollected():
         1 / 0  # noqa: B018
 
     assert gc.isenabled()
@@ -240,7 +241,7 @@ def test_the_collector_is_back_after_an_error_and_after_two_at_once():
 def test_who_has_turned_the_collector_off_finds_it_off():
     gc.disable()
     try:
-        with garbage.uncollected():
+        with gc_pause.uncollected():
             pass
         assert not gc.isenabled()
     finally:

@@ -11,7 +11,7 @@ from django.db import connection
 from django.db.models.functions import Now
 
 from tasks import control, create, edit
-from tasks.invariants import INVARIANTS, on_cycles
+from tasks.engine.repair import REPAIRABLE
 from tasks.models import (
     Attempt,
     CutCall,
@@ -21,7 +21,7 @@ from tasks.models import (
     Task,
     TaskGroup,
 )
-from tasks.repair import REPAIRABLE
+from tasks.upkeep.invariants import INVARIANTS, on_cycles
 
 
 def graph() -> None:

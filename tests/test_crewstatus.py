@@ -12,7 +12,7 @@ from tasks import create
 from tasks.errors import NotFoundError
 from tasks.management.commands import crewstatus
 from tasks.models import Task
-from tasks.progress import STATE, Progress, progress
+from tasks.store.states import STATE, Progress, progress
 
 LEASE = {"leased_by": "s1", "leased_at": Now()}
 FUTURE = "2999-01-01T00:00:00Z"

@@ -6,7 +6,7 @@ import time
 import pytest
 from django.db import connection
 
-from tasks import control, create, fleet
+from tasks import control, create, limits_and_holds
 from tasks.models import Attempt, SchedulerProcess, Task
 
 from .processes import scheduler, sink, wait_until
@@ -23,7 +23,7 @@ def test_of_20_000_resumed_tasks_no_more_run_than_the_limit_allows(tmp_path):
     groups = [
         create.create_group(is_paused=True, tasks=[{"worker": "noop"}] * 10_000) for _ in range(2)
     ]
-    fleet.limit_worker("noop", 20)
+    limits_and_holds.limit_worker("noop", 20)
 
     with sink(tmp_path) as worker, scheduler(worker.url, "--slots", "200"):
         wait_until(lambda: SchedulerProcess.objects.exists())

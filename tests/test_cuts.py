@@ -9,9 +9,10 @@ from django.core.management import call_command
 from django.db import connection
 from django.db.models.functions import Now
 
-from tasks import control, cuts, edges, heart, slices
-from tasks.decide import CANCELLED, Answer, Completed, Failed, Interrupted, decide
-from tasks.explain import explain
+from tasks import control
+from tasks.engine import heartbeat
+from tasks.engine.settle import Returned, Settlement, settle
+from tasks.insight.explain import explain
 from tasks.models import (
     Attempt,
     AuditEntry,
@@ -22,7 +23,9 @@ from tasks.models import (
     TaskGroup,
     Worker,
 )
-from tasks.settle import Returned, Settlement, settle
+from tasks.rules.decide import CANCELLED, Answer, Completed, Failed, Interrupted, decide
+from tasks.store import cut_calls, edges
+from tasks.verbs import slices
 
 from .factories import (
     claim_all,
@@ -166,7 +169,7 @@ def test_a_cut_of_the_same_moment_as_the_settle_leaves_nothing():
 
 def sweep_until_gone():
     while CutCall.objects.exists():
-        heart.sweep_once()
+        heartbeat.sweep_once()
 
 
 def test_what_a_dead_scheduler_was_to_cut_goes_with_its_lease():
@@ -174,7 +177,7 @@ def test_what_a_dead_scheduler_was_to_cut_goes_with_its_lease():
     claim_one()
     control.reset_group("g")
 
-    heart.sweep_once()
+    heartbeat.sweep_once()
     alive = rows()
     SchedulerProcess.objects.update(beat_at="2000-01-01T00:00:00Z")
     sweep_until_gone()
@@ -188,7 +191,7 @@ def test_a_claim_that_failed_leaves_no_slot_taken():
     claim_all()
     control.reset_group("g")
 
-    cuts.end_unknown("s1", known={("u", 1)})
+    cut_calls.end_unknown("s1", known={("u", 1)})
 
     assert rows() == [("u", 1, "s1")]
 
@@ -241,13 +244,13 @@ def test_the_setting_keeps_what_a_dead_scheduler_had_running(settings, kept):
     control.reset_group("g")
     SchedulerProcess.objects.update(beat_at="2000-01-01T00:00:00Z")
 
-    heart.sweep_once()
-    heart.sweep_once()
+    heartbeat.sweep_once()
+    heartbeat.sweep_once()
 
     assert len(claim_ids("s2")) == (0 if kept else 3)
     assert CutCall.objects.filter(until=None).count() == 0
     CutCall.objects.update(until=Now())
-    heart.sweep_once()
+    heartbeat.sweep_once()
     assert rows() == []
 
 
@@ -355,4 +358,4 @@ def _do_anything(dice, group):
 
 def test_a_sweep_writes_nothing_while_there_is_nothing(django_assert_num_queries):
     with django_assert_num_queries(1):
-        cuts.sweep()
+        cut_calls.sweep()

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tasks.decide import Answer, Completed, Delays, Failed, Held, Limits, decide
+from tasks.rules.decide import Answer, Completed, Delays, Failed, Held, Limits, decide
 
 NOW = datetime(2026, 11, 24, 6, 0, tzinfo=UTC)
 YEAR = 366 * 86_400.0

@@ -11,9 +11,9 @@ import time
 import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from tasks.decide import Answer
-from tasks.deliver import Delivery, Parent, make_deliverer, payload
-from tasks.transcript import Transcript
+from tasks.delivery.calls import Delivery, Parent, make_deliverer, payload
+from tasks.rules.decide import Answer
+from tasks.rules.transcript import Transcript
 
 from . import stub_worker
 from .stub_worker import StubWorker, answer, in_turn, raw, redirect
@@ -503,7 +503,7 @@ def test_a_name_that_changes_to_a_forbidden_address_is_refused(start, worker, mo
     fake_dns(monkeypatch, lambda host: next(addresses))
     worker.behaviour = in_turn(lambda exchange: raw(OK)(exchange))
     if start.name == "asyncio":
-        monkeypatch.setattr("tasks.connections._DNS_SECONDS", 0)
+        monkeypatch.setattr("tasks.delivery.pool._DNS_SECONDS", 0)
     calls = start(f"http://rebind.test:{worker.port}/")
 
     first, second = calls.one(), calls.one()
@@ -748,7 +748,7 @@ def test_a_bug_in_a_call_still_gives_an_answer(start, worker, monkeypatch, caplo
     def fail(self, delivery):
         raise KeyError("bug")
 
-    monkeypatch.setattr("tasks.deliver.CallRules.headers", fail)
+    monkeypatch.setattr("tasks.delivery.calls.CallRules.headers", fail)
 
     got = start(worker.url).one(make_delivery("t7"))
 
@@ -798,7 +798,7 @@ def test_an_unknown_deliverer_is_refused(name):
 
 
 def test_a_deliverer_can_be_named_by_its_path():
-    assert type(make_deliverer("tasks.deliver_requests.RequestsDeliverer")).__name__ == (
+    assert type(make_deliverer("tasks.delivery.threads.RequestsDeliverer")).__name__ == (
         "RequestsDeliverer"
     )
 

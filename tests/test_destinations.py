@@ -2,11 +2,7 @@ import socket
 
 import pytest
 
-from tasks.destinations import (
-    DestinationError,
-    Destinations,
-    connect,
-)
+from tasks.delivery.destinations import DestinationError, Destinations, connect
 
 PUBLIC = Destinations.of("https://workers.example/", [])
 

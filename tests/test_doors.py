@@ -4,7 +4,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from tasks.doors import open_doors
+from tasks.checks.logins import open_doors
 
 from .web import web
 

@@ -6,9 +6,9 @@ By hand, without a network: there such bytes come when they like.
 import asyncio
 import time
 
-from tasks.deliver import CallRules, Delivery, tls_context
-from tasks.deliver_asyncio import _Call, _Calls
-from tasks.exchange import Connection
+from tasks.delivery.calls import CallRules, Delivery, tls_context
+from tasks.delivery.event_loop import _Call, _Calls
+from tasks.delivery.http_exchange import Connection
 
 FULL = b"HTTP/1.1 503 Full\r\nContent-Length: 0\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"

@@ -8,13 +8,14 @@ import pytest
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from tasks import control, find, fleet
-from tasks.explain import explain
-from tasks.jsonio import dump
+from tasks import control, limits_and_holds
+from tasks.insight import find
+from tasks.insight.explain import explain
 from tasks.models import Limit, SchedulerProcess, Task
-from tasks.progress import STATE, State, state_of
+from tasks.rules.jsonio import dump
 from tasks.sql import run
 from tasks.sql.overview import LEFT
+from tasks.store.states import STATE, State, state_of
 
 from .factories import (
     claim,
@@ -98,11 +99,11 @@ def test_parents_are_named_and_so_is_who_keeps_them_for_good():
 
 def test_a_later_time_a_hold_and_a_full_worker_open_by_themselves_and_say_when():
     full = make_task(worker="full")
-    fleet.limit_worker("full", 1)
+    limits_and_holds.limit_worker("full", 1)
     running = claim_one()
     task = make_task(workgroup="shop", worker="full")
     Task.objects.filter(pk=task.pk).update(run_after=Now() + FAR)
-    fleet.hold_workgroup("shop", seconds=600)
+    limits_and_holds.hold_workgroup("shop", seconds=600)
 
     told = explain(task.pk)
 
@@ -115,7 +116,7 @@ def test_a_later_time_a_hold_and_a_full_worker_open_by_themselves_and_say_when()
 
 def test_a_worker_that_may_run_nothing_does_not_open_by_itself():
     task = make_task(worker="shut")
-    fleet.limit_worker("shut", 0)
+    limits_and_holds.limit_worker("shut", 0)
 
     assert codes(task) == ["worker_full"]
     assert not explain(task.pk).starts_itself
@@ -242,7 +243,7 @@ def test_explain_and_claim_agree(seed):
     chance = random.Random(seed)
     groups = [make_group() for _ in range(3)]
     for name in ("full", "shut", "open"):
-        fleet.limit_worker(name, {"full": 1, "shut": 0, "open": None}[name])
+        limits_and_holds.limit_worker(name, {"full": 1, "shut": 0, "open": None}[name])
     made = []
     for _ in range(40):
         group = chance.choice(groups)
@@ -259,7 +260,7 @@ def test_explain_and_claim_agree(seed):
         made.append(task)
     late = [task.pk for task in made if chance.random() < 0.2]
     Task.objects.filter(pk__in=late).update(run_after=Now() + FAR)
-    fleet.hold_workgroup("shop", seconds=600)
+    limits_and_holds.hold_workgroup("shop", seconds=600)
     claim_ids(slots=chance.choice([1, 3]))  # some run, and may have filled their worker
     free = {task.pk for task in made if explain(task.pk) and waits_for_nothing(task)}
 
@@ -295,8 +296,8 @@ def test_the_state_of_a_row_is_the_state_of_the_query():
         make_task(group, workgroup="open"),
     ]
     assert {first, second} == {done.pk, running.pk}
-    fleet.hold_workgroup("held", seconds=60)
-    fleet.hold_workgroup("open", seconds=0)
+    limits_and_holds.hold_workgroup("held", seconds=60)
+    limits_and_holds.hold_workgroup("open", seconds=0)
 
     told = {
         task.pk: (task.state, state_of(task, timezone.now(), {"held"}).value)

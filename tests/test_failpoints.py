@@ -9,7 +9,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError
 
-from tasks import failpoints
+from tasks.engine import failpoints
 
 from .processes import ROOT
 

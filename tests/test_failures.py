@@ -7,9 +7,9 @@ import pytest
 from django.db.models.functions import Now
 
 from tasks import control
-from tasks import failures as room
-from tasks.failures import failures, fingerprint, tasks_of
-from tasks.find import Page
+from tasks.insight import failures as room
+from tasks.insight.failures import failures, fingerprint, tasks_of
+from tasks.insight.find import Page
 from tasks.models import Attempt, Task
 
 from . import crowd

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from django.db.models.functions import Now
 
-from tasks import fleet, tokens
+from tasks import limits_and_holds
+from tasks.access import tokens
 from tasks.models import Limit
 
 from .api_client import PROBLEM, Api, AtRoot
@@ -35,7 +36,7 @@ def test_the_fleet_is_what_the_overview_tells_of_it_with_the_time():
     make_task()
     complete(claim_one())
     make_task()
-    fleet.hold_workgroup("shop", seconds=60)
+    limits_and_holds.hold_workgroup("shop", seconds=60)
 
     now = get("fleet")
 
@@ -51,7 +52,7 @@ def test_the_fleet_is_what_the_overview_tells_of_it_with_the_time():
 
 def test_a_worker_is_told_by_its_name_slashes_and_all():
     task = make_task(make_group(name="G"), worker="a/b", name="T", workgroup="shop")
-    fleet.limit_worker("a/b", 0)
+    limits_and_holds.limit_worker("a/b", 0)
 
     now = get("worker/a/b")
 
@@ -103,7 +104,7 @@ def test_a_worker_that_is_well_has_no_rest():
 @pytest.mark.parametrize("name", ["a/b", "x/now", "x/hold", "übrig & mehr"])
 def test_a_workgroup_is_told_by_its_name_slashes_and_all(name):
     make_task(workgroup=name)
-    fleet.hold_workgroup(name, seconds=60)
+    limits_and_holds.hold_workgroup(name, seconds=60)
 
     now = get(f"workgroup/{name}/now")
 
@@ -149,7 +150,7 @@ def test_ids_that_can_be_none_and_too_many_are_refused(ids):
 
 
 def test_a_workgroup_is_found_by_any_name_that_it_may_have():
-    fleet.hold_workgroup("a/b\nc%", seconds=60)
+    limits_and_holds.hold_workgroup("a/b\nc%", seconds=60)
 
     now = get("workgroup/a%2Fb%0Ac%25/now")
 

@@ -9,7 +9,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from tasks import fleet
+from tasks import limits_and_holds
 from tasks.admin.groups import NewestPages
 from tasks.models import SchedulerProcess, Worker
 from tasks.templatetags.crew import PLACE
@@ -32,7 +32,7 @@ PAGES = [
 @pytest.fixture(autouse=True)
 def stored():
     make_task(worker="a/b", workgroup="shop/eu")
-    fleet.hold_workgroup("shop/eu", seconds=60)
+    limits_and_holds.hold_workgroup("shop/eu", seconds=60)
     SchedulerProcess.objects.create(pk="s1", host="h", pid=1, slots=1)
 
 
@@ -105,7 +105,7 @@ def test_the_form_takes_the_limits_of_the_api(admin_client, sent, kept):
 
 @pytest.mark.parametrize("sent", ["-1", "1000001", "1.5", "many"])
 def test_the_form_refuses_what_the_api_refuses(admin_client, sent):
-    fleet.limit_worker("a/b", 3)
+    limits_and_holds.limit_worker("a/b", 3)
 
     answer = admin_client.post(url("worker", "a/b"), {"max_concurrency": sent})
 

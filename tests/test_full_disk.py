@@ -7,8 +7,8 @@ import pytest
 from django.db import OperationalError, connection
 
 from tasks import create
+from tasks.engine.scheduler import Scheduler
 from tasks.models import Task, TaskGroup
-from tasks.scheduler import Scheduler
 
 from .api_client import GROUPS
 from .factories import make_group, wire

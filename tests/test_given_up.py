@@ -9,9 +9,11 @@ import pytest
 from django.db import OperationalError, connection
 from django.db.backends.signals import connection_created
 
-from tasks import control, portions, slices
+from tasks import control
 from tasks.models import Task
 from tasks.sql import patience, run_bounded
+from tasks.store import portions
+from tasks.verbs import slices
 
 from .factories import make_group, make_task
 from .processes import database_url, wait_until

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.errors import InvalidInputError
-from tasks.graph import check_acyclic, check_new, outside_parents
-from tasks.spec import TaskSpec
+from tasks.rules.graph import check_acyclic, check_new, outside_parents
+from tasks.rules.spec import TaskSpec
 
 
 def specs(**parents):

@@ -8,11 +8,13 @@ from django.db.models import F
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
-from tasks import create, heart, prune, repair, retention
+from tasks import create
+from tasks.engine import heartbeat, repair
+from tasks.engine.settle import Settlement, settle
 from tasks.models import Change, ParentEdge, Task, TaskGroup
-from tasks.settle import Settlement, settle
 from tasks.sql import settle as settle_sql
 from tasks.sql import steer
+from tasks.upkeep import expired_rows, finished_groups
 
 from . import crowd
 from .factories import claim_all, completed, make_group, make_scheduler
@@ -59,7 +61,7 @@ def prepare_sweep(count):
     claim_all("dead")
     process = make_scheduler("dead")
     type(process).objects.update(beat_at=Now() - SILENT)
-    return heart.sweep_once
+    return heartbeat.sweep_once
 
 
 def prepare_prune(count):
@@ -73,8 +75,8 @@ def prepare_prune(count):
     Change.objects.update(at=Now() - SILENT * 3)
 
     def both():
-        prune.prune()
-        assert retention.prune_groups(30, seconds=60) == (1, 2 * count)
+        expired_rows.prune()
+        assert finished_groups.prune_groups(30, seconds=60) == (1, 2 * count)
 
     return both
 
@@ -86,7 +88,7 @@ def prepare_part(count):
     group.tasks.update(completed_at=Now() - OLD)
 
     def part():
-        assert retention._delete_some(group.pk, 30, count) == (count, False)
+        assert finished_groups._delete_some(group.pk, 30, count) == (count, False)
 
     return part
 

@@ -5,10 +5,12 @@ import time
 
 import pytest
 
-from tasks import chores, heart, publish, retention
+from tasks.engine import heartbeat
+from tasks.engine.scheduler import Scheduler
 from tasks.models import SchedulerProcess, Task
-from tasks.scheduler import Scheduler
 from tasks.sql import statistics
+from tasks.store import changes
+from tasks.upkeep import chores, finished_groups
 
 from .factories import make_group, make_task, wire
 from .processes import wait_until
@@ -28,12 +30,12 @@ def failing(calls):
 @pytest.mark.parametrize(
     ("where", "name"),
     [
-        (heart, "sweep_once"),
-        (heart.Heart, "_beat_once"),
-        (publish, "prune"),
-        (retention, "steps"),
+        (heartbeat, "sweep_once"),
+        (heartbeat.Heart, "_beat_once"),
+        (changes, "prune"),
+        (finished_groups, "steps"),
         (statistics, "renew"),
-        pytest.param(heart.Heart, "_listen", marks=[pytest.mark.postgres, pytest.mark.notify]),
+        pytest.param(heartbeat.Heart, "_listen", marks=[pytest.mark.postgres, pytest.mark.notify]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -41,9 +43,9 @@ def test_deliveries_go_on_while_a_side_loop_fails(where, name, monkeypatch, sett
     settings.CREW_LEASE_SECONDS = 8.0
     settings.CREW_SWEEP_SECONDS = 0.05
     settings.CREW_KEEP_DAYS = 30.0
-    monkeypatch.setattr(heart, "FIRST_CHORES", 0.0)
+    monkeypatch.setattr(heartbeat, "FIRST_CHORES", 0.0)
     monkeypatch.setattr(chores, "EVERY", 0.05)
-    monkeypatch.setattr(heart, "FAILING_REST", 0.05)
+    monkeypatch.setattr(heartbeat, "FAILING_REST", 0.05)
     calls: list[str] = []
     monkeypatch.setattr(where, name, failing(calls))
     make_group(tasks=[wire() for _ in range(20)])
@@ -65,12 +67,12 @@ def test_deliveries_go_on_while_a_side_loop_fails(where, name, monkeypatch, sett
 
 def test_old_groups_are_looked_at_though_other_old_rows_can_not_go(monkeypatch, settings):
     settings.CREW_KEEP_DAYS = 30.0
-    monkeypatch.setattr(heart, "FIRST_CHORES", 0.0)
+    monkeypatch.setattr(heartbeat, "FIRST_CHORES", 0.0)
     monkeypatch.setattr(chores, "EVERY", 0.02)
     calls: list[str] = []
-    monkeypatch.setattr(publish, "prune", failing([]))
-    monkeypatch.setattr(retention, "steps", lambda days: iter([calls.append("looked")]))
-    side = heart.Heart("s1", slots=1, wake=threading.Event())
+    monkeypatch.setattr(changes, "prune", failing([]))
+    monkeypatch.setattr(finished_groups, "steps", lambda days: iter([calls.append("looked")]))
+    side = heartbeat.Heart("s1", slots=1, wake=threading.Event())
 
     side.start()
     wait_until(lambda: calls)
@@ -81,7 +83,7 @@ def test_old_groups_are_looked_at_though_other_old_rows_can_not_go(monkeypatch, 
 
 def test_leases_are_counted_on_for_less_than_they_last(settings):
     settings.CREW_LEASE_SECONDS = 3_000.0
-    side = heart.Heart("s1", slots=1, wake=threading.Event())
+    side = heartbeat.Heart("s1", slots=1, wake=threading.Event())
 
     side._beat_at = time.monotonic() - 1_500.0
     assert side.is_beating and side.may_claim
@@ -91,11 +93,11 @@ def test_leases_are_counted_on_for_less_than_they_last(settings):
 
 def test_a_scheduler_ends_though_its_row_can_not_go(monkeypatch):
     make_task(worker="")
-    side = heart.Heart("s1", slots=1, wake=threading.Event())
+    side = heartbeat.Heart("s1", slots=1, wake=threading.Event())
     side.start()
 
     def lost(*args, **kwargs):
-        raise heart.Error("the database is away")
+        raise heartbeat.Error("the database is away")
 
     monkeypatch.setattr(SchedulerProcess.objects, "filter", lost)
     side.stop(gone=True)

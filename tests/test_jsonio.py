@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.jsonio import Document, JSONError, dump, read, safe_text
+from tasks.rules.jsonio import Document, JSONError, dump, read, safe_text
 
 MIB = 1024 * 1024
 

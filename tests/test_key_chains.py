@@ -3,12 +3,12 @@
 import pytest
 
 from tasks import control, edit
-from tasks.invariants import INVARIANTS
+from tasks.engine.settle import Settlement, settle, settle_each
 from tasks.models import Task
-from tasks.settle import Settlement, settle, settle_each
 from tasks.sql import claim as claim_sql
 from tasks.sql import duplicates
 from tasks.sql import settle as settle_sql
+from tasks.upkeep.invariants import INVARIANTS
 
 from .factories import claim_all, claim_ids, complete, completed, fail, make_group, row, wire
 
@@ -195,8 +195,8 @@ def test_several_leaders_in_one_batch_keep_to_their_own_descendants():
 
 
 def test_in_parts_as_at_once(monkeypatch):
-    monkeypatch.setattr("tasks.settle.AT_ONCE", 2)
-    monkeypatch.setattr("tasks.settle.FOUND", 3)
+    monkeypatch.setattr("tasks.engine.settle.AT_ONCE", 2)
+    monkeypatch.setattr("tasks.engine.settle.FOUND", 3)
     twins = [wire(id=f"t{n}", key="k", parent_ids=["x"]) for n in range(9)]
     below = [wire(id=f"b{n}", key="k", parent_ids=["a", "x"]) for n in range(9)]
     make_group(tasks=[wire(id="a", key="k"), wire(id="x", is_paused=True), *below, *twins])

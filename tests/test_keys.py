@@ -2,8 +2,9 @@
 
 import pytest
 
-from tasks import create, keys
-from tasks.spec import read_task
+from tasks import create
+from tasks.rules.spec import read_task
+from tasks.store import key_warnings
 
 from .factories import make_group, make_task, wire
 
@@ -18,7 +19,7 @@ LINE = (
 
 def told(group, *tasks):
     """The warnings about these tasks, which are created."""
-    with keys.gathered() as warnings:
+    with key_warnings.gathered() as warnings:
         create.create_tasks(group.pk, tasks)
     return warnings
 
@@ -40,7 +41,7 @@ def test_those_that_are_there_count_as_well():
     make_task(make_group(), key="k", worker="u")
     assert told(group, keyed("a", worker="w")) == []
 
-    with keys.gathered() as warnings:
+    with key_warnings.gathered() as warnings:
         spec = read_task(keyed("b", worker="x"), max_input=100)
         create.create_task(group.pk, spec)
 
@@ -83,12 +84,12 @@ def test_twins_of_one_worker_beside_each_other_are_nothing_to_tell():
 
 
 def test_warnings_have_a_limit_and_so_has_the_look(monkeypatch):
-    monkeypatch.setattr(keys, "STEPS", 2)
+    monkeypatch.setattr(key_warnings, "STEPS", 2)
     chain = [wire(id=f"n{n}", parent_ids=[f"n{n - 1}"] if n else ["a"]) for n in range(9)]
 
     assert told(make_group(), keyed("a"), *chain, keyed("b", parent_ids=["n8"])) == []
     many = [wire(id=f"t{n}", key=f"k{n // 2}", worker=f"w{n}") for n in range(40)]
-    assert len(told(make_group(), *many)) == keys.MOST
+    assert len(told(make_group(), *many)) == key_warnings.MOST
 
 
 def test_the_api_tells_in_a_header(api):

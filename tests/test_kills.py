@@ -8,9 +8,10 @@ import pytest
 from django.core.management import call_command
 from django.db.models.functions import Now
 
-from tasks import create, heart, settle
+from tasks import create
+from tasks.engine import heartbeat, settle
+from tasks.engine.scheduler import Scheduler
 from tasks.models import Attempt, ParentEdge, SchedulerProcess, SharedOutput, Task
-from tasks.scheduler import Scheduler
 
 from .factories import claim_one, make_due, make_task, row
 from .processes import scheduler, sink, wait_until
@@ -38,7 +39,7 @@ KILLED = {
 def go_on() -> None:
     """Be the other scheduler, a lease later."""
     SchedulerProcess.objects.update(beat_at=Now() - timedelta(days=1))
-    heart.sweep_once()
+    heartbeat.sweep_once()
     Scheduler(once=True).run()
 
 

@@ -11,9 +11,10 @@ import pytest
 from django.db import DatabaseError, transaction
 from django.db.models.functions import Now
 
-from tasks import control, edit, heart, settle
-from tasks.claim import Lease
-from tasks.decide import Delays, Failed
+from tasks import control, edit
+from tasks.engine import heartbeat, settle
+from tasks.engine.claim import Lease
+from tasks.engine.settle import Settlement
 from tasks.models import (
     Attempt,
     AuditEntry,
@@ -23,7 +24,7 @@ from tasks.models import (
     TaskGroup,
     Workgroup,
 )
-from tasks.settle import Settlement
+from tasks.rules.decide import Delays, Failed
 from tasks.sql import Statement
 from tasks.sql import settle as sql
 
@@ -67,7 +68,7 @@ def take(id_: str, me: str) -> Lease:
 
 def lose(me: str = "s1") -> None:
     SchedulerProcess.objects.filter(pk=me).update(beat_at=Now() - timedelta(days=1))
-    heart.sweep_once()
+    heartbeat.sweep_once()
 
 
 def second_attempt(then=lambda lease: None):

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from tasks import layout as layouts
-from tasks.layout import layout, levels
+from tasks.insight.graph import layout as layouts
+from tasks.insight.graph.layout import layout, levels
 
 DIAMOND = [(0, 1), (0, 2), (1, 3), (2, 3)]
 

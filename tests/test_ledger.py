@@ -6,15 +6,15 @@ import threading
 
 import pytest
 
-from tasks import aside
-from tasks.aside import Aside
-from tasks.claim import Lease
-from tasks.decide import CANCELLED, Answer, Completed
-from tasks.deliver import LARGE, Delivery, make_deliverer
-from tasks.ledger import Ledger, weight
-from tasks.scheduler import Scheduler
-from tasks.settle import Left, Settlement, Why
-from tasks.transcript import Transcript
+from tasks.delivery.calls import LARGE, Delivery, make_deliverer
+from tasks.engine import set_aside
+from tasks.engine.claim import Lease
+from tasks.engine.ledger import Ledger, weight
+from tasks.engine.scheduler import Scheduler
+from tasks.engine.set_aside import Aside
+from tasks.engine.settle import Left, Settlement, Why
+from tasks.rules.decide import CANCELLED, Answer, Completed
+from tasks.rules.transcript import Transcript
 
 from .stub_worker import StubWorker, answer, by_task, never
 
@@ -168,13 +168,13 @@ def test_a_group_that_is_held_up_has_half_of_the_memory(settings):
 
 
 def test_large_answers_that_are_aside_are_not_written_at_once(monkeypatch):
-    monkeypatch.setattr(aside, "BATCH_BYTES", 100 * KB)
+    monkeypatch.setattr(set_aside, "BATCH_BYTES", 100 * KB)
     held = Aside("me", None)
     held._stopped = True
     held.put(Left(settlement(f"t{n}", size=30), Why.GROUP) for n in range(10))
     held.put([Left(settlement("huge", size=900), Why.GROUP)])
 
-    batches = [len(batch) for batch in aside._batches(held._due("g"))]
+    batches = [len(batch) for batch in set_aside._batches(held._due("g"))]
 
     assert batches == [3, 3, 3, 1, 1]
 

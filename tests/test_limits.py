@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from tasks.limits import Lane, room, share
+from tasks.rules.fair_share import Lane, room, share
 
 
 def lane(worker, priority=0, workgroup=""):

@@ -6,11 +6,12 @@ import threading
 import pytest
 from django.db import OperationalError
 
-from tasks import loading, preview
-from tasks.ledger import FEW
+from tasks.delivery import payloads
+from tasks.engine.ledger import FEW
+from tasks.engine.scheduler import Scheduler
+from tasks.engine.settle import Returned, Settlement, settle_each
+from tasks.insight import preview
 from tasks.models import Task
-from tasks.scheduler import Scheduler
-from tasks.settle import Returned, Settlement, settle_each
 from tasks.sql import run
 
 from .factories import claim, complete, make_due, make_group, wire
@@ -107,9 +108,9 @@ def test_calls_that_are_too_large_are_told_so_and_nothing_of_them_is_kept(settin
 
 def test_what_was_read_of_a_call_that_is_too_large_is_dropped(settings, monkeypatch):
     settings.CREW_MAX_PAYLOAD_BYTES = 50 * KB
-    monkeypatch.setattr(loading, "SLICE", 10 * KB)
+    monkeypatch.setattr(payloads, "SLICE", 10 * KB)
     layers(3, 1, 20 * KB)
-    loader = loading.Loader(run(*loading.asking(["c0"])), ["c0"], room=loading.budget())
+    loader = payloads.Loader(run(*payloads.asking(["c0"])), ["c0"], room=payloads.budget())
 
     brought = loader.fit("c0", None, is_heavy=False, is_child=True)
 
@@ -119,7 +120,7 @@ def test_what_was_read_of_a_call_that_is_too_large_is_dropped(settings, monkeypa
 
 
 def test_parents_are_read_some_at_a_time_in_their_order(monkeypatch):
-    monkeypatch.setattr(loading, "SLICE", 30 * KB)
+    monkeypatch.setattr(payloads, "SLICE", 30 * KB)
     layers(9, 2, 10 * KB)
     make_group(tasks=[wire(id="own", is_complete=True, output=1), wire(id="z", parent_ids=["own"])])
     make_due()
@@ -132,7 +133,7 @@ def test_parents_are_read_some_at_a_time_in_their_order(monkeypatch):
 
 
 def test_a_claim_looks_at_so_many_edges_and_no_more(settings, monkeypatch):
-    monkeypatch.setattr(loading, "EDGES", 8)
+    monkeypatch.setattr(payloads, "EDGES", 8)
     settings.CREW_MAX_PARENTS = 5
     layers(5, 10, 1)
 

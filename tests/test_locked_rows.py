@@ -10,9 +10,10 @@ import psycopg
 import pytest
 from django.db import connection, transaction
 
-from tasks import aside, control, create
-from tasks.explain import explain
-from tasks.heart import sweep_once
+from tasks import control, create
+from tasks.engine import set_aside
+from tasks.engine.heartbeat import sweep_once
+from tasks.insight.explain import explain
 from tasks.models import Attempt, SchedulerProcess, Task, Worker, Workgroup
 
 from .chaos.trouble import LOCK
@@ -164,7 +165,7 @@ def test_beside_a_large_reset_the_other_groups_go_on(worker):
 
 
 def test_no_more_tasks_of_a_group_are_started_whose_answers_can_not_be_written(worker, monkeypatch):
-    monkeypatch.setattr(aside, "CLOSED_AFTER", 0.0)
+    monkeypatch.setattr(set_aside, "CLOSED_AFTER", 0.0)
     worker.behaviour = replying(lambda payload: {"output": 1})
     make_group(id="locked", tasks=[wire(id="locked-0"), wire(id="locked-1")])
     Task.objects.filter(pk="locked-1").update(is_paused=True)
@@ -180,7 +181,7 @@ def test_no_more_tasks_of_a_group_are_started_whose_answers_can_not_be_written(w
 
 
 def test_a_lock_that_is_held_for_long_is_named_in_the_log(worker, monkeypatch, caplog):
-    monkeypatch.setattr(aside, "TOLD_AFTER", 0.0)
+    monkeypatch.setattr(set_aside, "TOLD_AFTER", 0.0)
     worker.behaviour = replying(lambda payload: {"output": 1})
     make_group(id="locked", tasks=[wire(id="locked-0")])
 

@@ -22,9 +22,9 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from crewsite import lockout
-from tasks import access, tokens
-from tasks.access import READ, WRITE, sent_token
-from tasks.api.auth import TokenAuthentication, client_address
+from tasks.access import callers, tokens
+from tasks.access.callers import READ, WRITE, sent_token
+from tasks.access.http import TokenAuthentication, client_address
 from tasks.models import TaskGroup, Token
 
 from .api_client import GROUPS, JSON, PROBLEM, TEXT, Api, Said
@@ -427,7 +427,7 @@ def test_s14_a_ticket_is_given_to_who_may_read():
 
     assert said.status == 200
     assert list(said.json) == ["ticket", "expiresInSeconds"]
-    assert access.of_stream_secret(said.json["ticket"]).may(READ)
+    assert callers.of_stream_secret(said.json["ticket"]).may(READ)
     assert said.json["expiresInSeconds"] == 60
     assert Api(said.json["ticket"]).get(GROUPS).status == 401
 

@@ -24,10 +24,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from tasks import audit, control, create, edit, fleet, portions
+from tasks import audit, control, create, edit, limits_and_holds
+from tasks.engine.settle import Settlement, settle
 from tasks.errors import InvalidInputError
-from tasks.invariants import INVARIANTS
-from tasks.jsonio import dump
 from tasks.models import (
     Attempt,
     AuditEntry,
@@ -39,10 +38,12 @@ from tasks.models import (
     Worker,
     Workgroup,
 )
-from tasks.moves import exported, into, lines, out, records
-from tasks.settle import Settlement, settle
+from tasks.rules.jsonio import dump
+from tasks.rules.transcript import Transcript
 from tasks.sql import steer
-from tasks.transcript import Transcript
+from tasks.store import portions
+from tasks.upkeep.invariants import INVARIANTS
+from tasks.upkeep.moves import exported, into, lines, out, records
 
 from . import factories
 from .crowd import rows_read
@@ -128,7 +129,7 @@ def make_world() -> None:
     complete(next(each for each in claim_all() if each.task_id == complete_all.pk))
     Worker.objects.filter(pk="w").update(max_concurrency=7)
     with audit.by("user:ann", address="192.0.2.1"):
-        fleet.hold_workgroup("wg", seconds=3600)
+        limits_and_holds.hold_workgroup("wg", seconds=3600)
         control.pause_tasks("g", ["later"])
         control.rename_group("g", name="nightly")
 

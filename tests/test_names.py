@@ -4,8 +4,15 @@ import uuid
 
 import pytest
 
-from tasks import names
-from tasks.names import check_base, check_id, check_text, check_within, check_worker, worker_url
+from tasks.rules import names
+from tasks.rules.names import (
+    check_base,
+    check_id,
+    check_text,
+    check_within,
+    check_worker,
+    worker_url,
+)
 
 BASE = "http://127.0.0.1:8090/demo/"
 

@@ -12,9 +12,9 @@ import redis
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from tasks.invariants import INVARIANTS
 from tasks.models import Attempt, AuditEntry, ParentEdge, Task, TaskGroup
-from tasks.moves import old_store
+from tasks.upkeep.invariants import INVARIANTS
+from tasks.upkeep.moves import old_store
 
 from .factories import claim_ids, make_group, make_task
 

@@ -9,12 +9,13 @@ from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from tasks import control, create, edit, settle
+from tasks import control, create, edit
+from tasks.engine import settle
+from tasks.engine.heartbeat import sweep_once
+from tasks.engine.scheduler import Scheduler
+from tasks.engine.settle import Returned, Settlement, settle_each
 from tasks.errors import ConflictError, InvalidInputError, NotFoundError
-from tasks.heart import sweep_once
 from tasks.models import SchedulerProcess, Task, TaskGroup, Workgroup
-from tasks.scheduler import Scheduler
-from tasks.settle import Returned, Settlement, settle_each
 
 from .api_client import GROUP, GROUPS, TASK, TASKS, TEXT, Api, AtRoot
 from .factories import (

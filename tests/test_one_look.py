@@ -8,7 +8,7 @@ from django.db.models.functions import Now
 
 from tasks import audit, create
 from tasks.models import Attempt, Worker, Workgroup
-from tasks.room import Room
+from tasks.store.memory_budget import Room
 
 from .api_client import GROUPS, TASKS, Api, AtRoot
 from .factories import make_group, wire

@@ -8,12 +8,14 @@ import pytest
 from django.core.management import call_command
 from django.db.models.functions import Now
 
-from tasks import control, fleet, fleet_now, invariants
-from tasks.decide import Failed
-from tasks.explain import explain
+from tasks import control, limits_and_holds
+from tasks.engine.settle import Settlement, settle
+from tasks.insight.explain import explain
+from tasks.insight.fleet import now
 from tasks.models import Change, Limit, Task, TaskGroup, Workgroup
-from tasks.outages import IN_A_ROW, Fault
-from tasks.settle import Settlement, settle
+from tasks.rules.decide import Failed
+from tasks.rules.outages import IN_A_ROW, Fault
+from tasks.upkeep import invariants
 
 from .api_client import Api
 from .factories import (
@@ -67,10 +69,10 @@ def test_an_opened_hold_lets_go_all_that_it_stopped(
     for lease in claim_all():
         answer(lease, status, body, retry_after=header)
     assert claim_all() == []
-    (hold,) = fleet_now.fleet()[1].holds
+    (hold,) = now.fleet()[1].holds
     assert (hold.workgroup, hold.waiting) == ("shop", 30)
 
-    fleet.hold_workgroup("shop", seconds=0)
+    limits_and_holds.hold_workgroup("shop", seconds=0)
 
     assert len(claim_all()) == 30
 
@@ -78,7 +80,7 @@ def test_an_opened_hold_lets_go_all_that_it_stopped(
 def test_a_hold_that_a_person_shortens_is_shorter_for_all() -> None:
     limited()
 
-    fleet.hold_workgroup("shop", seconds=60)
+    limits_and_holds.hold_workgroup("shop", seconds=60)
 
     assert claim(slots=100).wait == pytest.approx(60, abs=5)
     Workgroup.objects.update(held_until=Now() - timedelta(seconds=1))
@@ -124,7 +126,7 @@ def test_the_followers_of_a_key_are_let_go_too() -> None:
     assert claim_ids() == []
     assert from_now(Task.objects.get(pk="c").run_after) == pytest.approx(1500, abs=10)
 
-    fleet.hold_workgroup("shop", seconds=0)
+    limits_and_holds.hold_workgroup("shop", seconds=0)
     control.delete_tasks(group.pk, [lease.task_id])
 
     assert claim_ids() == [{"a": "b", "b": "a"}[lease.task_id]]
@@ -134,7 +136,7 @@ def test_a_task_that_is_scheduled_stays_so_when_the_hold_is_opened() -> None:
     limited(1)
     later = make_task(workgroup="shop", run_after=in_an_hour())
 
-    fleet.hold_workgroup("shop", seconds=0)
+    limits_and_holds.hold_workgroup("shop", seconds=0)
 
     assert len(claim_all()) == 1
     assert from_now(row(later)["run_after"]) > 3_000
@@ -143,7 +145,7 @@ def test_a_task_that_is_scheduled_stays_so_when_the_hold_is_opened() -> None:
 def test_paused_and_resumed_under_a_hold() -> None:
     group = limited()
     control.pause_group(group.pk)
-    fleet.hold_workgroup("shop", seconds=0)
+    limits_and_holds.hold_workgroup("shop", seconds=0)
     assert claim_all() == []
 
     control.resume_group(group.pk)
@@ -158,7 +160,7 @@ def test_a_task_held_again_and_again_gives_way_to_the_others() -> None:
         (lease,) = claim_all(slots=1)
         order.append(lease.task_id)
         answer(lease, 429, retry_after="1500")
-        fleet.hold_workgroup("shop", seconds=0)
+        limits_and_holds.hold_workgroup("shop", seconds=0)
 
     assert sorted(order) == ["t0", "t1", "t2", "t3"]
 
@@ -186,9 +188,9 @@ def test_a_hold_comes_with_what_it_stopped(tmp_path: Path, known: str) -> None:
         case "over":
             rows.update(held_until=Now() - timedelta(seconds=1))
         case "opened":
-            fleet.hold_workgroup("shop", seconds=0)
+            limits_and_holds.hold_workgroup("shop", seconds=0)
         case "held":
-            fleet.hold_workgroup("shop", seconds=7)
+            limits_and_holds.hold_workgroup("shop", seconds=7)
 
     call_command("crewimport", str(file), stdout=io.StringIO())
 
@@ -196,10 +198,10 @@ def test_a_hold_comes_with_what_it_stopped(tmp_path: Path, known: str) -> None:
     if known in ("new", "over"):
         assert held == until
         assert claim_all() == []
-        fleet.hold_workgroup("shop", seconds=0)
+        limits_and_holds.hold_workgroup("shop", seconds=0)
     elif known == "held":
         assert from_now(held) <= 7  # type: ignore[arg-type]
-        fleet.hold_workgroup("shop", seconds=0)
+        limits_and_holds.hold_workgroup("shop", seconds=0)
     assert len(claim_all()) == 30
 
 
@@ -211,7 +213,7 @@ def test_a_worker_is_tried_at_once_though_all_its_tasks_wait(count: int) -> None
     resting(count)
     assert not Task.objects.filter(run_after__lte=Now()).exists()
 
-    fleet.try_worker("worker-a")
+    limits_and_holds.try_worker("worker-a")
 
     (probe,) = claim_all()
     complete(probe)
@@ -230,7 +232,7 @@ def test_what_people_put_off_or_an_answer_did_stays_so() -> None:
     answer(fresh["limited"], 503, retry_after="1500")
     Limit.objects.update(rests=1, held_until=Now(), held_since=Now(), ramp=None)
 
-    fleet.try_worker("worker-a")
+    limits_and_holds.try_worker("worker-a")
 
     for task in (later, Task(pk="moved"), wrong, limited):
         assert from_now(row(task)["run_after"]) > 30, task.pk
@@ -241,17 +243,17 @@ def test_a_worker_that_is_well_frees_nothing() -> None:
     why = Failed("no connection to http://127.0.0.1:1/worker-a: connection refused")
     settle([Settlement(claim_all()[0], why, None, fault=Fault.REFUSED)])
 
-    fleet.try_worker("worker-a")
+    limits_and_holds.try_worker("worker-a")
 
     assert from_now(Task.objects.get().run_after) > 30
 
 
 def test_all_that_waits_for_a_worker_is_freed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fleet, "FREED_AT_ONCE", 7)
+    monkeypatch.setattr(limits_and_holds, "FREED_AT_ONCE", 7)
     resting(IN_A_ROW + 2)
     Change.objects.all().delete()
 
-    fleet.try_worker("worker-a")
+    limits_and_holds.try_worker("worker-a")
 
     assert not Task.objects.filter(run_after__gt=Now()).exists()
     told = [id_ for change in Change.objects.all() for id_ in change.updated]

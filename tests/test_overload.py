@@ -5,11 +5,11 @@ import threading
 import pytest
 from django.db import connection
 
-from tasks.aside import Aside
-from tasks.decide import Completed
-from tasks.heart import sweep_once
+from tasks.engine.heartbeat import sweep_once
+from tasks.engine.set_aside import Aside
+from tasks.engine.settle import Haste, Left, Settlement, Why, hastily, settle_each
 from tasks.models import SchedulerProcess, Task
-from tasks.settle import Haste, Left, Settlement, Why, hastily, settle_each
+from tasks.rules.decide import Completed
 from tasks.sql import Within
 
 from .factories import claim_all, make_group, wire
@@ -25,9 +25,9 @@ def impatient(monkeypatch):
     """A tenth of the time, for all."""
     quick = Haste(Within(lock=0.1, statement=0.2))
     for name in ("IN_TURN", "BESIDE", "AT_LAST"):
-        monkeypatch.setattr(f"tasks.aside.{name}", quick)
-    monkeypatch.setattr("tasks.scheduler.IN_TURN", quick)
-    monkeypatch.setattr("tasks.rescue.HASTE", quick)
+        monkeypatch.setattr(f"tasks.engine.set_aside.{name}", quick)
+    monkeypatch.setattr("tasks.engine.scheduler.IN_TURN", quick)
+    monkeypatch.setattr("tasks.engine.rescue.HASTE", quick)
 
 
 @pytest.fixture

@@ -8,13 +8,15 @@ from django.db import connection
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
-from tasks import fleet, fleet_now, hour, waiting
-from tasks import overview as room
-from tasks.failures import failures
+from tasks import limits_and_holds
+from tasks.insight import overview as room
+from tasks.insight.failures import failures
+from tasks.insight.fleet import backlog, last_hour
+from tasks.insight.fleet import now as fleet_now
+from tasks.insight.overview import overview
+from tasks.insight.timeline import timeline
 from tasks.models import Attempt, SchedulerProcess, Task, TaskGroup, Worker, Workgroup
-from tasks.overview import overview
-from tasks.progress import progress
-from tasks.timeline import timeline
+from tasks.store.states import progress
 
 from . import crowd
 from .factories import (
@@ -184,8 +186,8 @@ def test_schedulers_that_live_show_their_slots_and_what_is_busy():
 
 
 def test_holds_say_until_when_by_whom_and_how_many_tasks_wait():
-    fleet.hold_workgroup("shop", seconds=600)
-    fleet.hold_workgroup("open", seconds=0)
+    limits_and_holds.hold_workgroup("shop", seconds=600)
+    limits_and_holds.hold_workgroup("open", seconds=0)
     for worker in ("worker-a", "worker-a", "worker-b"):
         make_task(workgroup="shop", worker=worker)
     later = make_task(workgroup="shop")
@@ -201,8 +203,8 @@ def test_holds_say_until_when_by_whom_and_how_many_tasks_wait():
 
 
 def test_what_a_hold_keeps_is_counted_so_far_and_no_further(monkeypatch):
-    monkeypatch.setattr(waiting, "COUNTED", 2)
-    fleet.hold_workgroup("shop", seconds=600)
+    monkeypatch.setattr(backlog, "COUNTED", 2)
+    limits_and_holds.hold_workgroup("shop", seconds=600)
     for _ in range(3):
         make_task(workgroup="shop")
 
@@ -213,7 +215,7 @@ def test_what_a_hold_keeps_is_counted_so_far_and_no_further(monkeypatch):
 
 def test_workers_show_what_runs_their_limit_and_their_last_hour(settings):
     settings.CREW_WORKER_MAX_CONCURRENCY = 9
-    fleet.limit_worker("idle", 3)
+    limits_and_holds.limit_worker("idle", 3)
     make_task()
     complete(claim_one())
     task = make_task(remaining_attempts=1)
@@ -230,13 +232,13 @@ def test_workers_show_what_runs_their_limit_and_their_last_hour(settings):
     assert line.hour.error.startswith("out of paper") and len(line.hour.error) == 300
     assert line.hour.error_task == last.pk != task.pk
     assert -60 < from_now(line.hour.error_at) <= 0
-    assert (idle.in_flight, idle.limit, idle.hour) == (0, 3, hour.IDLE)
+    assert (idle.in_flight, idle.limit, idle.hour) == (0, 3, last_hour.IDLE)
 
 
 def test_of_too_many_workers_those_that_do_something_are_shown(monkeypatch):
     monkeypatch.setattr(fleet_now, "WORKERS", 2)
     for name in ("a", "b", "z"):
-        fleet.limit_worker(name, None)
+        limits_and_holds.limit_worker(name, None)
     make_task(worker="z")
     claim_one()
 
@@ -279,7 +281,7 @@ def test_a_lost_lease_counts_as_failed():
 
 
 def test_of_very_many_attempts_a_part_stands_for_all_even_if_workers_take_turns(monkeypatch):
-    monkeypatch.setattr(hour, "SAMPLE", 2_000)
+    monkeypatch.setattr(last_hour, "SAMPLE", 2_000)
     now = overview().at
     Attempt.objects.bulk_create(
         Attempt(
@@ -310,7 +312,7 @@ def test_of_very_many_attempts_a_part_stands_for_all_even_if_workers_take_turns(
 def test_the_lag_is_how_long_the_oldest_due_task_has_waited():
     make_task()
     old, held, later = make_task(), make_task(workgroup="shop"), make_task(worker="worker-b")
-    fleet.hold_workgroup("shop", seconds=600)
+    limits_and_holds.hold_workgroup("shop", seconds=600)
     Task.objects.filter(pk=old.pk).update(run_after=Now() - 5 * MINUTE)
     Task.objects.filter(pk=held.pk).update(run_after=Now() - HOUR)
     Task.objects.filter(pk=later.pk).update(run_after=Now() + HOUR)
@@ -340,12 +342,12 @@ def test_without_anything_due_there_is_no_lag():
 
 
 def test_no_table_is_read_whole(fresh_tables, monkeypatch):
-    monkeypatch.setattr(hour, "SAMPLE", 1_000)
+    monkeypatch.setattr(last_hour, "SAMPLE", 1_000)
     crowd.fill(done=100_000)
     group = make_group()
     for _ in range(5):
         make_task(group, workgroup="shop")
-    fleet.hold_workgroup("shop", seconds=600)
+    limits_and_holds.hold_workgroup("shop", seconds=600)
     make_task(worker="worker-b")
     claim_all(slots=1)
 

@@ -2,10 +2,11 @@
 
 import pytest
 
-from tasks import control, create, edit, pace
-from tasks.pace import Pace, most_at_once
-from tasks.tail import Seen
-from tasks.tell import reload_text
+from tasks import control, create, edit
+from tasks.live import pacing
+from tasks.live.change_reader import Seen
+from tasks.live.messages import reload_text
+from tasks.live.pacing import Pace, most_at_once
 
 from .factories import make_group
 from .web import Clients, Web
@@ -82,7 +83,7 @@ execute_from_command_line(["manage.py", *sys.argv[1:]])
 
 @pytest.mark.django_db(transaction=True)
 def test_where_too_many_watch_they_are_told_to_reload_and_others_hear_all():
-    assert pace.FRAMES != 60  # but there
+    assert pacing.FRAMES != 60  # but there
     busy, calm = make_group(), make_group()
     ids = create.create_tasks(busy.pk, [{"worker": "w"}] * 40)
     (other,) = create.create_tasks(calm.pk, [{"worker": "w"}])

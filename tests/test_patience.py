@@ -16,7 +16,7 @@ from django.db import (
 )
 from django.db.backends.signals import connection_created
 
-from tasks import heart
+from tasks.engine import heartbeat
 from tasks.sql import patience, prepared
 
 from .processes import wait_until
@@ -159,9 +159,9 @@ def test_nothing_is_set_in_a_session_that_belongs_to_everybody(limited, monkeypa
 
 @pytest.mark.postgres
 def test_a_listener_notices_that_it_hears_nothing_any_more(limited, monkeypatch):
-    monkeypatch.setattr(heart, "PROBE_EVERY", 0.0)
+    monkeypatch.setattr(heartbeat, "PROBE_EVERY", 0.0)
     proxy = limited()
-    listener = heart.Heart("s1", slots=1, wake=threading.Event())
+    listener = heartbeat.Heart("s1", slots=1, wake=threading.Event())
     failed = []
 
     def listen():

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from django.core.cache import cache
 
-from tasks import lanes, layout
-from tasks import picture as pictures
-from tasks import sums as summing
 from tasks.errors import NotFoundError
+from tasks.insight.graph import layout, swimlanes
+from tasks.insight.graph import picture as pictures
+from tasks.insight.graph import summary as summing
+from tasks.insight.graph.picture import around, picture
+from tasks.insight.graph.summary import bucket
 from tasks.models import ParentEdge, Task
-from tasks.picture import around, picture
-from tasks.progress import State, progress
-from tasks.sums import bucket
+from tasks.store.states import State, progress
 
 from . import factories
 from .factories import make_group, make_task, wire
@@ -197,7 +197,7 @@ def test_deep_groups_have_few_bands(summed):
 
     drawn = picture(group.pk)
 
-    assert len(drawn["bands"]) <= lanes.BANDS
+    assert len(drawn["bands"]) <= swimlanes.BANDS
     assert drawn["bands"][0] == (0, 4)
     assert drawn["bands"][-1] == (45, 49)
     assert [node["count"] for node in drawn["nodes"]] == [5] * 10
@@ -210,14 +210,14 @@ def test_the_least_busy_workers_share_a_lane(summed):
 
     drawn = picture(group.pk)
 
-    assert len(drawn["lanes"]) == lanes.LANES + 1
+    assert len(drawn["lanes"]) == swimlanes.LANES + 1
     assert drawn["lanes"][-1]["worker"] is None
     assert sum(lane["workers"] for lane in drawn["lanes"]) == 21
     assert sum(node["count"] for node in drawn["nodes"]) == 82
 
 
 def test_arrows_left_out_are_counted(summed, monkeypatch):
-    monkeypatch.setattr(lanes, "LINKS", 2)
+    monkeypatch.setattr(swimlanes, "LINKS", 2)
     group = fan(10, worker=lambda number: f"w{number}" if number < 3 else "w3")
 
     drawn = picture(group.pk)
@@ -353,7 +353,7 @@ def test_a_hundred_thousand_tasks_are_a_small_picture():
     edges = [(chance.randrange(child), child) for child in range(1, count) for _ in range(2)]
     workers = [f"a-worker-with-a-name-of-some-length-{chance.randrange(50)}" for _ in range(count)]
 
-    sums = lanes.summed(layout.levels(count, edges), workers, edges)
+    sums = swimlanes.summed(layout.levels(count, edges), workers, edges)
 
     states = [Counter(dict.fromkeys(State.values, 100_000)) for _ in sums.boxes]
     drawn = summing._buckets("group", sums.bands, sums.lanes, sums.boxes, states)

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from tasks import create, wire
+from tasks import create
 from tasks.models import Task
+from tasks.store import wire
 
 from .pictures import GROUP, Doer, Picture, Site, worker
 from .processes import scheduler, wait_until

@@ -7,16 +7,16 @@ from django.db import DatabaseError, OperationalError, connection, transaction
 from django.db.backends.signals import connection_created
 
 from tasks import create
-from tasks.invariants import INVARIANTS
-from tasks.jsonio import dump
+from tasks.engine.settle import Settlement, settle
 from tasks.models import Task, TaskGroup
-from tasks.settle import Settlement, settle
+from tasks.rules.jsonio import dump
 from tasks.sql import claim as claim_sql
 from tasks.sql import control as control_sql
 from tasks.sql import create as create_sql
 from tasks.sql import health as health_sql
 from tasks.sql import patience, prepared, run, run_steered, steer
 from tasks.sql import settle as settle_sql
+from tasks.upkeep.invariants import INVARIANTS
 
 from . import crowd
 from .factories import claim_all, claim_ids, complete, completed, in_threads, make_group, make_task

@@ -5,8 +5,8 @@ from secrets import token_urlsafe
 
 import pytest
 
-from tasks import portions
 from tasks.models import Attempt, AuditEntry, Task
+from tasks.store import portions
 
 from .api_client import TASKS, Api
 from .factories import make_group, wire

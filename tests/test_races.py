@@ -14,12 +14,13 @@ from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from tasks import claim as claiming
-from tasks import control, fleet, publish
-from tasks import rescue as rescuing
+from tasks import control, limits_and_holds
+from tasks.engine import claim as claiming
+from tasks.engine import rescue as rescuing
+from tasks.engine.idle import Rest
+from tasks.engine.scheduler import Scheduler
 from tasks.models import CutCall, SchedulerProcess, Task, Worker, Workgroup
-from tasks.rest import Rest
-from tasks.scheduler import Scheduler
+from tasks.store import changes
 
 from .factories import (
     claim,
@@ -118,7 +119,7 @@ def somebody_waits() -> bool:
 @pytest.mark.parametrize(
     "act",
     [
-        lambda: fleet.hold_workgroup("shop", seconds=60),
+        lambda: limits_and_holds.hold_workgroup("shop", seconds=60),
         lambda: control.pause_group("g"),
         lambda: control.cancel_group("g"),
         lambda: control.delete_group("g"),
@@ -218,7 +219,7 @@ def test_a_hold_is_committed_with_the_answer_that_asks_for_it():
 
 def test_nobody_is_told_before_the_commit(monkeypatch):
     told = []
-    monkeypatch.setattr(publish, "on_committed", told.append)
+    monkeypatch.setattr(changes, "on_committed", told.append)
 
     with transaction.atomic():
         task = make_task()
@@ -232,7 +233,7 @@ def test_nobody_is_told_before_the_commit(monkeypatch):
 @pytest.mark.own_session
 def test_a_server_that_goes_right_after_the_commit_costs_a_line(monkeypatch, caplog):
     told = []
-    monkeypatch.setattr(publish, "on_committed", told.append)
+    monkeypatch.setattr(changes, "on_committed", told.append)
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         (pid,) = cursor.fetchone()
@@ -257,7 +258,7 @@ def notified(monkeypatch, settings):
     """The channels that were notified, in order."""
     settings.CREW_NOTIFY = True
     told = []
-    monkeypatch.setattr(publish, "_notify", told.extend)
+    monkeypatch.setattr(changes, "_notify", told.extend)
     return told
 
 
@@ -272,14 +273,14 @@ def test_a_scheduler_notifies_when_the_calls_are_on_their_way(monkeypatch, notif
     scheduler.tick()
     scheduler._rest.at_most(0, peeking=False)
 
-    assert notified == ["sent", publish.CHANGES]
+    assert notified == ["sent", changes.CHANGES]
 
 
 @pytest.mark.postgres
 def test_short_turns_are_told_together_and_the_last_of_them_soon(monkeypatch, settings):
     settings.CREW_NOTIFY = True
-    wake, told, news = threading.Event(), [], publish.News()
-    monkeypatch.setattr(publish, "_notify", lambda channels: (told.append(channels), wake.set()))
+    wake, told, news = threading.Event(), [], changes.News()
+    monkeypatch.setattr(changes, "_notify", lambda channels: (told.append(channels), wake.set()))
     rest = Rest(wake, news)
     group = make_group()
     told.clear()
@@ -288,10 +289,10 @@ def test_short_turns_are_told_together_and_the_last_of_them_soon(monkeypatch, se
         with news.gathered():
             control.pause_tasks(group.pk, [make_task(group).pk])
 
-    monkeypatch.setattr(publish, "TOLD_EVERY", 60)
+    monkeypatch.setattr(changes, "TOLD_EVERY", 60)
     turn()
     rest.at_most(5, peeking=False)
-    assert told == [{publish.CHANGES, publish.CHANNEL}]
+    assert told == [{changes.CHANGES, changes.CHANNEL}]
     for _ in range(3):
         turn()
         wake.set()  # an answer is there already
@@ -299,23 +300,23 @@ def test_short_turns_are_told_together_and_the_last_of_them_soon(monkeypatch, se
     assert len(told) == 1
     assert 0 < news.wait() <= 60
 
-    monkeypatch.setattr(publish, "TOLD_EVERY", 0.01)
+    monkeypatch.setattr(changes, "TOLD_EVERY", 0.01)
     rest.at_most(5, peeking=False)  # no answer comes
 
-    assert told == [{publish.CHANGES, publish.CHANNEL}] * 2
+    assert told == [{changes.CHANGES, changes.CHANNEL}] * 2
     assert news.wait() is None
 
 
 @pytest.mark.postgres
 def test_who_gathers_no_more_notifies_at_once(notified):
-    with pytest.raises(ZeroDivisionError), publish.News().gathered():
+    with pytest.raises(ZeroDivisionError), changes.News().gathered():
         make_task()
         raise ZeroDivisionError
     assert notified == []
 
     make_task()
 
-    assert publish.CHANNEL in notified
+    assert changes.CHANNEL in notified
 
 
 @pytest.mark.postgres

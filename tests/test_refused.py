@@ -9,12 +9,13 @@ from django.core.management import CommandError, call_command
 from django.core.management.base import SystemCheckError
 from django.db import connection
 
-from tasks import aside, barred, control
-from tasks.decide import Completed, Delays, Failed, Held
-from tasks.lesser import UNSTORABLE
+from tasks import control
+from tasks.engine import barred, set_aside
+from tasks.engine.refused_answers import UNSTORABLE
+from tasks.engine.settle import Settlement, Why, settle_each
 from tasks.models import Attempt, Task
-from tasks.settle import Settlement, Why, settle_each
-from tasks.transcript import Transcript
+from tasks.rules.decide import Completed, Delays, Failed, Held
+from tasks.rules.transcript import Transcript
 
 from .api_client import GROUP, GROUPS, TASK, TASKS, Api, everything_stored
 from .factories import claim_all, make_group, make_task, row, wire
@@ -144,7 +145,7 @@ def test_an_error_that_is_none_of_the_databases_is_the_answers_too():
 
 @pytest.mark.django_db(transaction=True)
 def test_a_scheduler_works_on_beside_an_answer_that_it_can_not_write(settings, monkeypatch):
-    monkeypatch.setattr(aside, "STUCK_PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(set_aside, "STUCK_PAUSES", (0.01, 0.01))
     refuse("crew_task", "UPDATE", "NEW.id = 'bad' AND NEW.leased_by IS NULL")
     with StubWorker() as worker:
         settings.CREW_WORKER_BASE_URL = worker.url

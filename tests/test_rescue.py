@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 from django.db.models.functions import Now
 
-from tasks import heart
+from tasks.engine import heartbeat
+from tasks.engine.rescue import rescue
 from tasks.models import Attempt, SchedulerProcess, Task
-from tasks.rescue import rescue
 
 from .factories import (
     claim_all,
@@ -59,7 +59,7 @@ def test_a_living_scheduler_keeps_its_tasks():
     die("alive", LEASE - 10)
     before = row(kept)
 
-    count = heart.sweep_once()
+    count = heartbeat.sweep_once()
 
     assert count == 1
     assert row(kept) == before
@@ -70,27 +70,27 @@ def test_a_heartbeat_keeps_no_other_scheduler_alive():
     task = make_task()
     claim_one("dead")
     die("dead")
-    alive = heart.Heart("alive", slots=1, wake=threading.Event())
+    alive = heartbeat.Heart("alive", slots=1, wake=threading.Event())
 
     alive._beat()
     alive._beat()
 
-    assert heart.sweep_once() == 1
+    assert heartbeat.sweep_once() == 1
     assert row(task)["leased_by"] is None
     assert list(SchedulerProcess.objects.values_list("id", flat=True)) == ["alive"]
 
 
 def test_who_was_given_up_and_lives_is_known_again_when_it_beats():
     """Its machine stood still for longer than a lease, and goes on."""
-    frozen = heart.Heart("s1", slots=1, wake=threading.Event())
+    frozen = heartbeat.Heart("s1", slots=1, wake=threading.Event())
     frozen._beat()
     die()
-    heart.sweep_once()
+    heartbeat.sweep_once()
 
     frozen._beat()
     kept = make_task(leased_by="s1", leased_at=Now(), attempt=1)
 
-    assert heart.sweep_once() == 0
+    assert heartbeat.sweep_once() == 0
     assert row(kept)["leased_by"] == "s1"
     assert list(SchedulerProcess.objects.values_list("id", flat=True)) == ["s1"]
 
@@ -116,7 +116,7 @@ def test_a_sweep_gives_back_more_than_one_batch_of_several_schedulers():
     die("s1")
     die("s2")
 
-    count = heart.sweep_once()
+    count = heartbeat.sweep_once()
 
     assert count == 450
     assert not Task.objects.claimed().exists()
@@ -130,7 +130,7 @@ def test_the_third_loss_in_a_row_leaves_no_attempts():
         make_due()
         claim_one(f"s{n}")
         die(f"s{n}")
-        heart.sweep_once()
+        heartbeat.sweep_once()
         left.append(row(task)["remaining_attempts"])
 
     assert left == [49, 48, 0]
@@ -144,7 +144,7 @@ def test_tasks_lost_twice_in_a_row_come_back_apart_from_each_other():
     for me in ("s1", "s2"):
         claim_all(me, slots=200)
         die(me)
-        heart.sweep_once()
+        heartbeat.sweep_once()
         due = Task.objects.values_list("run_after", flat=True)
         waits.append(sorted(from_now(moment) for moment in due))
 
@@ -170,7 +170,7 @@ def test_followers_of_a_lost_leader_are_let_go():
     follower = Task.objects.get(merged_into=lease.task_id)
     die()
 
-    heart.sweep_once()
+    heartbeat.sweep_once()
 
     assert row(follower)["merged_into"] is None
     assert row(follower)["remaining_attempts"] == 5
@@ -182,7 +182,7 @@ def test_the_answer_of_the_dead_is_kept_as_late():
     task = make_task()
     lease = claim_one()
     die()
-    heart.sweep_once()
+    heartbeat.sweep_once()
     before = row(task)
 
     settled = complete(lease, "late")
@@ -199,7 +199,7 @@ def test_children_of_a_lost_task_keep_waiting():
     claim_one()
     die()
 
-    heart.sweep_once()
+    heartbeat.sweep_once()
 
     assert row(child)["pending_parents"] == 1
 
@@ -209,7 +209,7 @@ def test_bury_others_leaves_only_me():
     claim_one("old")
     SchedulerProcess.objects.create(pk="me", host="h", pid=1, slots=1)
 
-    heart.bury_others("me")
+    heartbeat.bury_others("me")
 
     assert list(SchedulerProcess.objects.values_list("id", flat=True)) == ["me"]
     assert claim_ids("me") == ["t"]

@@ -2,11 +2,11 @@
 
 import pytest
 
-from tasks import rest, scheduler
-from tasks.claim import Lease
-from tasks.decide import Answer
-from tasks.deliver import Delivery
-from tasks.scheduler import Scheduler
+from tasks.delivery.calls import Delivery
+from tasks.engine import idle, scheduler
+from tasks.engine.claim import Lease
+from tasks.engine.scheduler import Scheduler
+from tasks.rules.decide import Answer
 
 
 class Growing:
@@ -26,23 +26,23 @@ def test_answers_that_keep_coming_are_gathered_for_a_moment_only(monkeypatch):
     def sleep(seconds):
         nonlocal now
         now += seconds
-        assert now < 10 * rest.GATHER, "it would wait without end"
+        assert now < 10 * idle.GATHER, "it would wait without end"
 
-    monkeypatch.setattr(rest.time, "monotonic", lambda: now)
-    monkeypatch.setattr(rest.time, "sleep", sleep)
+    monkeypatch.setattr(idle.time, "monotonic", lambda: now)
+    monkeypatch.setattr(idle.time, "sleep", sleep)
 
-    rest.gather(Growing(), range(1_000_000))
+    idle.gather(Growing(), range(1_000_000))
 
-    assert rest.GATHER <= now <= rest.GATHER + 2 * rest.GATHER_STEP
+    assert idle.GATHER <= now <= idle.GATHER + 2 * idle.GATHER_STEP
 
 
 def test_without_another_answer_the_gathering_ends(monkeypatch):
     sleeps = []
-    monkeypatch.setattr(rest.time, "sleep", sleeps.append)
+    monkeypatch.setattr(idle.time, "sleep", sleeps.append)
 
-    rest.gather([1], range(1_000))
+    idle.gather([1], range(1_000))
 
-    assert sleeps == [rest.GATHER_STEP]
+    assert sleeps == [idle.GATHER_STEP]
 
 
 @pytest.mark.django_db

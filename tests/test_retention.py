@@ -9,9 +9,11 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError, transaction
 from django.db.models.functions import Now
 
-from tasks import chores, control, create, heart, prune, retention
-from tasks.invariants import INVARIANTS
+from tasks import control, create
+from tasks.engine import heartbeat
 from tasks.models import AuditEntry, Change, Task, TaskGroup
+from tasks.upkeep import chores, expired_rows, finished_groups
+from tasks.upkeep.invariants import INVARIANTS
 
 from .factories import claim_one, complete, in_threads, make_group, make_task
 from .processes import wait_until
@@ -25,8 +27,8 @@ OLD = timedelta(days=31)
 
 @pytest.fixture(autouse=True)
 def two_at_once(monkeypatch):
-    monkeypatch.setattr(retention, "GROUPS", 1)
-    monkeypatch.setattr(retention, "AT_ONCE", 2)
+    monkeypatch.setattr(finished_groups, "GROUPS", 1)
+    monkeypatch.setattr(finished_groups, "AT_ONCE", 2)
 
 
 def age(group, by=OLD):
@@ -57,7 +59,7 @@ def test_an_old_finished_group_goes_with_all_it_holds():
     other = finished()
     age(other, timedelta(days=29))
 
-    gone = retention.prune_groups(30, seconds=60)
+    gone = finished_groups.prune_groups(30, seconds=60)
 
     assert gone == (1, 3)
     assert list(TaskGroup.objects.all()) == [other]
@@ -82,7 +84,7 @@ def test_what_is_not_finished_or_was_so_only_lately_stays(left):
     create.create_tasks(group.pk, [left])
     age(make_group())  # nothing was begun in it
 
-    assert retention.prune_groups(30, seconds=60) == (0, 0)
+    assert finished_groups.prune_groups(30, seconds=60) == (0, 0)
     assert TaskGroup.objects.count() == 2
 
 
@@ -92,7 +94,7 @@ def test_a_large_group_that_was_finished_only_lately_stays():
     last = group.tasks.order_by("created_at", "id").last()
     Task.objects.filter(pk=last.pk).update(completed_at=Now())
 
-    assert retention.prune_groups(30, seconds=60) == (0, 0)
+    assert finished_groups.prune_groups(30, seconds=60) == (0, 0)
     assert group.tasks.count() == 5
 
 
@@ -100,46 +102,46 @@ def test_when_the_time_is_over_the_rest_waits_for_the_next_time():
     group = finished(5)
     finished(1)
 
-    assert retention.prune_groups(30, seconds=0) == (0, 2)
+    assert finished_groups.prune_groups(30, seconds=0) == (0, 2)
     assert (group.tasks.count(), TaskGroup.objects.get(pk=group.pk).task_count) == (3, 3)
     assert_whole()
-    assert retention.prune_groups(30, seconds=60) == (2, 4)
+    assert finished_groups.prune_groups(30, seconds=60) == (2, 4)
 
 
 def test_a_group_that_somebody_goes_on_with_is_left_alone(monkeypatch):
     group = finished(5)
-    remove = retention.edges.remove
+    remove = finished_groups.edges.remove
 
     def gone_on_with(group_id, ids, **how):
         remove(group_id, ids, **how)
         control.resume_group(group_id)
         create.create_tasks(group_id, [{"worker": "w"}])
 
-    monkeypatch.setattr(retention.edges, "remove", gone_on_with)
+    monkeypatch.setattr(finished_groups.edges, "remove", gone_on_with)
 
-    assert retention.prune_groups(30, seconds=60) == (0, 2)
+    assert finished_groups.prune_groups(30, seconds=60) == (0, 2)
     assert group.tasks.count() == 4
 
 
 def test_a_task_that_was_run_again_meanwhile_keeps_what_is_left(monkeypatch):
     group = finished(5)
     last = group.tasks.order_by("created_at", "id").last()
-    remove = retention.edges.remove
+    remove = finished_groups.edges.remove
 
     def run_again(group_id, ids, **how):
         remove(group_id, ids, **how)
         Task.objects.filter(pk=last.pk).update(completed_at=Now())
 
-    monkeypatch.setattr(retention.edges, "remove", run_again)
+    monkeypatch.setattr(finished_groups.edges, "remove", run_again)
 
-    assert retention.prune_groups(30, seconds=60) == (0, 2)
+    assert finished_groups.prune_groups(30, seconds=60) == (0, 2)
     assert group.tasks.count() == 3
-    assert retention.prune_groups(30, seconds=60) == (0, 0)
+    assert finished_groups.prune_groups(30, seconds=60) == (0, 0)
 
 
 def test_a_crash_in_the_middle_leaves_all_whole_and_the_next_run_goes_on(monkeypatch):
     group = finished(5)
-    raw_delete, calls = retention.edges.raw_delete, []
+    raw_delete, calls = finished_groups.edges.raw_delete, []
 
     def die_late(rows):
         calls.append(rows)
@@ -148,12 +150,12 @@ def test_a_crash_in_the_middle_leaves_all_whole_and_the_next_run_goes_on(monkeyp
         return raw_delete(rows)
 
     with monkeypatch.context() as patch, pytest.raises(OperationalError):
-        patch.setattr(retention.edges, "raw_delete", die_late)
-        retention.prune_groups(30, seconds=60)
+        patch.setattr(finished_groups.edges, "raw_delete", die_late)
+        finished_groups.prune_groups(30, seconds=60)
 
     assert (group.tasks.count(), TaskGroup.objects.get(pk=group.pk).task_count) == (3, 3)
     assert_whole()
-    assert retention.prune_groups(30, seconds=60) == (1, 3)
+    assert finished_groups.prune_groups(30, seconds=60) == (1, 3)
     assert_whole()
 
 
@@ -165,7 +167,7 @@ def test_groups_that_can_not_go_do_not_hide_those_behind_them():
         lately.tasks.update(completed_at=Now())
     group = finished(1)
 
-    assert retention.prune_groups(30, seconds=60) == (1, 1)
+    assert finished_groups.prune_groups(30, seconds=60) == (1, 1)
     assert not TaskGroup.objects.filter(pk=group.pk).exists()
     assert TaskGroup.objects.count() == 6
 
@@ -174,25 +176,25 @@ def test_groups_that_can_not_go_do_not_hide_those_behind_them():
 @pytest.mark.django_db(transaction=True)
 def test_one_at_a_time_deletes_and_nobody_waits_for_it(monkeypatch):
     finished(1)
-    monkeypatch.setattr(retention, "TURN_WITHIN", 0.0)
-    assert prune.is_our_turn("groups")  # that turn is over with its statement
+    monkeypatch.setattr(finished_groups, "TURN_WITHIN", 0.0)
+    assert expired_rows.is_our_turn("groups")  # that turn is over with its statement
 
     with transaction.atomic():
-        prune.is_our_turn("groups")
-        meanwhile = in_threads(lambda days: retention.prune_groups(days, seconds=60), [30])
+        expired_rows.is_our_turn("groups")
+        meanwhile = in_threads(lambda days: finished_groups.prune_groups(days, seconds=60), [30])
 
     assert meanwhile == [(0, 0)]
-    assert retention.prune_groups(30, seconds=60) == (1, 1)
+    assert finished_groups.prune_groups(30, seconds=60) == (1, 1)
 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_scheduler_does_it_by_itself(settings, monkeypatch):
     settings.CREW_KEEP_DAYS = 30
     settings.CREW_SWEEP_SECONDS = 0.02
-    monkeypatch.setattr(heart, "FIRST_CHORES", 0.0)
+    monkeypatch.setattr(heartbeat, "FIRST_CHORES", 0.0)
     monkeypatch.setattr(chores, "EVERY", 0.0)
     group, other = finished(5), make_group()
-    beating = heart.Heart("s1", slots=1, wake=threading.Event())
+    beating = heartbeat.Heart("s1", slots=1, wake=threading.Event())
 
     beating.start()
     try:
@@ -242,7 +244,7 @@ def test_a_group_that_the_database_keeps_stops_no_other(caplog):
     TaskGroup.objects.filter(pk=kept.pk).update(created_at=Now() - 2 * OLD)
     refuse("crew_task", "DELETE", f"OLD.group_id = '{kept.pk}'")
 
-    assert retention.prune_groups(30, seconds=60) == (1, 1)
+    assert finished_groups.prune_groups(30, seconds=60) == (1, 1)
 
     assert list(TaskGroup.objects.all()) == [kept]
     assert f"{kept.pk} can not be deleted" in caplog.text
@@ -257,6 +259,6 @@ def test_a_group_that_somebody_holds_stops_no_other():
     finished()
 
     with forgotten(f"SELECT FROM crew_taskgroup WHERE id = '{kept.pk}' FOR UPDATE"):
-        assert retention.prune_groups(30, seconds=60) == (1, 1)
+        assert finished_groups.prune_groups(30, seconds=60) == (1, 1)
 
-    assert retention.prune_groups(30, seconds=60) == (1, 1)
+    assert finished_groups.prune_groups(30, seconds=60) == (1, 1)

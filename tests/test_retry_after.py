@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tasks.retry_after import MOST, Wait, read
+from tasks.rules.retry_after import MOST, Wait, read
 
 NOW = datetime(2026, 11, 24, 6, 0, tzinfo=UTC)
 SOON = int(NOW.timestamp()) + 120

@@ -15,7 +15,8 @@ from django.test import Client
 from django.urls import reverse
 
 from crewsite import people
-from tasks import access, create, fleet, roles, tokens
+from tasks import create, limits_and_holds
+from tasks.access import callers, roles, tokens
 from tasks.models import Attempt, AuditEntry, SchedulerProcess, Token
 
 from .api_client import Api, everything_stored
@@ -51,7 +52,7 @@ def stored() -> None:
     Attempt.objects.create(
         task_id="t", number=1, worker="w", outcome="failed", started_at=Now(), finished_at=Now()
     )
-    fleet.hold_workgroup("shop", seconds=60)
+    limits_and_holds.hold_workgroup("shop", seconds=60)
     SchedulerProcess.objects.create(pk="s1", host="h", pid=1, slots=1)
     AuditEntry.objects.create(pk=1, who="user:ann", verb="pause", kind="group", target="g")
     tokens.issue(name="nightly", scopes=["read"])
@@ -266,23 +267,23 @@ def test_who_may_watch_a_group(stored, role):
 
 @pytest.mark.parametrize("role", EVERYONE)
 def test_what_scopes_a_role_bears(role):
-    assert set(access.of_user(person(role)).scopes) == SCOPES[role]
+    assert set(callers.of_user(person(role)).scopes) == SCOPES[role]
 
 
 @pytest.mark.parametrize("role", EVERYONE)
 def test_a_token_of_a_person_is_never_more_than_the_person(role):
     _, secret = tokens.issue(name="t", scopes=["admin"], user=person(role))
 
-    found = access.of_secret(secret)
+    found = callers.of_secret(secret)
 
-    assert {scope for scope in access.SCOPES if found.may(scope)} == SCOPES[role]
+    assert {scope for scope in callers.SCOPES if found.may(scope)} == SCOPES[role]
 
 
 def test_most_permissions_of_an_admin_are_not_the_scope():
     user = person(OPERATOR)
     user.user_permissions.set(Permission.objects.filter(codename__in=["view_token", "add_token"]))
 
-    assert "admin" not in access.of_user(user).scopes
+    assert "admin" not in callers.of_user(user).scopes
 
 
 def test_an_admin_makes_tokens_of_their_own_rights_and_revokes_any(stored):

@@ -7,11 +7,12 @@ import pytest
 from django.test import RequestFactory
 from rest_framework.request import Request
 
-from tasks import find, portions, room
 from tasks.api.answers import Page, json_page
 from tasks.api.body import GROWS, Body
+from tasks.insight import find
 from tasks.models import Task
-from tasks.room import NoRoomError, Room
+from tasks.store import memory_budget, portions
+from tasks.store.memory_budget import NoRoomError, Room
 
 from .api_client import NDJSON, TASKS, Api
 from .factories import make_group, wire
@@ -25,7 +26,7 @@ def small(settings):
 
 
 def test_what_is_larger_than_the_room_has_it_alone(small, monkeypatch):
-    monkeypatch.setattr(room, "WAITS", 0.0)
+    monkeypatch.setattr(memory_budget, "WAITS", 0.0)
     own = Room()
 
     first = own.take(1_000)
@@ -59,18 +60,18 @@ def test_who_waits_goes_on_when_another_is_done(small):
 @pytest.mark.django_db
 def test_an_answer_keeps_its_room_until_it_was_sent_or_is_gone():
     answer = json_page(lambda: Page([b"[", b"1]"], True))
-    assert (answer.content, room.answers.held) == (b"[1]\n", 4)
+    assert (answer.content, memory_budget.answers.held) == (b"[1]\n", 4)
     answer.close()
-    assert room.answers.held == 0
+    assert memory_budget.answers.held == 0
 
     answer = json_page(lambda: Page([b"[]"], True))
     answer.let_go()
-    assert (answer.content, room.answers.held) == (b"", 0)
+    assert (answer.content, memory_budget.answers.held) == (b"", 0)
 
     answer = json_page(lambda: Page([b"[]"], True))
-    assert room.answers.held == 3
+    assert memory_budget.answers.held == 3
     del answer
-    assert room.answers.held == 0
+    assert memory_budget.answers.held == 0
 
 
 @pytest.mark.django_db
@@ -78,7 +79,7 @@ def test_an_answer_that_can_not_be_made_gives_its_room_back():
     with pytest.raises(ZeroDivisionError):
         json_page(lambda: Page((b"%d" % (1 // n) for n in (1, 0)), True))
 
-    assert room.answers.held == 0
+    assert memory_budget.answers.held == 0
 
 
 @pytest.mark.django_db
@@ -95,8 +96,8 @@ def test_pages_of_few_bytes_take_none(no_auth, monkeypatch):
 @pytest.mark.parametrize("path", [TASKS + "?pageSize=500", "/api/v1/task/t/attempts?pageSize=500"])
 def test_a_page_without_room_says_when_to_try_again(no_auth, settings, monkeypatch, path):
     make_group(id="g", tasks=[wire(id="t", input="x" * 300 * KB)])
-    monkeypatch.setattr(room, "WAITS", 0.0)
-    taken = room.answers.take(settings.CREW_WEB_BYTES)
+    monkeypatch.setattr(memory_budget, "WAITS", 0.0)
+    taken = memory_budget.answers.take(settings.CREW_WEB_BYTES)
     try:
         said = Api().get(path)
         small_one = Api().get("/api/v1/task/t")
@@ -105,7 +106,7 @@ def test_a_page_without_room_says_when_to_try_again(no_auth, settings, monkeypat
 
     assert (said.status, said.headers["Retry-After"]) == (503, "1")
     assert small_one.status == Api().get(path).status == 200
-    assert room.answers.held == 0
+    assert memory_budget.answers.held == 0
 
 
 @pytest.mark.django_db
@@ -114,8 +115,8 @@ def test_a_body_has_its_room_until_its_request_is_done(no_auth, settings, monkey
     make_group(id="g")
     line = b'{"input":"%s"}' % (b"x" * 900 * KB)
     body = b"\n".join([line] * 2) if kind == NDJSON else b'{"tasks":[%s,%s]}' % (line, line)
-    monkeypatch.setattr(room, "WAITS", 0.0)
-    taken = room.bodies.take(settings.CREW_WEB_BYTES)
+    monkeypatch.setattr(memory_budget, "WAITS", 0.0)
+    taken = memory_budget.bodies.take(settings.CREW_WEB_BYTES)
     try:
         refused = Api().post(TASKS + "/bulk", body, kind=kind)
         small_one = Api().post(TASKS + "/bulk", {"tasks": [{}]})
@@ -125,7 +126,7 @@ def test_a_body_has_its_room_until_its_request_is_done(no_auth, settings, monkey
 
     assert (refused.status, refused.headers["Retry-After"]) == (503, "1")
     assert (small_one.status, done.status, done.json["count"]) == (200, 200, 2)
-    assert room.bodies.held == 0
+    assert memory_budget.bodies.held == 0
 
 
 def test_a_body_in_chunks_may_be_as_long_as_its_limit():
@@ -135,6 +136,6 @@ def test_a_body_in_chunks_may_be_as_long_as_its_limit():
 
     body.json()
 
-    assert room.bodies.held == GROWS * 5_000_000
+    assert memory_budget.bodies.held == GROWS * 5_000_000
     body.done()
-    assert room.bodies.held == 0
+    assert memory_budget.bodies.held == 0

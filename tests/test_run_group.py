@@ -160,7 +160,7 @@ def test_delays_are_limited_in_all(http):
 
 
 def test_the_next_task_is_found_among_more_lanes_than_one_claim_looks_at(http, monkeypatch):
-    monkeypatch.setattr("tasks.walk.PAGE", 1)
+    monkeypatch.setattr("tasks.engine.lane_walk.PAGE", 1)
     times = {"a": 3, "b": 1, "c": 2, "d": 0}
     for worker in times:
         answering(http, worker, {"output": 1})

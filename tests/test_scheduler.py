@@ -13,12 +13,12 @@ from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from tasks import claim, settle, walk
-from tasks import scheduler as scheduling
-from tasks.decide import Answer, Completed
-from tasks.deliver import Delivery
+from tasks.delivery.calls import Delivery
+from tasks.engine import claim, lane_walk, settle
+from tasks.engine import scheduler as scheduling
+from tasks.engine.scheduler import Scheduler
 from tasks.models import Attempt, Change, Limit, SchedulerProcess, Task, Worker
-from tasks.scheduler import Scheduler
+from tasks.rules.decide import Answer, Completed
 from tasks.sql import prepared
 
 from .factories import in_an_hour, make_due, make_group, make_task, wire
@@ -553,7 +553,7 @@ def test_a_turn_that_sends_a_task_rests_until_the_next_is_due(worker, monkeypatc
 
 
 def test_a_due_task_behind_many_lanes_of_scheduled_ones_is_found(worker, monkeypatch):
-    monkeypatch.setattr(walk, "PAGE", 2)
+    monkeypatch.setattr(lane_walk, "PAGE", 2)
     group = make_group()
     for name in ("a", "b", "c", "d"):
         make_task(group, worker=name, run_after=in_an_hour())

@@ -4,7 +4,8 @@ import pytest
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 
-from tasks import create, schema
+from tasks import create
+from tasks.engine import schema_version
 from tasks.models import SchedulerProcess, Task
 
 from .processes import scheduler, sink, wait_until
@@ -26,7 +27,7 @@ def rows():
 
 
 def test_this_code_knows_these_tables():
-    assert (schema.newer(), schema.missing()) == ([], [])
+    assert (schema_version.newer(), schema_version.missing()) == ([], [])
 
 
 def test_a_scheduler_does_not_start_on_newer_tables(rows, tmp_path):
@@ -36,7 +37,7 @@ def test_a_scheduler_does_not_start_on_newer_tables(rows, tmp_path):
 
 
 def test_a_scheduler_does_not_start_on_tables_that_were_not_migrated(rows, tmp_path):
-    last = sorted(schema._own())[-1]
+    last = sorted(schema_version._own())[-1]
     rows.record_unapplied("crew", last)
 
     assert f"lacks {last}: run `manage.py migrate` first" in refusal()

@@ -15,7 +15,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.staticfiles import finders
 from django.test import override_settings
 
-from tasks import tokens
+from tasks.access import tokens
 from tasks.serving import limits
 from tasks.serving.middleware import BodyLimit
 

@@ -8,14 +8,14 @@ from django.db import DatabaseError, InternalError, connection
 from django.utils import timezone
 
 from tasks import control
-from tasks.decide import Completed, Failed, Held, Interrupted
+from tasks.engine.rescue import rescue
+from tasks.engine.settle import Abandoned, Returned, Settlement, settle, settle_each
 from tasks.models import Attempt, Change, ParentEdge, Task, TaskGroup, Workgroup
-from tasks.rescue import rescue
-from tasks.rows import known
-from tasks.settle import Abandoned, Returned, Settlement, settle, settle_each
+from tasks.rules.decide import Completed, Failed, Held, Interrupted
+from tasks.rules.transcript import Transcript
 from tasks.sql import settle as sql
 from tasks.sql import steer
-from tasks.transcript import Transcript
+from tasks.store.rows import known
 
 from .factories import (
     answer,
@@ -506,7 +506,9 @@ def test_of_many_makers_only_the_one_whose_child_id_is_taken_fails():
 
 def test_only_ids_of_somebody_s_choice_are_looked_for(monkeypatch):
     asked = []
-    monkeypatch.setattr("tasks.settle.known", lambda ids: asked.append(list(ids)) or known(ids))
+    monkeypatch.setattr(
+        "tasks.engine.settle.known", lambda ids: asked.append(list(ids)) or known(ids)
+    )
     make_task(id="first")
     make_task(id="second", run_after="2090-01-01T00:00:00Z")
 
@@ -1049,7 +1051,7 @@ def test_a_good_answer_survives_a_database_that_was_read_only_for_a_moment(monke
             raise InternalError("cannot execute UPDATE") from ReadOnly()
         return settle(settlements)
 
-    monkeypatch.setattr("tasks.settle.settle", refuse_once)
+    monkeypatch.setattr("tasks.engine.settle.settle", refuse_once)
 
     with pytest.raises(InternalError):
         settle_each(batch)

@@ -16,16 +16,20 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.db.models.functions import Now
 
-from tasks import control, edges, edit, prune, repair, settle, tell
+from tasks import control, edit
 from tasks.conf import conf
-from tasks.heart import Heart
-from tasks.invariants import INVARIANTS
+from tasks.engine import repair, settle
+from tasks.engine.heartbeat import Heart
+from tasks.engine.settle import COPIED
+from tasks.live import messages
+from tasks.live.change_reader import Tail
 from tasks.models import Change, ParentEdge, SchedulerProcess, SharedOutput, Task, TaskGroup
 from tasks.models.output import READ
-from tasks.settle import COPIED
 from tasks.sql import OUTPUT
-from tasks.tail import Tail
+from tasks.store import edges
 from tasks.testing import run_group
+from tasks.upkeep import expired_rows
+from tasks.upkeep.invariants import INVARIANTS
 
 from .api_client import Api
 from .factories import (
@@ -255,7 +259,7 @@ def test_what_becomes_of_the_leader_changes_nothing_for_the_others() -> None:
     make_task(group, id="leader", key="k", output="a stranger", is_complete=True)
 
     assert outputs("d0", "d1", "d2") == [LONG] * 3
-    prune.prune()
+    expired_rows.prune()
     assert outputs("d0", "d1", "d2") == [LONG] * 3
     assert_sound()
 
@@ -300,7 +304,7 @@ def test_those_that_run_again_share_the_new_output() -> None:
     assert [output["n"] for output in outputs("leader", "d0", "d1", "d2")] == [8, 8, 8, 7]
     assert SharedOutput.objects.count() == 2
     control.reset_tasks("g", ["d2"])
-    assert prune.prune()["outputs"] == 1
+    assert expired_rows.prune()["outputs"] == 1
     assert SharedOutput.objects.get().pk != first
     assert outputs("d0") == [LONG | {"n": 8}]
 
@@ -310,19 +314,19 @@ def test_a_group_that_is_reset_or_deleted_leaves_nothing_behind() -> None:
 
     control.reset_group("g")
     assert outputs("leader", "d0") == [None, None]
-    assert sum(prune.prune_outputs()) == 1
-    assert sum(prune.prune_outputs()) == 0
+    assert sum(expired_rows.prune_outputs()) == 1
+    assert sum(expired_rows.prune_outputs()) == 0
     complete(claim_next("leader", "d0", "d1", "d2"), LONG)
     control.delete_group("g")
 
-    assert sum(prune.prune_outputs()) == 1
+    assert sum(expired_rows.prune_outputs()) == 1
     assert_sound()
 
 
 def test_of_very_many_some_are_looked_at_each_time(monkeypatch: Any) -> None:
     shared()
-    monkeypatch.setattr(prune, "LOOKED_AT", 4)
-    monkeypatch.setattr(prune, "AT_ONCE", 2)
+    monkeypatch.setattr(expired_rows, "LOOKED_AT", 4)
+    monkeypatch.setattr(expired_rows, "AT_ONCE", 2)
     values = SharedOutput.objects.bulk_create(SharedOutput(value=n) for n in range(20))
     ids = sorted(value.pk for value in values)
     Task.objects.bulk_create(
@@ -330,7 +334,7 @@ def test_of_very_many_some_are_looked_at_each_time(monkeypatch: Any) -> None:
         for n, id_ in enumerate(ids)
     )
 
-    gone = list(prune.prune_outputs())
+    gone = list(expired_rows.prune_outputs())
 
     assert sum(gone) == 0 and len(gone) <= 3
     assert outputs("d0") == [LONG]
@@ -338,11 +342,11 @@ def test_of_very_many_some_are_looked_at_each_time(monkeypatch: Any) -> None:
 
 def test_where_many_can_go_all_are_looked_at_each_once(monkeypatch: Any) -> None:
     shared()
-    monkeypatch.setattr(prune, "LOOKED_AT", 4)
-    monkeypatch.setattr(prune, "AT_ONCE", 2)
+    monkeypatch.setattr(expired_rows, "LOOKED_AT", 4)
+    monkeypatch.setattr(expired_rows, "AT_ONCE", 2)
     SharedOutput.objects.bulk_create(SharedOutput(value=n) for n in range(20))
 
-    gone = list(prune.prune_outputs())
+    gone = list(expired_rows.prune_outputs())
 
     assert sum(gone) == 20 and len(gone) <= 12
     assert outputs("d0") == [LONG]
@@ -437,7 +441,7 @@ def test_streams_show_it() -> None:
     tail.start(["g"])
     shared()
 
-    texts = tell.messages(tail.read(["g"]), {"g"}, 7, before={"g": 6})["g"]
+    texts = messages.messages(tail.read(["g"]), {"g"}, 7, before={"g": 6})["g"]
 
     told = {m["task"]["id"]: m["task"]["output"] for m in map(json.loads, texts) if "task" in m}
     assert told["d0"] == told["d2"] == told["leader"] == LONG
@@ -535,7 +539,7 @@ def test_it_stands_once_in_an_export_and_once_in_the_store_that_reads_it(tmp_pat
     text = file.read_text()
     assert text.count("x" * COPIED) == 2  # the leader's own, and the one that 50 share
     control.delete_group("g")
-    prune.prune()
+    expired_rows.prune()
 
     bring_in(file)
 
@@ -552,12 +556,12 @@ def test_a_copy_beside_its_original_shares_among_itself(tmp_path: Path) -> None:
     file = exported(tmp_path)
     bring_in(file, "--rename-suffix=-2")
     control.delete_group("g")
-    prune.prune()
+    expired_rows.prune()
 
     assert outputs("d0-2", "d2-2") == [LONG, LONG]
     bring_in(file, "--dry-run")
     bring_in(exported(tmp_path, "copy"), "--replace")
-    prune.prune()
+    expired_rows.prune()
     assert SharedOutput.objects.count() == 1
     assert outputs("d0-2") == [LONG]
     assert_sound()

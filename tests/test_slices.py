@@ -7,9 +7,13 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from tasks import audit, control, edges, graph, invariants, slices
+from tasks import audit, control
 from tasks.errors import ConflictError, NotFoundError
 from tasks.models import AuditEntry, ParentEdge, Task, TaskGroup
+from tasks.rules import graph
+from tasks.store import edges
+from tasks.upkeep import invariants
+from tasks.verbs import slices
 
 from .api_client import TASKS
 from .factories import (

@@ -6,7 +6,7 @@ from math import inf, nan
 import pytest
 
 from tasks.errors import InvalidInputError
-from tasks.spec import TaskSpec, read_child, read_id, read_json, read_task
+from tasks.rules.spec import TaskSpec, read_child, read_id, read_json, read_task
 
 MAX = 1_000
 

@@ -14,9 +14,10 @@ import psycopg
 import pytest
 from django.db import connection
 
-from tasks import control, create, wire
+from tasks import control, create
 from tasks.edit import edit_task
 from tasks.models import Change, Task
+from tasks.store import wire
 
 from .factories import claim_all, complete, in_threads, make_group, make_task
 from .processes import database_url

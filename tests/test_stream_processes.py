@@ -5,8 +5,9 @@ import json
 import pytest
 from django.db import connection
 
-from tasks import create, wire
+from tasks import create
 from tasks.models import Task
+from tasks.store import wire
 
 from .factories import make_group
 from .processes import scheduler, sink

@@ -7,10 +7,10 @@ import psycopg
 import pytest
 from django.db.models.functions import Now
 
-from tasks import publish
+from tasks.live.change_reader import Tail
 from tasks.models import Change
 from tasks.sql import stream as sql
-from tasks.tail import Tail
+from tasks.store import changes
 
 from .processes import database_url
 
@@ -54,13 +54,13 @@ def ids(tail, groups=GROUPS):
 
 
 def test_each_change_is_read_once_in_order():
-    publish.group_changed("g", "update")
+    changes.group_changed("g", "update")
     tail = start()
 
     for id_ in "abc":
-        publish.tasks_changed([("g", id_)])
+        changes.tasks_changed([("g", id_)])
     first = tail.read(GROUPS)
-    publish.tasks_changed([("g", "d"), ("other", "x")])
+    changes.tasks_changed([("g", "d"), ("other", "x")])
 
     assert [change.updated for change in first] == [["a"], ["b"], ["c"]]
     assert [change.updated for change in tail.read(GROUPS)] == [["d"]]
@@ -69,7 +69,7 @@ def test_each_change_is_read_once_in_order():
 
 def test_the_place_to_come_back_to_catches_up_when_nothing_is_under_way():
     tail = start()
-    publish.tasks_changed([("g", "a")])
+    changes.tasks_changed([("g", "a")])
     newest = Change.objects.latest("id").pk
 
     for _ in range(3):
@@ -79,16 +79,16 @@ def test_the_place_to_come_back_to_catches_up_when_nothing_is_under_way():
 
 
 def test_who_comes_back_gets_what_it_missed():
-    publish.tasks_changed([("g", "before")])
+    changes.tasks_changed([("g", "before")])
     tail = start()
     for _ in range(3):
         tail.read(GROUPS)
     since = tail.safe
-    publish.tasks_changed([("g", "a")])
-    publish.tasks_changed([("other", "b")])
-    publish.tasks_changed([("g", "c")])
+    changes.tasks_changed([("g", "a")])
+    changes.tasks_changed([("other", "b")])
+    changes.tasks_changed([("g", "c")])
     tail.read(GROUPS)
-    publish.tasks_changed([("g", "not read yet")])
+    changes.tasks_changed([("g", "not read yet")])
 
     missed = tail.missed("g", since, most=10)
 
@@ -100,15 +100,15 @@ def test_who_comes_back_gets_what_it_missed():
 
 
 def test_what_is_too_much_for_a_look_is_told_as_a_reload():
-    publish.tasks_changed([("g", "before")])
+    changes.tasks_changed([("g", "before")])
     tail = start()
     for _ in range(3):
         tail.read(GROUPS)
     since = tail.safe
-    publish.tasks_changed([("g", "small")])
-    publish.tasks_deleted("g", [{"id": "t", "input": "x" * sql.MOST_BYTES}])
-    publish.group_changed("g", "update")
-    publish.tasks_changed([("g", "behind")])
+    changes.tasks_changed([("g", "small")])
+    changes.tasks_deleted("g", [{"id": "t", "input": "x" * sql.MOST_BYTES}])
+    changes.group_changed("g", "update")
+    changes.tasks_changed([("g", "behind")])
 
     read = tail.read(GROUPS)
 
@@ -125,27 +125,27 @@ def test_what_is_too_much_for_a_look_is_told_as_a_reload():
 
 def test_what_is_pruned_is_pruned_in_order_and_the_newest_stays():
     for id_ in "abcd":
-        publish.tasks_changed([("g", id_)])
+        changes.tasks_changed([("g", id_)])
     ids = list(Change.objects.order_by("id").values_list("id", flat=True))
-    old = Now() - timedelta(minutes=publish.KEPT_MINUTES + 1)
+    old = Now() - timedelta(minutes=changes.KEPT_MINUTES + 1)
 
     Change.objects.filter(pk__in=[ids[0], ids[2]]).update(at=old)  # a slow one is in between
-    assert publish.prune(1_000) == 1
+    assert changes.prune(1_000) == 1
     Change.objects.update(at=old)
-    assert publish.prune(1_000) == 2
+    assert changes.prune(1_000) == 2
     assert list(Change.objects.values_list("id", flat=True)) == ids[-1:]
-    assert publish.prune(1_000) == 0
+    assert changes.prune(1_000) == 0
     tail = start()
     assert tail.missed("g", ids[-1], most=10) == []  # nothing happened since
     assert tail.missed("g", ids[-2] - 1, most=10) is None
 
 
 def test_who_read_nothing_while_changes_were_pruned_knows_that_some_may_be_missing():
-    publish.tasks_changed([("g", "a")])
+    changes.tasks_changed([("g", "a")])
     tail = start()
     here = tail.newest
     assert not tail.has_gap(here)
-    publish.tasks_changed([("other", "b")])
+    changes.tasks_changed([("other", "b")])
     Change.objects.filter(pk=here).delete()
     assert tail.has_gap(here)
     tail.read(GROUPS)
@@ -211,7 +211,7 @@ def test_a_group_that_is_watched_later_gets_no_old_news(others):
 @pytest.mark.parametrize("seed", range(8))
 def test_in_any_order_of_commits_all_is_read_once_and_found_again(others, seed):
     chance = random.Random(seed)
-    publish.group_changed("g", "update")
+    changes.group_changed("g", "update")
     tail = start()
     open_ones, committed, read = [], set(), []
     places = []  # (place to come back to, how many were read by then)
@@ -247,7 +247,7 @@ def test_in_any_order_of_commits_all_is_read_once_and_found_again(others, seed):
 def test_reading_is_cheap_beside_many_changes_of_others(django_assert_num_queries):
     Change.objects.bulk_create(Change(group_id=f"other-{i}") for i in range(2_000))
     tail = start()
-    publish.tasks_changed([("g", "a")])
+    changes.tasks_changed([("g", "a")])
 
     with django_assert_num_queries(1):
         assert len(tail.read(GROUPS)) == 1

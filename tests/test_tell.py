@@ -5,9 +5,11 @@ import json
 import pytest
 from django.db.models.functions import Now
 
-from tasks import control, create, edit, fleet, tell, wire
+from tasks import control, create, edit, limits_and_holds
+from tasks.live import messages as tell
+from tasks.live.change_reader import Tail
 from tasks.models import Task, Workgroup
-from tasks.tail import Tail
+from tasks.store import wire
 
 from .factories import claim_one, complete, make_group, make_task
 from .processes import wait_until
@@ -178,7 +180,7 @@ def test_a_hold_is_told_for_what_is_left_of_the_workgroup(group, news):
     done = make_task(group, id="done", workgroup="w")
     edit.complete_task(group.pk, done.pk)
     news()
-    fleet.hold_workgroup("w", seconds=500)
+    limits_and_holds.hold_workgroup("w", seconds=500)
 
     (message,) = news()
 
@@ -189,12 +191,12 @@ def test_a_hold_is_told_for_what_is_left_of_the_workgroup(group, news):
 def test_what_a_hold_told_is_so_when_it_has_passed_and_no_more_when_it_is_opened(group, news):
     make_task(group, id="held", workgroup="w")
     news()
-    fleet.hold_workgroup("w", seconds=0.5)
+    limits_and_holds.hold_workgroup("w", seconds=0.5)
     (held,) = news()
     wait_until(lambda: not Workgroup.objects.filter(held_until__gt=Now()).exists())
 
     passed = wire.task(Task.objects.get())
-    fleet.hold_workgroup("w", seconds=0)
+    limits_and_holds.hold_workgroup("w", seconds=0)
     (opened,) = news()
 
     assert passed == held["task"] | {"state": "ready"}
@@ -206,7 +208,7 @@ def test_a_hold_of_too_many_tasks_is_a_reload(group, news, monkeypatch):
     monkeypatch.setattr(tell, "MOST_HELD", 3)
     create.create_tasks(group.pk, [{"worker": "w", "workgroup": "w"}] * 4)
     news()
-    fleet.hold_workgroup("w", seconds=5)
+    limits_and_holds.hold_workgroup("w", seconds=5)
 
     assert news() == [{"type": "reload", "change": BEHIND}]
 
@@ -214,7 +216,7 @@ def test_a_hold_of_too_many_tasks_is_a_reload(group, news, monkeypatch):
 def test_too_many_tasks_are_a_reload(group, news, monkeypatch):
     create.create_tasks(group.pk, [{"worker": "w"}] * 5)
     news()
-    monkeypatch.setattr("tasks.publish.TOLD_ONE_BY_ONE", 4)
+    monkeypatch.setattr("tasks.store.changes.TOLD_ONE_BY_ONE", 4)
     control.pause_group(group.pk)
 
     told = news()

@@ -12,7 +12,8 @@ import pytest
 from django.contrib.auth.models import Group, User
 from django.db.models.functions import Now
 
-from tasks import create, fleet, tokens
+from tasks import create, limits_and_holds
+from tasks.access import tokens
 from tasks.models import Attempt, SchedulerProcess
 
 from .processes import ROOT, database_url
@@ -45,7 +46,7 @@ def make_rows() -> dict[str, str]:
     attempt = Attempt.objects.create(
         task_id="t", number=1, worker="w", outcome="failed", started_at=Now(), finished_at=Now()
     )
-    fleet.hold_workgroup("wg", seconds=60)
+    limits_and_holds.hold_workgroup("wg", seconds=60)
     SchedulerProcess.objects.create(pk="s1", host="h", pid=1, slots=1)
     token, _ = tokens.issue(name="n", scopes=["read"])
     User.objects.create_superuser("root", "root@example.org", "secret")

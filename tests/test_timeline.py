@@ -7,11 +7,11 @@ import pytest
 from django.db.models.functions import Now
 
 from tasks import control
-from tasks import timeline as room
+from tasks.engine.settle import Returned, Settlement, settle
 from tasks.errors import NotFoundError
+from tasks.insight import timeline as room
+from tasks.insight.timeline import timeline
 from tasks.models import Attempt, Task, TaskGroup
-from tasks.settle import Returned, Settlement, settle
-from tasks.timeline import timeline
 
 from . import crowd
 from .factories import claim_all, claim_one, complete, fail, hold, make_due, make_group, make_task

@@ -12,8 +12,8 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import escape
 
-from tasks import access, tokens
-from tasks.access import ADMIN, READ, SCOPES, WRITE
+from tasks.access import callers, tokens
+from tasks.access.callers import ADMIN, READ, SCOPES, WRITE
 from tasks.models import Token
 
 pytestmark = pytest.mark.django_db
@@ -48,7 +48,7 @@ def made() -> Token:
 def test_the_command_prints_the_secret_and_nothing_else():
     said = run("nightly", "--scope", "read", "--scope", "write")
 
-    found = access.of_secret(said.strip())
+    found = callers.of_secret(said.strip())
     assert SECRET.fullmatch(said.strip())
     assert {scope for scope in SCOPES if found.may(scope)} == {READ, WRITE}
     assert Token.objects.get().name == "nightly"
@@ -61,7 +61,7 @@ def test_the_command_limits_a_token_as_it_is_told():
         *("--user", "ann"),
     )
 
-    found, token = access.of_secret(said.strip()), Token.objects.get()
+    found, token = callers.of_secret(said.strip()), Token.objects.get()
     assert (found.user, found.group_ids) == (user, frozenset("ab"))
     assert abs(token.expires_at - timezone.now() - timedelta(days=2)) < timedelta(minutes=1)
 
@@ -93,10 +93,10 @@ def test_the_command_says_what_is_wrong_and_makes_nothing(args, why):
 
 def test_the_command_lists_without_secrets():
     secret = run("night\nly", "--scope", "read", "--group", "g").strip()
-    access.of_secret(secret)
+    callers.of_secret(secret)
     tokens.revoke(Token.objects.get())
     tokens.login_token(User.objects.create_user("ann"))
-    tokens.stream_ticket(access.everything("fixed-token"))
+    tokens.stream_ticket(callers.everything("fixed-token"))
 
     lines = run("--list").splitlines()
 
@@ -141,7 +141,7 @@ def test_the_admin_shows_the_secret_of_a_new_token_once(admin_client):
     page = admin_client.post(ADD, given, follow=True).content.decode()
 
     (secret,) = set(SECRET.findall(page))
-    found = access.of_secret(secret)
+    found = callers.of_secret(secret)
     assert {scope for scope in SCOPES if found.may(scope)} == {READ, WRITE}
     assert found.group_ids == frozenset("ab")
     assert Token.objects.get().expires_at > timezone.now() + timedelta(days=6)
@@ -210,7 +210,7 @@ def test_the_admin_lists_in_a_few_queries_and_without_tickets(
 ):
     for n in range(20):
         tokens.login_token(User.objects.create_user(f"user {n}"))
-        tokens.stream_ticket(access.everything("fixed-token"))
+        tokens.stream_ticket(callers.everything("fixed-token"))
     admin_client.get(LIST)
 
     with django_assert_max_num_queries(7):
@@ -252,4 +252,4 @@ def test_nobody_gives_a_token_more_than_they_have():
     assert token.user.username == "clerk"
     (secret,) = set(SECRET.findall(page.content.decode()))
     User.objects.get(username="clerk").user_permissions.clear()
-    assert not access.of_secret(secret).may(READ)
+    assert not callers.of_secret(secret).may(READ)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.transcript import HIDDEN, LONGEST, MOST_HEAD, MOST_KEPT, message
+from tasks.rules.transcript import HIDDEN, LONGEST, MOST_HEAD, MOST_KEPT, message
 
 
 def test_a_message_reads_as_it_went_over_the_wire():

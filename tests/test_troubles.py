@@ -11,9 +11,10 @@ import pytest
 from django.db import connection
 from django.db.models.functions import Now
 
-from tasks import heart, troubles
+from tasks.engine import heartbeat
+from tasks.insight import troubles
+from tasks.insight.troubles import CHORES, Trouble
 from tasks.models import Chore, SchedulerProcess
-from tasks.troubles import CHORES, Trouble
 
 from .factories import make_group, make_scheduler
 from .processes import database_url, wait_until
@@ -206,11 +207,11 @@ AMISS = Trouble("session 7", None, "Process 7 left a transaction open.", "End it
 
 
 def test_the_log_says_once_that_it_is_there_and_once_that_it_is_over(monkeypatch, caplog):
-    caplog.set_level(logging.INFO, logger="tasks.heart")
+    caplog.set_level(logging.INFO, logger="tasks.engine.heartbeat")
     found = [AMISS]
-    monkeypatch.setattr(heart, "troubles", lambda: tuple(found))
-    monkeypatch.setattr(heart, "LOOK_EVERY", 0.0)
-    beating = heart.Heart("s1", slots=1, wake=threading.Event())
+    monkeypatch.setattr(heartbeat, "troubles", lambda: tuple(found))
+    monkeypatch.setattr(heartbeat, "LOOK_EVERY", 0.0)
+    beating = heartbeat.Heart("s1", slots=1, wake=threading.Event())
 
     beating._look_for_troubles()
     beating._look_for_troubles()
@@ -225,8 +226,8 @@ def test_the_log_says_once_that_it_is_there_and_once_that_it_is_over(monkeypatch
 
 def test_it_is_looked_for_now_and_then_and_not_at_each_sweep(monkeypatch):
     looks = []
-    monkeypatch.setattr(heart, "troubles", lambda: looks.append(1) or ())
-    beating = heart.Heart("s1", slots=1, wake=threading.Event())
+    monkeypatch.setattr(heartbeat, "troubles", lambda: looks.append(1) or ())
+    beating = heartbeat.Heart("s1", slots=1, wake=threading.Event())
 
     beating._look_for_troubles()
     beating._look_for_troubles()
@@ -246,7 +247,7 @@ def test_crewstatus_says_it(monkeypatch):
 
 def test_the_overview_and_the_fleet_tell_of_it(monkeypatch):
     assert get("fleet")["troubles"] == get("overview")["fleet"]["troubles"] == []
-    monkeypatch.setattr("tasks.fleet_now.troubles", lambda: (AMISS,))
+    monkeypatch.setattr("tasks.insight.fleet.now.troubles", lambda: (AMISS,))
 
     assert get("fleet")["troubles"] == [
         {"key": "session 7", "since": None, "what": AMISS.what, "todo": "End it."}

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from tasks import create, wire
-from tasks.checks import check_settings
+from tasks import create
+from tasks.checks.settings import check_settings
 from tasks.client import Crew
-from tasks.decide import Answer, Completed, Failed, decide
 from tasks.errors import InvalidInputError
 from tasks.models import Task, TaskGroup
-from tasks.spec import TASK_WORDS
+from tasks.rules.decide import Answer, Completed, Failed, decide
+from tasks.rules.spec import TASK_WORDS
+from tasks.store import wire
 
 from .api_client import GROUP, GROUPS, NDJSON, PROBLEM, TASK, TASKS, TEXT, Api, AtRoot
 from .factories import make_group, make_task

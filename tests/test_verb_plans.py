@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from tasks import control, create, edges, edit, retention, slices
+from tasks import control, create, edit
 from tasks.models import Task, TaskGroup
+from tasks.store import edges
+from tasks.upkeep import finished_groups
+from tasks.verbs import slices
 
 from .factories import make_group
 
@@ -139,9 +142,9 @@ def test_a_retention_takes_its_parts_by_probes(fresh_tables, monkeypatch):
     fill("old", MANY)
     Task.objects.update(is_complete=True, completed_at="2020-01-01T00:00:00Z")
     TaskGroup.objects.update(created_at="2020-01-01T00:00:00Z")
-    monkeypatch.setattr(retention, "AT_ONCE", FEW)
+    monkeypatch.setattr(finished_groups, "AT_ONCE", FEW)
 
-    assert pages_read(lambda: retention.prune_groups(1, seconds=60)) < 100 * MANY
+    assert pages_read(lambda: finished_groups.prune_groups(1, seconds=60)) < 100 * MANY
     assert not TaskGroup.objects.exists()
 
 

@@ -4,12 +4,12 @@ import pytest
 from django.db import transaction
 from django.db.models.functions import Now
 
-from tasks import claim as claiming
-from tasks import publish
-from tasks.limits import Lane
+from tasks.engine import claim as claiming
+from tasks.engine.lane_walk import EVERY, FEW, KNOWN, PAGE, START, Walk
+from tasks.engine.settle import Returned, Settlement, settle_within
 from tasks.models import Workgroup
-from tasks.settle import Returned, Settlement, settle_within
-from tasks.walk import EVERY, FEW, KNOWN, PAGE, START, Walk
+from tasks.rules.fair_share import Lane
+from tasks.store import changes
 
 from .factories import claim, completed, in_an_hour, make_group, make_task, wire
 
@@ -142,7 +142,7 @@ def test_of_very_many_lanes_with_work_each_has_its_turn():
 @pytest.fixture
 def many_held(db, monkeypatch):
     """More lanes than one claim looks at, before and behind all others; each held."""
-    monkeypatch.setattr("tasks.walk.PAGE", 3)
+    monkeypatch.setattr("tasks.engine.lane_walk.PAGE", 3)
     Workgroup.objects.bulk_create(
         Workgroup(name=f"h{n}", held_until=in_an_hour(), held_by="") for n in range(10)
     )
@@ -161,7 +161,7 @@ def to_its_end(walk):
 
 def settled_and_claimed(lease, outcome, walk):
     with transaction.atomic():
-        note = publish.Note()
+        note = changes.Note()
         settle_within([Settlement(lease, outcome, 200)], note)
         return claiming.claim_within(
             "s1", slots=9, total=18, busy={}, answering=(), walk=walk, beside=(), note=note

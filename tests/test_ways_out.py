@@ -10,11 +10,17 @@ import pytest
 from django.db import OperationalError, connections
 from django.db.models.functions import Now
 
-from tasks import chores, control, create, edges, heart, prune, publish, retention, stream, tell
+from tasks import control, create
+from tasks.engine import heartbeat
+from tasks.live import hub as stream
+from tasks.live import messages as tell
+from tasks.live.change_reader import Tail
+from tasks.live.hub import Hub
+from tasks.live.socket_queue import Watcher
 from tasks.models import AuditEntry, Change, RepeatableCall, Task, TaskGroup, Token
-from tasks.stream import Hub
-from tasks.tail import Tail
-from tasks.watcher import Watcher
+from tasks.store import changes as publish
+from tasks.store import edges
+from tasks.upkeep import chores, expired_rows, finished_groups
 
 from .factories import make_group
 from .processes import wait_until
@@ -124,13 +130,13 @@ def test_what_is_cleared_away_goes_in_smaller_slices_at_last_one_by_one():
         del left[:most]
         return len(gone)
 
-    assert sum(prune.in_slices("calls", delete)) == 25
+    assert sum(expired_rows.in_slices("calls", delete)) == 25
     assert asked == [10_000, 1_000, 100, 10, 10, 10]
 
 
 def test_what_is_too_much_even_alone_is_an_error():
     with pytest.raises(OperationalError):
-        list(prune.in_slices("calls", refuses))
+        list(expired_rows.in_slices("calls", refuses))
 
 
 def calls():
@@ -155,22 +161,22 @@ ROWS = {"changes": changes, "calls": calls, "tokens": tickets, "audit": entries}
 
 @pytest.mark.parametrize("name", ROWS)
 def test_all_that_is_over_goes_slice_by_slice(name, monkeypatch):
-    monkeypatch.setattr(prune, "SLICE", 2)
+    monkeypatch.setattr(expired_rows, "SLICE", 2)
     model = type(ROWS[name]()[0])
     when = "expires_at" if name == "tokens" else "at"
     model.objects.update(**{when: Now() - timedelta(days=900)})
 
-    assert sum(prune.PARTS[name]()) == 5
+    assert sum(expired_rows.PARTS[name]()) == 5
     assert model.objects.count() == (name == "changes")
 
 
 def test_where_one_kind_can_not_be_cleared_away_the_others_are(monkeypatch):
     entries()
     AuditEntry.objects.update(at=Now() - timedelta(days=900))
-    monkeypatch.setattr(heart, "FIRST_CHORES", 0.0)
+    monkeypatch.setattr(heartbeat, "FIRST_CHORES", 0.0)
     monkeypatch.setattr(chores, "EVERY", 0.0)
     monkeypatch.setattr(publish, "prune", refuses)
-    beating = heart.Heart("s", slots=1, wake=threading.Event())
+    beating = heartbeat.Heart("s", slots=1, wake=threading.Event())
     thread = threading.Thread(target=beating._chores_loop)
     thread.start()
     try:
@@ -191,24 +197,24 @@ def test_an_old_group_that_is_too_much_at_once_goes_in_smaller_parts(monkeypatch
         return remove(group_id, ids, **named) if len(ids) <= 40 else refuses()
 
     monkeypatch.setattr(edges, "remove", remove_few)
-    monkeypatch.setattr(retention, "AT_ONCE", 50)
-    monkeypatch.setattr(retention, "PARTED", 2)
+    monkeypatch.setattr(finished_groups, "AT_ONCE", 50)
+    monkeypatch.setattr(finished_groups, "PARTED", 2)
 
-    assert retention.prune_groups(30, seconds=60) == (1, 90)
+    assert finished_groups.prune_groups(30, seconds=60) == (1, 90)
 
 
 def test_old_groups_that_can_not_even_be_found_are_an_error(monkeypatch):
-    monkeypatch.setattr(retention, "run_steered", refuses)
+    monkeypatch.setattr(finished_groups, "run_steered", refuses)
 
     with pytest.raises(OperationalError):
-        retention.prune_groups(30, seconds=60)
+        finished_groups.prune_groups(30, seconds=60)
 
 
 def test_tables_are_looked_at_though_a_sweep_fails(monkeypatch):
     looked = threading.Event()
-    monkeypatch.setattr(heart, "sweep_once", refuses)
-    monkeypatch.setattr(heart.schema, "newer", lambda: looked.set() or [])
-    beating = heart.Heart("s", slots=1, wake=threading.Event())
+    monkeypatch.setattr(heartbeat, "sweep_once", refuses)
+    monkeypatch.setattr(heartbeat.schema, "newer", lambda: looked.set() or [])
+    beating = heartbeat.Heart("s", slots=1, wake=threading.Event())
     thread = threading.Thread(target=beating._sweep_loop)
     thread.start()
     try:

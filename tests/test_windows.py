@@ -9,12 +9,14 @@ import pytest
 from django.core.management import call_command
 from django.db import OperationalError, connection
 
-from tasks import control, create, failpoints, fleet, heart
-from tasks.decide import Completed
-from tasks.deliver_asyncio import AsyncioDeliverer
+from tasks import control, create, limits_and_holds
+from tasks.delivery.event_loop import AsyncioDeliverer
 from tasks.edit import edit_task
+from tasks.engine import failpoints, heartbeat
+from tasks.engine.heartbeat import Heart
+from tasks.engine.scheduler import Scheduler
+from tasks.engine.settle import Settlement, settle
 from tasks.errors import ConflictError
-from tasks.heart import Heart
 from tasks.models import (
     Attempt,
     AuditEntry,
@@ -24,8 +26,7 @@ from tasks.models import (
     TaskGroup,
     Workgroup,
 )
-from tasks.scheduler import Scheduler
-from tasks.settle import Settlement, settle
+from tasks.rules.decide import Completed
 from tasks.sql import on_postgres
 
 from .factories import (
@@ -141,7 +142,7 @@ def test_f25_leases_of_a_scheduler_without_a_row_are_given_back():
     claim_one("alive")
     SchedulerProcess.objects.filter(pk="thawed").delete()
 
-    count = heart.sweep_once()
+    count = heartbeat.sweep_once()
 
     assert count == 1
     assert row(task)["leased_by"] is None
@@ -196,7 +197,7 @@ def test_f4_a_settle_between_a_rescues_look_and_its_write_wins(at, settling):
     settled = []
     at("after_lost", lambda: aside(lambda: settled.append((settling(lease), row(task)))))
 
-    count = heart.sweep_once()
+    count = heartbeat.sweep_once()
 
     ((written, after),) = settled
     assert (written.live, count) == (1, 0)
@@ -214,7 +215,7 @@ def test_f4_a_verb_between_a_rescues_look_and_its_write_wins(at, verb):
     after = []
     at("after_lost", lambda: aside(lambda: after.extend([verb(task.group_id), row(task)])))
 
-    count = heart.sweep_once()
+    count = heartbeat.sweep_once()
 
     assert count == 0
     assert row(task) == after[1]
@@ -462,7 +463,7 @@ def a_lock_is_waited_for():
 
 def test_f31_a_hold_set_between_a_claims_look_and_its_leases_counts(at):
     held, free = make_task(workgroup="shop"), make_task(workgroup="other")
-    at("after_select", lambda: aside(lambda: fleet.hold_workgroup("shop", seconds=600)))
+    at("after_select", lambda: aside(lambda: limits_and_holds.hold_workgroup("shop", seconds=600)))
 
     leases = claim_all()
 
@@ -501,7 +502,7 @@ def test_f29_of_two_same_key_answers_at_once_one_wins_and_each_child_is_freed_on
     )
     lost = claim_one("s1")
     die("s1")
-    heart.sweep_once()
+    heartbeat.sweep_once()
     Task.objects.filter(pk="a").update(run_after="2090-01-01T00:00:00Z")
     make_due(Task(pk="b"))
     leads = claim_one("s2")

@@ -3,9 +3,9 @@
 import pytest
 
 from tasks import control, edit
-from tasks.explain import explain
+from tasks.engine.settle import Abandoned, Settlement, settle
+from tasks.insight.explain import explain
 from tasks.models import Attempt, Task, TaskGroup
-from tasks.settle import Abandoned, Settlement, settle
 
 from .factories import claim_one, end_calls, fail, hold, make_due, make_group, make_task, row
 

@@ -15,10 +15,10 @@ from django.urls import path
 from standardwebhooks.webhooks import Webhook
 
 from tasks import worker as kit
-from tasks.decide import Answer, Completed, Delays, Failed, Held, decide
-from tasks.deliver import CallRules, Delivery
+from tasks.delivery.calls import CallRules, Delivery
+from tasks.engine.scheduler import Scheduler
 from tasks.models import Attempt, Task
-from tasks.scheduler import Scheduler
+from tasks.rules.decide import Answer, Completed, Delays, Failed, Held, decide
 from tasks.worker import (
     BadCall,
     Call,

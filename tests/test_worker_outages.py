@@ -10,12 +10,14 @@ import pytest
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from tasks import audit, control, fleet, invariants, prune, rescue
-from tasks.decide import Completed, Failed, Interrupted
+from tasks import audit, control, limits_and_holds
+from tasks.engine import rescue
+from tasks.engine.settle import Haste, Settlement, hastily, settle
 from tasks.models import Attempt, AuditEntry, Limit, SchedulerProcess, Task, TaskGroup
-from tasks.outages import BORNE, IN_A_ROW, Fault
-from tasks.settle import Haste, Settlement, hastily, settle
+from tasks.rules.decide import Completed, Failed, Interrupted
+from tasks.rules.outages import BORNE, IN_A_ROW, Fault
 from tasks.sql import Within
+from tasks.upkeep import expired_rows, invariants
 
 from . import processes, stub_worker
 from .factories import (
@@ -702,7 +704,7 @@ def test_rows_of_workers_that_are_well_or_gone_go():
         Limit.objects.create(kind="worker", name=name, fails=int(name == "gone"))
     Limit.objects.create(kind="worker", name="ill", fails=3)
 
-    assert prune.prune()["limits"] == 2
+    assert expired_rows.prune()["limits"] == 2
 
     assert list(Limit.objects.values_list("name", flat=True)) == ["ill"]
 
@@ -711,12 +713,12 @@ def test_who_tries_a_worker_at_once_is_recorded_and_only_if_it_rests():
     resting()
 
     with audit.by("me"):
-        fleet.try_worker("worker-a")
+        limits_and_holds.try_worker("worker-a")
     make_due()
 
     assert AuditEntry.objects.filter(kind="worker", verb="open").count() == 1
     assert len(claim_all()) == 1
     Limit.objects.all().delete()
     with audit.by("me"):
-        fleet.try_worker("worker-a")
+        limits_and_holds.try_worker("worker-a")
     assert AuditEntry.objects.filter(kind="worker", verb="open").count() == 1

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from django.db import connection
 
-from tasks.scheduler import Scheduler
+from tasks.engine.scheduler import Scheduler
 
 
 @contextmanager

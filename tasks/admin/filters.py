@@ -7,7 +7,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from ..models import Task, Worker
-from ..progress import State
+from ..store.states import State
 
 SHOWN = 100  # workers to choose from
 

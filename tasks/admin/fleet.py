@@ -7,7 +7,7 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from .. import fleet
+from .. import limits_and_holds
 from ..audit import Kind
 from ..models import SchedulerProcess, Worker, Workgroup
 from .base import CrewAdmin, ReadOnlyAdmin, plural
@@ -33,18 +33,18 @@ class WorkerAdmin(CrewAdmin):
         return ("name",) if obj else ()
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        fleet.limit_worker(obj.name, obj.max_concurrency)
+        limits_and_holds.limit_worker(obj.name, obj.max_concurrency)
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
-        fleet.forget_workers([obj.pk])
+        limits_and_holds.forget_workers([obj.pk])
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Worker]) -> None:
-        fleet.forget_workers(list(queryset.values_list("pk", flat=True)))
+        limits_and_holds.forget_workers(list(queryset.values_list("pk", flat=True)))
 
     @admin.action(description="Try now, if it rests", permissions=["change"])
     def try_now(self, request: HttpRequest, queryset: QuerySet[Worker]) -> None:
         names = list(queryset.values_list("name", flat=True))
-        done, _ = self.each(request, names, fleet.try_worker)
+        done, _ = self.each(request, names, limits_and_holds.try_worker)
         if done:
             text = f"{plural(done, 'worker')} may be tried now."
             self.message_user(request, text, messages.SUCCESS)
@@ -78,7 +78,7 @@ class WorkgroupAdmin(CrewAdmin):
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         if not change:
-            fleet.hold_workgroup(obj.name, seconds=form.cleaned_data["seconds"])
+            limits_and_holds.hold_workgroup(obj.name, seconds=form.cleaned_data["seconds"])
 
     @admin.action(description=f"Hold for {HOLD_SECONDS} s", permissions=["change"])
     def hold(self, request: HttpRequest, queryset: QuerySet[Workgroup]) -> None:
@@ -92,7 +92,7 @@ class WorkgroupAdmin(CrewAdmin):
         self, request: HttpRequest, queryset: QuerySet[Workgroup], seconds: int, past: str
     ) -> None:
         names = list(queryset.values_list("name", flat=True))
-        hold = partial(fleet.hold_workgroup, seconds=seconds)
+        hold = partial(limits_and_holds.hold_workgroup, seconds=seconds)
         done, _ = self.each(request, names, hold)
         if done:
             self.message_user(request, f"{past} {plural(done, 'workgroup')}.", messages.SUCCESS)

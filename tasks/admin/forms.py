@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 
 from ..conf import conf
-from ..jsonio import JSONError, dump, read
 from ..models import ParentEdge, Task, TaskGroup
-from ..names import check_id, check_worker
-from ..spec import read_attempts, read_error_delay, read_text, read_worker
+from ..rules.jsonio import JSONError, dump, read
+from ..rules.names import check_id, check_worker
+from ..rules.spec import read_attempts, read_error_delay, read_text, read_worker
 from .base import pretty
 from .seen import SeenMixin
 

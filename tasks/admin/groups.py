@@ -14,12 +14,13 @@ from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from .. import control, create, slices
+from .. import control, create
 from ..audit import Kind
 from ..errors import ConflictError
-from ..find import Holds
+from ..insight.find import Holds
 from ..models import Task, TaskGroup
-from ..progress import progress
+from ..store.states import progress
+from ..verbs import slices
 from .base import CrewAdmin, plural
 from .forms import GroupForm, NewGroupForm
 

@@ -13,7 +13,7 @@ from typing import Any
 from django import forms
 
 from ..errors import ConflictError
-from ..jsonio import dump
+from ..rules.jsonio import dump
 
 
 class SeenMixin(forms.Form):

@@ -16,10 +16,11 @@ from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
-from .. import control, create, edit, slices
+from .. import control, create, edit
 from ..audit import Kind
 from ..models import ParentEdge, Task, TaskGroup
-from ..progress import STATE, State
+from ..store.states import STATE, State
+from ..verbs import slices
 from .attempts import AttemptInline
 from .base import NONE, CrewAdmin, link, plural, pretty
 from .filters import StateFilter, WorkerFilter

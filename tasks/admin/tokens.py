@@ -9,8 +9,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 
-from .. import tokens
-from ..access import SCOPES, UserScopes
+from ..access import tokens
+from ..access.callers import SCOPES, UserScopes
 from ..audit import Kind
 from ..models import Token
 from .base import CrewAdmin, plural

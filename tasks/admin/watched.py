@@ -10,8 +10,9 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponseBase
 
-from .. import access, audit
-from ..api.auth import client_address
+from .. import audit
+from ..access import callers
+from ..access.http import client_address
 
 if TYPE_CHECKING:
     Base = admin.ModelAdmin[Any]
@@ -73,7 +74,7 @@ def watched(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponse
 
     @wraps(view)
     def watching(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        who = access.of_user(request.user).who
+        who = callers.of_user(request.user).who
         with audit.by(who, user=request.user, address=client_address(request)):
             try:
                 return view(request, *args, **kwargs)

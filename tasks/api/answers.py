@@ -10,11 +10,11 @@ from django.http import HttpResponse
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 
-from .. import room
 from ..conf import conf
-from ..jsonio import dump
-from ..portions import PORTION
+from ..rules.jsonio import dump
 from ..sql.one_look import one_look
+from ..store import memory_budget
+from ..store.portions import PORTION
 
 JSON = "application/json; charset=UTF-8"
 TEXT = "text/plain; charset=UTF-8"
@@ -73,7 +73,7 @@ def json_text(text: str) -> HttpResponse:
 class Roomy(HttpResponse):
     """One that has a share of the room, until it has been sent."""
 
-    def __init__(self, share: room.Share, pieces: Iterable[bytes], **options: Any) -> None:
+    def __init__(self, share: memory_budget.Share, pieces: Iterable[bytes], **options: Any) -> None:
         super().__init__(pieces, **options)
         share.shrink(len(self.content))
         # Not every server tells of one whose client goes meanwhile.
@@ -105,7 +105,7 @@ def json_page(look: Callable[[], Page]) -> HttpResponse:
     """
     answer = _looked(look, None)
     if answer is None:
-        share = room.answers.take(_room_of_a_page())
+        share = memory_budget.answers.take(_room_of_a_page())
         try:
             answer = _looked(look, share)
         except BaseException:
@@ -115,19 +115,19 @@ def json_page(look: Callable[[], Page]) -> HttpResponse:
     return answer
 
 
-def _looked(look: Callable[[], Page], share: room.Share | None) -> HttpResponse | None:
+def _looked(look: Callable[[], Page], share: memory_budget.Share | None) -> HttpResponse | None:
     """The page, in this share or one of its own; None if there is no room for it at once."""
     with one_look():
         page = look()
         if page.is_large:
-            share = share or room.answers.take_now(_room_of_a_page())
+            share = share or memory_budget.answers.take_now(_room_of_a_page())
             return _roomy(share, page.pieces) if share else None
         if share:
             share.give_back()
         return HttpResponse([*page.pieces, b"\n"], content_type=JSON)
 
 
-def _roomy(share: room.Share, pieces: Iterable[bytes]) -> HttpResponse:
+def _roomy(share: memory_budget.Share, pieces: Iterable[bytes]) -> HttpResponse:
     try:
         return Roomy(share, chain(pieces, [b"\n"]), content_type=JSON)
     except BaseException:

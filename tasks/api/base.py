@@ -26,17 +26,20 @@ from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.request import Request
 from rest_framework.views import APIView, set_rollback
 
-from .. import access, audit, keys, spelling
-from ..access import Access
+from .. import audit
+from ..access import callers
+from ..access.callers import Access
+from ..access.http import client_address, imported, of_embedder
 from ..conf import conf
 from ..errors import ConflictError, CrewError, InvalidInputError, NotFoundError
 from ..models import TaskGroup
 from ..redact import one_line
-from ..room import NoRoomError
+from ..rules import spelling
 from ..sql.patience import is_outage, is_refusal, refusal
+from ..store import key_warnings
+from ..store.memory_budget import NoRoomError
 from . import query
 from .answers import JSONRenderer, NoParser, json_answer, problem, text
-from .auth import client_address, imported, of_embedder
 from .body import Body, TooLargeError
 
 log = logging.getLogger("crew.api")
@@ -116,7 +119,7 @@ class CrewView(APIView):  # type: ignore[misc]
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """What the call does is recorded as the caller's, once `check_permissions` knows them."""
         self.known, self.ignored = [], []
-        with audit.nobody(), keys.gathered() as self.warned:
+        with audit.nobody(), key_warnings.gathered() as self.warned:
             try:
                 response: HttpResponseBase = super().dispatch(request, *args, **kwargs)
             finally:
@@ -141,12 +144,12 @@ class CrewView(APIView):  # type: ignore[misc]
     def _access(self, request: Request) -> Access:
         if not conf.CREW_AUTHENTICATION:
             _refuse_foreign_form(request)
-            return access.everything("anyone")
+            return callers.everything("anyone")
         authenticator = request.successful_authenticator
         if authenticator is None:
             raise NotAuthenticated
         if isinstance(authenticator, SessionAuthentication):
-            return access.of_user(request.user)
+            return callers.of_user(request.user)
         return of_embedder(request.user, request.auth)
 
     def _name_actor(self, request: Request) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 from rest_framework.exceptions import UnsupportedMediaType
 from rest_framework.request import Request
 
-from .. import room
 from ..errors import InvalidInputError
-from ..garbage import uncollected
-from ..jsonio import JSONError, read
+from ..rules.jsonio import JSONError, read
+from ..store import memory_budget
+from ..store.gc_pause import uncollected
 
 LIGHT = 1024 * 1024  # bytes of a body that needs no room of its own
 GROWS = 20  # times as large as the text may be what it holds: many small objects
@@ -41,7 +41,7 @@ class Body:
         self._stream = request._request
         self._max_bytes = max_bytes
         self._length = _length(request, max_bytes)
-        self._share: room.Share | None = None
+        self._share: memory_budget.Share | None = None
         self._seen = hashlib.sha256()
 
     @property
@@ -95,7 +95,7 @@ class Body:
 
     def _take_room(self) -> None:
         if self._length > LIGHT and not self._share:
-            self._share = room.bodies.take(GROWS * self._length)
+            self._share = memory_budget.bodies.take(GROWS * self._length)
 
     def _too_large(self) -> TooLargeError:
         return TooLargeError(f"request body larger than {self._max_bytes} bytes")

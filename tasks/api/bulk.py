@@ -7,12 +7,14 @@ from typing import Any
 from django.http import HttpResponse
 from rest_framework.request import Request
 
-from .. import audit, control, create, find, slices
-from ..access import OPERATE, WRITE
+from .. import audit, control, create
+from ..access.callers import OPERATE, WRITE
 from ..conf import conf
 from ..errors import InvalidInputError
-from ..find import TaskFilter
-from ..spec import TaskSpec, read_attempts, read_bool, read_ids, read_task
+from ..insight import find
+from ..insight.find import TaskFilter
+from ..rules.spec import TaskSpec, read_attempts, read_bool, read_ids, read_task
+from ..verbs import slices
 from . import query
 from .answers import json_answer
 from .base import CrewView

@@ -7,12 +7,14 @@ from django.db.models.functions import Now
 from django.http import HttpResponse
 from rest_framework.request import Request
 
-from .. import closeup, fleet, fleet_now, wire
-from ..access import OPERATE, READ
+from .. import limits_and_holds
+from ..access.callers import OPERATE, READ
 from ..errors import InvalidInputError, NotFoundError
-from ..ill import rests
+from ..insight.fleet import detail, now
+from ..insight.fleet.resting import rests
 from ..models import CutCall, Task, Worker, Workgroup
 from ..sql.one_look import one_look
+from ..store import wire
 from . import query
 from .answers import json_answer
 from .base import CrewView
@@ -27,7 +29,7 @@ class Fleet(CrewView):
 
     def get(self, request: Request) -> HttpResponse:
         self.needs_all_groups()
-        at, seen = fleet_now.fleet()
+        at, seen = now.fleet()
         return json_answer({"at": wire.time(at)} | wire.plain(seen))
 
 
@@ -66,7 +68,7 @@ class OneWorker(CrewView):
 
     def get(self, request: Request, name: str) -> HttpResponse:
         self.needs_all_groups()
-        return json_answer(wire.plain(closeup.worker(name)))
+        return json_answer(wire.plain(detail.worker(name)))
 
     def put(self, request: Request, name: str) -> HttpResponse:
         self.needs_all_groups()
@@ -78,9 +80,9 @@ class OneWorker(CrewView):
             raise InvalidInputError("tryNow must be true")
         changes = read_changes(sent, LIMITS)
         if changes:
-            fleet.limit_worker(name, **changes)
+            limits_and_holds.limit_worker(name, **changes)
         if tries:
-            fleet.try_worker(name)
+            limits_and_holds.try_worker(name)
         row = Worker.objects.filter(pk=name).first()
         if row is None:
             raise NotFoundError("worker not found")
@@ -113,7 +115,7 @@ class OneWorkgroup(CrewView):
 
     def get(self, request: Request, name: str) -> HttpResponse:
         self.needs_all_groups()
-        return json_answer(wire.plain(closeup.workgroup(name)))
+        return json_answer(wire.plain(detail.workgroup(name)))
 
 
 class HoldWorkgroup(CrewView):
@@ -127,7 +129,7 @@ class HoldWorkgroup(CrewView):
         seconds = self.fields(request, ("seconds",)).get("seconds")
         if isinstance(seconds, bool) or not isinstance(seconds, int | float):
             raise InvalidInputError("seconds must be a number")
-        fleet.hold_workgroup(name, seconds=seconds)
+        limits_and_holds.hold_workgroup(name, seconds=seconds)
         return json_answer(_workgroup(Workgroup.objects.get(pk=name), seconds > 0))
 
 
@@ -142,7 +144,7 @@ class OpenWorkgroup(CrewView):
         self.options(request, ())
         if not Workgroup.objects.filter(pk=name).exists():
             raise NotFoundError("workgroup not found")
-        fleet.hold_workgroup(name, seconds=0)
+        limits_and_holds.hold_workgroup(name, seconds=0)
         return json_answer(_workgroup(Workgroup.objects.get(pk=name), False))
 
 

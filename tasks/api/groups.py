@@ -6,13 +6,16 @@ from typing import Any
 from django.http import HttpResponse, HttpResponseBase
 from rest_framework.request import Request
 
-from .. import control, create, find, spelling, wire
-from ..access import OPERATE, READ, WRITE
+from .. import control, create
+from ..access.callers import OPERATE, READ, WRITE
 from ..errors import InvalidInputError, NotFoundError
+from ..insight import find
 from ..models import TaskGroup
-from ..progress import progress
-from ..spec import read_attempts, read_bool, read_id, read_text, read_time
+from ..rules import spelling
+from ..rules.spec import read_attempts, read_bool, read_id, read_text, read_time
 from ..sql.one_look import one_look
+from ..store import wire
+from ..store.states import progress
 from . import query
 from .answers import json_answer
 from .base import CrewView

@@ -6,10 +6,11 @@ from django.db.models import QuerySet
 from django.http import HttpResponse
 from rest_framework.request import Request
 
-from .. import audit, portions, wire
-from ..access import READ
+from .. import audit
+from ..access.callers import READ
 from ..errors import NotFoundError
 from ..models import AuditEntry, TaskGroup
+from ..store import portions, wire
 from . import query
 from .answers import Page, json_page
 from .base import CrewView

@@ -3,14 +3,17 @@
 from django.http import HttpResponse
 from rest_framework.request import Request
 
-from .. import control, failures, overview, picture, sums, timeline, wire
-from ..access import OPERATE, READ
+from .. import control
+from ..access.callers import OPERATE, READ
 from ..errors import InvalidInputError, NotFoundError
-from ..explain import explain
+from ..insight import failures, overview, timeline
+from ..insight.explain import explain
+from ..insight.graph import picture, summary
+from ..insight.preview import call_of
 from ..models import TaskGroup
-from ..preview import call_of
-from ..spec import read_attempts
+from ..rules.spec import read_attempts
 from ..sql.one_look import one_look
+from ..store import wire
 from . import query
 from .answers import json_answer
 from .base import CrewView
@@ -91,7 +94,7 @@ class GraphBucket(CrewView):
         band, page = query.whole(request, "band", 0), query.whole(request, "page", 1)
         worker = query.given(request, "worker")
         with one_look():
-            return json_answer(sums.bucket(self.group(gid).pk, band, worker, page))
+            return json_answer(summary.bucket(self.group(gid).pk, band, worker, page))
 
 
 class Around(OneTask):

@@ -8,8 +8,8 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.module_loading import import_string
 from rest_framework.request import Request
 
-from .. import tokens
-from ..access import READ
+from ..access import tokens
+from ..access.callers import READ
 from ..conf import conf
 from ..errors import InvalidInputError
 from .answers import json_answer, text

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from django.db import transaction
 from rest_framework.request import Request
 
-from .. import spelling
 from ..conf import conf
 from ..errors import InvalidInputError
-from ..find import Page, TaskFilter
-from ..find import page as page_of
-from ..names import check_id, check_text
+from ..insight.find import Page, TaskFilter
+from ..insight.find import page as page_of
+from ..rules import spelling
+from ..rules.names import check_id, check_text
 
 # Longer numbers are none to the old Crew either.
 WHOLE = re.compile(r"[+-]?[0-9]{1,18}")

@@ -12,9 +12,9 @@ from django.utils.cache import get_conditional_response
 from rest_framework.request import Request
 
 from ..errors import InvalidInputError
-from ..jsonio import dump
 from ..models import RepeatableCall
-from ..prune import CALLS_KEPT
+from ..rules.jsonio import dump
+from ..upkeep.expired_rows import CALLS_KEPT
 from . import query
 from .answers import json_answer, json_text
 

@@ -9,12 +9,13 @@ from django.http import HttpResponse, HttpResponseBase
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 
-from .. import control, create, edit, find, portions, wire
-from ..access import OPERATE, READ, WRITE
+from .. import control, create, edit
+from ..access.callers import OPERATE, READ, WRITE
 from ..conf import conf
 from ..errors import NotFoundError
+from ..insight import find
 from ..models import Task
-from ..spec import (
+from ..rules.spec import (
     TASK_WORDS,
     read_attempts,
     read_bool,
@@ -29,6 +30,7 @@ from ..spec import (
     read_time,
     read_worker,
 )
+from ..store import portions, wire
 from . import query
 from .answers import Page, json_answer, json_page
 from .base import CrewView

@@ -6,7 +6,7 @@ from typing import Any
 import requests
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
-from .. import retry_after
+from ..rules import retry_after
 from .errors import ServerError
 
 MOST_TEXT = 500  # characters of a server's text in an error

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ..jsonio import dump
+from ..rules.jsonio import dump
 from .answers import decoded
 from .errors import Unauthorized
 from .transport import Call, Transport

@@ -15,9 +15,9 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
-from ..idle import Idle
-from ..reach import Order, connect_first
-from ..reading import MOST_INTERIM, TOO_MANY_INTERIM
+from ..delivery.reach import Order, connect_first
+from ..rules.answer_reader import MOST_INTERIM, TOO_MANY_INTERIM
+from ..rules.keep_alive import Idle
 
 
 class _Response(http.client.HTTPResponse):

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any, Unpack
 
-from ..jsonio import dump
+from ..rules.jsonio import dump
 from .groups import PAGE, Groups
 from .values import (
     Attempt,

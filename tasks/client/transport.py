@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 import requests
 from requests.auth import AuthBase
 
-from ..jsonio import dump
+from ..rules.jsonio import dump
 from .answers import cause_of, decoded, seconds, was_never_sent, words_of
 from .errors import (
     CrewError,

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self, TypedDict
 
-from .. import spelling
-from ..names import camel
-from ..spec import read_time
+from ..rules import spelling
+from ..rules.names import camel
+from ..rules.spec import read_time
 
 Json = Mapping[str, Any]
 

@@ -4,7 +4,7 @@ import django.db.models.deletion
 import django.db.models.functions.datetime
 from django.db import migrations, models
 
-import tasks.names
+from ..rules.names import new_id
 
 
 class Migration(migrations.Migration):
@@ -91,7 +91,7 @@ class Migration(migrations.Migration):
                 (
                     "id",
                     models.CharField(
-                        default=tasks.names.new_id,
+                        default=new_id,
                         editable=False,
                         max_length=200,
                         primary_key=True,
@@ -125,7 +125,7 @@ class Migration(migrations.Migration):
                 (
                     "id",
                     models.CharField(
-                        default=tasks.names.new_id,
+                        default=new_id,
                         editable=False,
                         max_length=200,
                         primary_key=True,

@@ -1,4 +1,4 @@
-"""Changes are read by snapshots (`tail.py`): none needs to carry its transaction."""
+"""Changes are read by snapshots (`live/change_reader.py`): none needs to carry its transaction."""
 
 from django.db import migrations
 

@@ -3,7 +3,7 @@
 from django.db import models
 from django.db.models.functions import Now
 
-from ..names import new_id
+from ..rules.names import new_id
 
 
 class TaskGroup(models.Model):

@@ -7,7 +7,7 @@ from uuid import uuid4
 from django.db import models
 from django.db.models.expressions import Col
 
-from ..jsonio import for_store, from_store
+from ..rules.jsonio import for_store, from_store
 
 # The same words are `sql.OUTPUT`; a test holds the two together.
 READ = (
@@ -46,7 +46,8 @@ class SharedOutput(models.Model):
     """A long output that the duplicates of a key got from the task that ran for them.
 
     Written once and never changed, in the transaction that writes all who refer to it: nobody
-    joins later. So one that nobody refers to any more may go at any time (`prune.py`).
+    joins later. So one that nobody refers to any more may go at any time
+    (`upkeep/expired_rows.py`).
     """
 
     id = models.UUIDField(primary_key=True, default=uuid4)

@@ -6,7 +6,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from ..names import new_id
+from ..rules.names import new_id
 from .group import TaskGroup
 from .output import OutputField, PayloadField, SharedOutput
 from .queries import READY, TaskQuerySet

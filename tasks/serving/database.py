@@ -7,9 +7,9 @@ from importlib.util import find_spec
 from django.conf import settings
 from django.db import Error, connections
 
-from ..access import ensure_operator
+from ..access.callers import ensure_operator
+from ..checks.logins import default_credentials
 from ..conf import conf
-from ..doors import default_credentials
 from ..sql import patience
 
 logger = logging.getLogger(__name__)

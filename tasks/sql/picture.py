@@ -1,6 +1,6 @@
 """Statements of the picture: a whole group as one text each, many times cheaper than as rows.
 
-Neither an id nor a worker's name can hold a comma (`names.py`).
+Neither an id nor a worker's name can hold a comma (`rules/names.py`).
 """
 
 from . import statement

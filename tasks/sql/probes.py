@@ -16,7 +16,7 @@ from django.db.models import F
 from django.db.models.lookups import In
 from django.db.models.sql.compiler import SQLCompiler
 
-from ..jsonio import dump
+from ..rules.jsonio import dump
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from django.db import connection
 
-from ..jsonio import dump
+from ..rules.jsonio import dump
 from . import on_postgres, run, statement
 
 TABLES = ("crew_taskgroup", "crew_task", "crew_parentedge", "crew_attempt")

@@ -6,7 +6,7 @@ from django import template
 from django.template.context import RequestContext
 from django.urls import reverse
 
-from ..access import READ, SCOPES, of_user
+from ..access.callers import READ, SCOPES, of_user
 
 register = template.Library()
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..signing import signing_key
+from ..rules.signing import signing_key
 
 TOLERANCE = 300  # seconds that a signed call may be old, or ahead of our clock
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
-from ..signing import signing_key
+from ..rules.signing import signing_key
 from .answer import Answer, failure, output
 from .call import BadCall, Call, Unauthenticated, read_call
 

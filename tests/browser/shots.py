@@ -60,15 +60,16 @@ def site() -> Iterator[None]:
 
 def furnish() -> None:
     """A nightly import: one that is done, one that runs, one that failed in two ways, one held."""
-    from tasks import audit, create, fleet, tokens
-    from tasks.claim import Lease
-    from tasks.decide import Failed
-    from tasks.deliver import CallRules, Delivery, payload
-    from tasks.jsonio import dump
+    from tasks import audit, create, limits_and_holds
+    from tasks.access import tokens
+    from tasks.delivery.calls import CallRules, Delivery, payload
+    from tasks.engine.claim import Lease
+    from tasks.engine.settle import Settlement
+    from tasks.engine.settle import settle as settle_all
     from tasks.models import Task
-    from tasks.settle import Settlement
-    from tasks.settle import settle as settle_all
-    from tasks.transcript import Transcript, message
+    from tasks.rules.decide import Failed
+    from tasks.rules.jsonio import dump
+    from tasks.rules.transcript import Transcript, message
 
     from ..factories import claim_all, complete, fail
 
@@ -138,8 +139,8 @@ def furnish() -> None:
     # The others' scheduler is no more: the one that runs takes them over.
     Task.objects.filter(leased_by="s1").update(leased_by=None, leased_at=None)
     with audit.by("ann"):
-        fleet.limit_worker("store", 8)
-        fleet.hold_workgroup("printer", seconds=1_800)
+        limits_and_holds.limit_worker("store", 8)
+        limits_and_holds.hold_workgroup("printer", seconds=1_800)
         tokens.issue(name="nightly cron job", scopes=["read", "write"])
 
 

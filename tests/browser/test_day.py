@@ -5,7 +5,7 @@ import re
 import pytest
 from django.contrib.sessions.models import Session
 
-from tasks import create, fleet
+from tasks import create, limits_and_holds
 from tasks.models import Task
 
 from ..factories import claim_one, complete, fail, make_group, make_task
@@ -126,7 +126,7 @@ def test_how_long_ago_it_was_grows(visit, boss):
 def test_names_without_a_space_are_broken(visit, boss, screen):
     long = {"name": "n" * 200, "worker": "w" * 200, "workgroup": "g" * 200, "key": "k" * 200}
     group = create.create_group(id="i" * 200, tasks=[long | {"id": "t" * 200}])
-    fleet.hold_workgroup("g" * 200, seconds=3_600)
+    limits_and_holds.hold_workgroup("g" * 200, seconds=3_600)
     task = Task.objects.get()
     person = visit(boss, **screen)
 
@@ -170,7 +170,7 @@ def test_the_button_history_tells_what_people_did(visit, boss, what):
     page.locator("#crew-actions").get_by_role("button", name="Pause").click()
     expect(page.locator("#crew-progress")).to_contain_text("group paused")
     page.get_by_role("button", name=re.compile("^Resume ")).click()
-    fleet.limit_worker("mailer", 3)
+    limits_and_holds.limit_worker("mailer", 3)
     pk = {"taskgroup": group.pk, "task": task.pk, "worker": "mailer"}[what]
 
     page.goto(f"/admin/crew/{what}/{pk}/history/")

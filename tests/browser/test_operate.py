@@ -5,10 +5,10 @@ import re
 import pytest
 
 from tasks import create
-from tasks.decide import Failed
+from tasks.engine.settle import Settlement, settle
 from tasks.models import AuditEntry, Task, TaskGroup, Worker, Workgroup
-from tasks.settle import Settlement, settle
-from tasks.transcript import Transcript
+from tasks.rules.decide import Failed
+from tasks.rules.transcript import Transcript
 
 from ..factories import claim_one, complete, fail, make_group, make_task
 from ..stub_worker import StubWorker, answer, in_turn

@@ -10,7 +10,8 @@ from django.contrib.auth.models import Group, User
 from django.db.models.functions import Now
 from django.test import RequestFactory
 
-from tasks import audit, control, fleet, tokens
+from tasks import audit, control, limits_and_holds
+from tasks.access import tokens
 from tasks.models import SchedulerProcess, Task, TaskGroup
 
 from ..factories import claim_one, complete, fail, hold, make_group, make_task
@@ -43,8 +44,8 @@ def furnish(boss: User) -> World:
         claim_one()
         make_task(group, name="Ready")
         control.pause_group(make_group(name="Set aside").pk)
-        fleet.hold_workgroup("print", seconds=3_600)
-        fleet.limit_worker("mailer", 3)
+        limits_and_holds.hold_workgroup("print", seconds=3_600)
+        limits_and_holds.limit_worker("mailer", 3)
         tokens.issue(name="nightly job", scopes=["read"])
     # It does not run, and so would be found dead a minute later.
     SchedulerProcess.objects.update(beat_at=Now() + timedelta(hours=1))

@@ -161,8 +161,8 @@ def load(story: Story) -> Story:
     from django.db.models import TextField
     from django.db.models.functions import Cast, Length
 
-    from tasks.invariants import INVARIANTS
     from tasks.models import Attempt, ParentEdge, Task, TaskGroup, Worker
+    from tasks.upkeep.invariants import INVARIANTS
 
     fields = (
         "id", "group_id", "key", "attempt", "is_complete", "output__task", "output__attempt",

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from django.utils import timezone
 from hypothesis import strategies as st
 
-from tasks.claim import Lease
-from tasks.decide import CANCELLED, Answer, Decided, decide
-from tasks.settle import Returned
+from tasks.engine.claim import Lease
+from tasks.engine.settle import Returned
+from tasks.rules.decide import CANCELLED, Answer, Decided, decide
 
 from .model import Said, Task
 

@@ -29,29 +29,24 @@ from hypothesis.stateful import (
     rule,
 )
 
-from tasks import claim as claiming
-from tasks import control, create, edit, fleet, heart, prune, rescue
+from tasks import control, create, edit, limits_and_holds
 from tasks.api.changes import read_changes
 from tasks.api.tasks import EDITABLE
-from tasks.claim import Lease
+from tasks.engine import claim as claiming
+from tasks.engine import heartbeat, rescue
+from tasks.engine.claim import Lease
+from tasks.engine.settle import Abandoned, Settlement, settle_each
 from tasks.errors import ConflictError, InvalidInputError, NotFoundError
-from tasks.explain import explain
-from tasks.invariants import INVARIANTS
-from tasks.models import (
-    Attempt,
-    CutCall,
-    ParentEdge,
-    SchedulerProcess,
-    SharedOutput,
-    Workgroup,
-)
+from tasks.insight.explain import explain
+from tasks.models import Attempt, CutCall, ParentEdge, SchedulerProcess, SharedOutput, Workgroup
 from tasks.models import Task as Row
-from tasks.moves import exported, out
-from tasks.moves.into import Existing, How
-from tasks.moves.lines import Lines, Writer
-from tasks.progress import STATE
-from tasks.settle import Abandoned, Settlement, settle_each
-from tasks.wire import ZERO_TIME
+from tasks.store.states import STATE
+from tasks.store.wire import ZERO_TIME
+from tasks.upkeep import expired_rows
+from tasks.upkeep.invariants import INVARIANTS
+from tasks.upkeep.moves import exported, out
+from tasks.upkeep.moves.into import Existing, How
+from tasks.upkeep.moves.lines import Lines, Writer
 
 from . import answers
 from .model import Model, Task, Ticket
@@ -101,7 +96,9 @@ class Machine(RuleBasedStateMachine):
         self.tickets: dict[Ticket, Lease] = {}  # every attempt handed out, answered or not
         self.names = 0
         self.settings: override_settings | None = None
-        self.hearts = {me: heart.Heart(me, slots=9, wake=threading.Event()) for me in SCHEDULERS}
+        self.hearts = {
+            me: heartbeat.Heart(me, slots=9, wake=threading.Event()) for me in SCHEDULERS
+        }
 
     def teardown(self) -> None:
         if self.settings is not None:
@@ -208,7 +205,7 @@ class Machine(RuleBasedStateMachine):
         if is_swept:
             # Chance, which no model has: how long those wait that were lost twice in a row.
             with patch.object(rescue, "_apart", lambda _: Abandoned()):
-                heart.sweep_once()
+                heartbeat.sweep_once()
             self.model.sweep()
 
     # --- People ---
@@ -256,11 +253,11 @@ class Machine(RuleBasedStateMachine):
     def steer(self, what: str, n: int) -> None:
         """Hold or open a workgroup; limit a worker, or no more."""
         if what in WORKGROUPS:
-            fleet.hold_workgroup(what, seconds=n * UNIT)
+            limits_and_holds.hold_workgroup(what, seconds=n * UNIT)
             self.model.holds[what] = self.model.now + n
         else:
             self.model.limits[what] = (None, 1, 2, 0)[n]
-            fleet.limit_worker(what, self.model.limits[what])
+            limits_and_holds.limit_worker(what, self.model.limits[what])
 
     @rule(group=st.sampled_from(GROUPS))
     def export_and_import(self, group: str) -> None:
@@ -298,7 +295,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def an_output_is_shared_for_as_long_as_somebody_refers_to_it(self) -> None:
-        list(prune.prune_outputs())
+        list(expired_rows.prune_outputs())
         referring = Row.objects.filter(shared_output__isnull=False)
         assert set(SharedOutput.objects.values_list("pk", flat=True)) == set(
             referring.values_list("shared_output", flat=True)

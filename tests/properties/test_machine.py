@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tasks import settle
+from tasks.engine import settle
 
 from .machine import Machine
 

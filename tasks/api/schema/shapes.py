@@ -1,14 +1,14 @@
 """The shapes of the API, for its OpenAPI description: what comes in and what goes out.
 
-Bodies are read by `spec.py` and `body.py`, which are faster and stricter; these say to people and
-generators what those take.
+Bodies are read by `rules/spec.py` and `body.py`, which are faster and stricter; these say to people
+and generators what those take.
 """
 
 from rest_framework import serializers as s
 
-from ...names import MAX_LENGTH
-from ...progress import State
-from ...spec import DEFAULT_ATTEMPTS, DEFAULT_ERROR_DELAY, MAX_ATTEMPTS, MAX_ERROR_DELAY
+from ...rules.names import MAX_LENGTH
+from ...rules.spec import DEFAULT_ATTEMPTS, DEFAULT_ERROR_DELAY, MAX_ATTEMPTS, MAX_ERROR_DELAY
+from ...store.states import State
 from ..changes import NEVER
 from ..tasks import EDITABLE
 

@@ -9,8 +9,8 @@ from . import shapes
 
 TEXT = "text/plain"
 PROBLEM = "application/problem+json"
-# What a page shows: its keys are told in `tasks/picture.py`, `sums.py`, `timeline.py`,
-# `overview.py`, `fleet_now.py` and `closeup.py`.
+# What a page shows: its keys are told in the modules of `insight/` (`graph/picture.py`,
+# `graph/summary.py`, `timeline.py`, `overview.py`, `fleet/now.py`, `fleet/detail.py`).
 PICTURE = {"type": "object", "additionalProperties": True}
 JSON = "application/json"
 NDJSON = "application/x-ndjson"

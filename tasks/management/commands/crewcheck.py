@@ -6,8 +6,8 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from ... import audit
-from ...invariants import INVARIANTS, QUIET, Invariant
-from ...repair import REPAIRABLE, repair
+from ...engine.repair import REPAIRABLE, repair
+from ...upkeep.invariants import INVARIANTS, QUIET, Invariant
 from ..base import CrewCommand
 
 SHOWN = 10  # ids of what breaks a rule

@@ -7,10 +7,10 @@ from typing import Any
 from django.core.management.base import CommandError
 from django.db import DatabaseError
 
-from ... import retention
 from ...errors import CrewError
-from ...moves import out
-from ...moves.lines import Writer, writing
+from ...upkeep import finished_groups
+from ...upkeep.moves import out
+from ...upkeep.moves.lines import Writer, writing
 from ..base import CrewCommand, why
 
 
@@ -53,7 +53,7 @@ class Command(CrewCommand):
             with out.snapshot():
                 ids = group
                 if finished_before is not None:
-                    found = retention.finished_before(finished_before)
+                    found = finished_groups.finished_before(finished_before)
                     ids = list(found.values_list("pk", flat=True))
                 with writing(output) as file:
                     count = out.write(Writer(file), ids)

@@ -9,15 +9,16 @@ from typing import IO, Any
 from django.core.management.base import CommandError
 from django.db import DatabaseError, transaction
 
-from ... import audit, create, spelling
+from ... import audit, create
 from ...errors import CrewError
-from ...jsonio import JSONError, read, safe_text
-from ...moves import exported, old_crew
-from ...moves.exported import Told
-from ...moves.into import Existing, How
-from ...moves.lines import HEAD, Lines, reading
-from ...moves.old_store import PREFIX
-from ...spec import read_bool, read_id, read_text, read_time
+from ...rules import spelling
+from ...rules.jsonio import JSONError, read, safe_text
+from ...rules.spec import read_bool, read_id, read_text, read_time
+from ...upkeep.moves import exported, old_crew
+from ...upkeep.moves.exported import Told
+from ...upkeep.moves.into import Existing, How
+from ...upkeep.moves.lines import HEAD, Lines, reading
+from ...upkeep.moves.old_store import PREFIX
 from ..base import CrewCommand, why
 
 MAX_BYTES = 64 * 1024 * 1024

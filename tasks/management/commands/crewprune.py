@@ -5,8 +5,8 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from ... import retention
 from ...conf import MOST_DAYS, conf
+from ...upkeep import finished_groups
 from ..base import CrewCommand
 
 
@@ -29,14 +29,14 @@ class Command(CrewCommand):
         if days is None or not 0 <= days <= MOST_DAYS:
             raise CommandError(f"name --days, 0 to {MOST_DAYS}, or set CREW_KEEP_DAYS")
         if dry_run:
-            for group_id, name, count in retention.finished(days).values_list(
+            for group_id, name, count in finished_groups.finished(days).values_list(
                 "pk", "name", "task_count"
             ):
                 self.stdout.write(f"{group_id} {name}: {count} tasks")
             return
-        groups, tasks = retention.prune_groups(days, seconds=seconds)
+        groups, tasks = finished_groups.prune_groups(days, seconds=seconds)
         self.stdout.write(f"{groups} groups and {tasks} tasks deleted")
-        if retention.finished(days).exists():
+        if finished_groups.finished(days).exists():
             self.stdout.write(
                 "Not all: the time is over, or another process is at it. Run it again for the rest"
             )

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from ... import roles
+from ...access import roles
 from ...errors import CrewError
 from ..base import CrewCommand
 

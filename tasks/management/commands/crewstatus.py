@@ -9,8 +9,8 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from ...errors import NotFoundError
-from ...progress import Progress, progress
-from ...troubles import troubles
+from ...insight.troubles import troubles
+from ...store.states import Progress, progress
 from ..base import CrewCommand
 
 NOT_COMPLETE = 3  # exit code

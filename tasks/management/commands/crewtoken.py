@@ -8,8 +8,9 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError
 
-from ... import audit, tokens
-from ...access import SCOPES
+from ... import audit
+from ...access import tokens
+from ...access.callers import SCOPES
 from ...errors import CrewError
 from ...models import Token
 from ..base import CrewCommand

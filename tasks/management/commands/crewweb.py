@@ -9,7 +9,7 @@ from channels.routing import get_default_application
 from django.conf import settings
 from django.core.management.base import CommandError
 
-from ...doors import default_credentials, open_doors
+from ...checks.logins import default_credentials, open_doors
 from ..base import CrewCommand
 
 logger = logging.getLogger(__name__)
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 # Who writes a line for each request or stream; faults of ours, and what is amiss, are still told.
 OF_REQUESTS = {
     "tasks.serving.access": logging.WARNING,
-    "tasks.consumers": logging.WARNING,
+    "tasks.live.socket": logging.WARNING,
     "django.request": logging.ERROR,
 }
 

@@ -15,15 +15,15 @@ from typing import Any, TextIO
 from django.core.management.base import CommandError
 from django.db import connection
 
-from ... import failpoints, schema
 from ...conf import conf
-from ...heart import bury_others
-from ...scheduler import Scheduler
+from ...engine import failpoints, schema_version
+from ...engine.heartbeat import bury_others
+from ...engine.scheduler import Scheduler
 from ...serving import memory
 from ...sql import patience
 from ..base import CrewCommand
 
-logger = logging.getLogger("tasks.scheduler")
+logger = logging.getLogger("tasks.engine.scheduler")
 
 STATEMENT_MOST = 15.0  # seconds
 HURRY = 1.0  # seconds to settle what a second signal cuts
@@ -101,11 +101,11 @@ def patience_seconds() -> float:
 
 
 def _check_schema() -> None:
-    newer, missing = schema.newer(), schema.missing()
+    newer, missing = schema_version.newer(), schema_version.missing()
     if newer:
-        raise CommandError(schema.too_old(newer))
+        raise CommandError(schema_version.too_old(newer))
     if missing:
-        raise CommandError(schema.not_migrated(missing))
+        raise CommandError(schema_version.not_migrated(missing))
 
 
 def _slots_with_files(slots: int) -> int:

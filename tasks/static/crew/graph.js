@@ -1,4 +1,4 @@
-// Draws a picture of `tasks/picture.py`: every task, or sums of them. It only shows: what to load,
+// Draws a picture of `tasks/insight/graph/picture.py`: every task, or sums of them. It only shows: what to load,
 // and when, is the page's business. Colours, shapes of text and dark mode are in graph.css.
 //
 //   const graph = new Graph(element, {onOpen, onOpenBucket, onStale});

@@ -1,0 +1,1 @@
+"""System checks: each wrong setting is named at the start, with a hint."""

@@ -1,0 +1,130 @@
+"""Who gets in: the settings that say so, checked, and what is to be told where they let all in."""
+
+import re
+from collections.abc import Iterator
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Warning
+from django.utils.module_loading import import_string
+
+from ..conf import conf
+from .findings import fault, is_number, tried
+
+DEFAULT_LOGINS = {"admin", "crew", "dae4082985ef202439d16f9b25a8823e"}
+LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+
+_TOKEN = re.compile(r"[!-+\--~]{16,}")  # visible ASCII without the comma, which joins two headers
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+
+
+def default_credentials(host: str) -> Iterator[CheckMessage]:
+    """What everybody knows is no secret for a server that listens on this host."""
+    if _known_credentials() and not (settings.DEBUG and host in LOOPBACK):
+        yield fault(
+            1,
+            "CREW_AUTH_PASSWORD or CREW_AUTH_TOKEN is the well-known default of the old Crew.",
+            "Choose your own; nothing is guessed more often. Only with DEBUG=1 and HOST=127.0.0.1 "
+            "they are let pass.",
+        )
+
+
+def open_doors() -> list[str]:
+    """What everyone who opens the admin, and the log of each start, should be told."""
+    told = []
+    if not conf.CREW_AUTHENTICATION:
+        told.append(
+            "Authentication is off: whoever reaches this server may do everything by the API."
+        )
+    if _known_credentials():
+        told.append(
+            "The well-known login or token of the old Crew is in use: for your own machine only."
+        )
+    return told
+
+
+def _known_credentials() -> bool:
+    given = {conf_value(name) for name in ("CREW_AUTH_PASSWORD", "CREW_AUTH_TOKEN")}
+    return bool(given & DEFAULT_LOGINS)
+
+
+def fixed_token() -> Iterator[CheckMessage]:
+    token = conf.CREW_AUTH_TOKEN
+    if token in DEFAULT_LOGINS:
+        return
+    if token and not (isinstance(token, str) and _TOKEN.fullmatch(token)):
+        yield fault(
+            15,
+            "CREW_AUTH_TOKEN is not a token: at least 16 characters, ASCII without spaces and "
+            "commas.",
+            "python -c 'import secrets; print(secrets.token_urlsafe(32))' makes one.",
+        )
+
+
+def authentication() -> Iterator[CheckMessage]:
+    paths = conf.CREW_AUTHENTICATION
+    if not isinstance(paths, list | tuple):
+        yield fault(11, "CREW_AUTHENTICATION must be a list.", "See conf.py.")
+        return
+    if not paths and not settings.DEBUG:
+        yield Warning(
+            "CREW_AUTHENTICATION is empty: whoever reaches this server may do everything.",
+            hint="Unset CREW_NO_AUTH, unless something in front of the server lets nobody else in.",
+            id="crew.W002",
+        )
+    for path in paths:
+        yield from tried(
+            11,
+            "CREW_AUTHENTICATION",
+            lambda path=path: _authenticator(path),  # type: ignore[misc]
+            "dotted paths of classes of Django REST framework's authentication",
+        )
+
+
+def _authenticator(path: str) -> None:
+    # As in the settings' default: "access." begins a path of this app.
+    found = import_string(
+        f"{__package__.rpartition('.')[0]}.{path}" if path.startswith("access.") else path
+    )
+    if not hasattr(found, "authenticate"):
+        raise TypeError(f"{path} has no authenticate()")
+
+
+def login() -> Iterator[CheckMessage]:
+    if conf.CREW_LOGIN:
+        yield from tried(
+            12,
+            "CREW_LOGIN",
+            lambda: import_string(conf.CREW_LOGIN).__call__,
+            "the dotted path of a callable (request, username, password) that gives a token",
+        )
+    hours = conf.CREW_LOGIN_HOURS
+    if not is_number(hours) or not 0 < hours <= 12:
+        yield fault(
+            13,
+            f"CREW_LOGIN_HOURS must be above 0 and at most 12, not {hours!r}.",
+            "Programs take an API token, which can live longer: manage.py crewtoken makes one.",
+        )
+
+
+def stream_origins() -> Iterator[CheckMessage]:
+    for origin in conf.CREW_STREAM_ORIGINS:
+        if origin != "*" and not (isinstance(origin, str) and _ORIGIN.fullmatch(origin)):
+            yield fault(
+                14,
+                f"CREW_STREAM_ORIGINS holds {origin!r}, which is not an origin.",
+                'Each is scheme://host or scheme://host:port, with nothing behind it, or "*".',
+            )
+
+
+def trusted_proxies() -> Iterator[CheckMessage]:
+    hops = conf.CREW_TRUSTED_PROXIES
+    if not isinstance(hops, int) or isinstance(hops, bool) or not 0 <= hops <= 10:
+        yield fault(
+            16,
+            f"CREW_TRUSTED_PROXIES must be a whole number from 0 to 10, not {hops!r}.",
+            "It counts the proxies in front of us that each add to X-Forwarded-For.",
+        )
+
+
+def conf_value(name: str) -> str:
+    return getattr(settings, name, "") or ""

@@ -1,0 +1,1 @@
+"""One lease is POSTed and becomes an `Answer`. Nothing here knows the database."""

@@ -1,0 +1,1 @@
+"""Ready tasks are claimed, delivered, settled; leases live and are rescued. Never HTTP."""

@@ -1,0 +1,382 @@
+"""Due tasks become leases; leases of dead schedulers are found. Never any HTTP."""
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from django.db import transaction
+
+from ..conf import conf
+from ..delivery.calls import Parent
+from ..delivery.payloads import Brought, Loader, asking, budget
+from ..models import SchedulerProcess, Task
+from ..rules import fair_share
+from ..rules.decide import ERROR_DELAY
+from ..rules.fair_share import Lane
+from ..rules.jsonio import dump
+from ..sql import claim as sql
+from ..sql import on_postgres, run, run_steered, run_together
+from ..sql import rescue as rescue_sql
+from ..store import changes
+from . import failpoints
+from .lane_walk import Part, Walk
+
+NOTHING = Brought(None)
+NONE: Mapping[str, Lane] = {}
+
+Run = Callable[..., list[list[tuple[Any, ...]]]]  # run_together or run_steered
+Divide = Callable[..., dict[Lane, int]]  # `limits.share` for one scheduler as it is now
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to one attempt at a task, as long as its scheduler's heartbeat lasts.
+
+    `(task_id, attempt, leased_by)` is the fence of the settle. `too_large` is a sentence when
+    the parents' outputs are more than may be POSTed; such an attempt fails unsent. `error_delay`
+    is the task's, in seconds. `has_made`: an earlier answer to the task made children.
+    """
+
+    task_id: str
+    attempt: int
+    group_id: str
+    worker: str
+    workgroup: str
+    key: str
+    leased_by: str
+    input_json: str | None = None
+    parents: tuple[Parent, ...] = ()
+    too_large: str = ""
+    error_delay: float = ERROR_DELAY
+    has_made: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What one claim took, and when to look again.
+
+    `unfit` are leases whose calls have no room in memory now: they go back. `more` says that due
+    tasks were left behind; `wait` is the seconds until the next scheduled task is due, None if
+    none is; `goes_on`: there are lanes that the next claim looks at, at once.
+    """
+
+    leases: tuple[Lease, ...] = ()
+    unfit: tuple[Lease, ...] = ()
+    more: bool = False
+    wait: float | None = None
+    goes_on: bool = False
+
+
+def claim(
+    me: str,
+    *,
+    slots: int,
+    total: int,
+    busy: Mapping[str, int],
+    answering: Collection[str] = (),
+    walk: Walk | None = None,
+    beside: Sequence[str] = (),
+    barred: Mapping[str, Lane] = NONE,
+    chance: random.Random | None = None,
+    room: int | None = None,
+) -> Claimed:
+    """Lease up to `slots` due tasks to the scheduler `me`, committed when this returns.
+
+    `total` is all slots of the scheduler, `busy` its attempts in flight by worker, `answering` the
+    workers that answered its last call: they only steer fairness (`limits.share`). `walk` is where
+    its claims are in their way over all lanes; None begins one. `beside` are
+    groups of which nothing is taken: their answers can not be written for now; `barred` are tasks
+    that can not be leased, with their lanes. `chance` draws the lots of equal lanes.
+    `room` are the bytes that the calls may hold; None = a budget of which nothing is used.
+    """
+    # On SQLite a transaction takes the one write lock, which an idle poll must not.
+    walk, past = walk or Walk(), _Past(beside, barred)
+    looked = None if on_postgres() else _look(slots, walk, past)
+    if looked and not looked.due:
+        return Claimed(wait=looked.wait, goes_on=looked.goes_on)
+    divide = partial(
+        fair_share.share, slots=slots, total=total, busy=busy, answering=answering, chance=chance
+    )
+    with transaction.atomic():
+        looked = looked or _look(slots, walk, past)
+        return _claim(me, looked, divide, past, room, changes.Note())
+
+
+def claim_within(
+    me: str,
+    *,
+    slots: int,
+    total: int,
+    busy: Mapping[str, int],
+    answering: Collection[str],
+    walk: Walk,
+    beside: Sequence[str],
+    barred: Mapping[str, Lane] = NONE,
+    room: int | None = None,
+    note: changes.Note,
+) -> Claimed:
+    """The same inside the transaction of a settle: nothing of it may be sent before its commit.
+
+    Writes the `note` that the settle began, and looks at the lanes where that freed tasks.
+    """
+    walk.freed(note.lanes, time.monotonic())
+    past = _Past(beside, barred)
+    looked = _look(slots, walk, past, run_together)  # the settle has steered
+    divide = partial(fair_share.share, slots=slots, total=total, busy=busy, answering=answering)
+    return _claim(me, looked, divide, past, room, note)
+
+
+def _claim(
+    me: str,
+    looked: "_Looked",
+    divide: Divide,
+    past: "_Past",
+    room: int | None,
+    note: changes.Note,
+) -> Claimed:
+    if not looked.due:
+        note.write()
+        return Claimed(wait=looked.wait, goes_on=looked.goes_on)
+    failpoints.reach("after_select")
+    rooms = fair_share.tightest(_rooms(looked.limited), _rooms_of_ill(looked.ill))
+    shares = divide(looked.due, rooms=rooms)
+    rows = _take(me, shares, past, note) if shares else []
+    leases, unfit = _loaded(me, rows, note, budget() if room is None else room)
+    more = len(leases) < sum(looked.due.values()) or looked.is_part
+    return Claimed(tuple(leases), tuple(unfit), more, looked.wait, looked.goes_on)
+
+
+@dataclass(slots=True)
+class Passed:
+    """What one sweep could not give back, and goes past."""
+
+    processes: set[str] = field(default_factory=set)
+    tasks: set[str] = field(default_factory=set)
+
+
+def find_lost(
+    *, lease_seconds: float, most: int, passed: Passed | None = None
+) -> list[Lease] | None:
+    """Leases of one scheduler that was silent for a whole lease; None when none was.
+
+    Called inside the transaction that settles them: the dead scheduler's row stays locked until
+    then. An empty list means that nothing is left of that scheduler, and its row is gone, or
+    nothing but what is passed.
+    """
+    passed = passed or Passed()
+    processes = dump(sorted(passed.processes))
+    lost = run(rescue_sql.LOST, {"lease": lease_seconds, "passed": processes})
+    if not lost:
+        return None
+    process = lost[0][0]
+    params = {"process": process, "most": most, "passed": dump(sorted(passed.tasks))}
+    rows = run(rescue_sql.LEASES_OF, params)
+    if not rows and passed.tasks and Task.objects.filter(leased_by=process).exists():
+        passed.processes.add(process)
+    elif not rows:
+        SchedulerProcess.objects.filter(pk=process).delete()
+    return [_lease(process, row) for row in rows]
+
+
+def told(lane: Lane, n: int) -> dict[str, Any]:
+    """As a statement is told of `n` tasks of a lane."""
+    return {"worker": lane.worker, "workgroup": lane.workgroup, "priority": lane.priority, "n": n}
+
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """What a claim does not take."""
+
+    groups: Sequence[str]
+    barred: Mapping[str, Lane]
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """How many tasks of each lane are due; which of their workers have a limit, or failed.
+
+    `is_part`: other lanes may have due tasks too.
+    """
+
+    due: dict[Lane, int]
+    wait: float | None
+    limited: list[str]
+    ill: list[str]
+    goes_on: bool
+    is_part: bool
+
+
+def _look(slots: int, walk: Walk, past: _Past, ask: Run = run_steered) -> _Looked:
+    part = walk.part(time.monotonic())
+    found, known = _seen(part, slots + len(past.barred), ask)
+    now = time.monotonic()
+    walk.seen(part, found, known, now)
+    rows = [row for row in (*known, *found) if row[3]]
+    all_limited = conf.CREW_WORKER_MAX_CONCURRENCY is not None
+    due = {Lane(*row[:3]): row[3] for row in rows}
+    return _Looked(
+        due=_without(due, Counter(past.barred.values()), slots) if past.barred else due,
+        wait=walk.wait(now),
+        limited=sorted({row[0] for row in rows if all_limited or row[5] is not None}),
+        ill=sorted({row[0] for row in rows if row[6]}),
+        goes_on=walk.goes_on,
+        is_part=walk.goes_on or walk.hides_some,
+    )
+
+
+def _without(due: Mapping[Lane, int], barred: Mapping[Lane, int], most: int) -> dict[Lane, int]:
+    """What is due beside that, or a lane would be given slots that it can not use."""
+    left = {lane: min(most, n - barred.get(lane, 0)) for lane, n in due.items()}
+    return {lane: n for lane, n in left.items() if n > 0}
+
+
+def _seen(part: Part, slots: int, ask: Run) -> list[list[tuple[Any, ...]]]:
+    """The lanes of this part as they are now: those in turn, and those that are known."""
+    worker, workgroup, priority = part.place
+    behind = {"worker": worker, "workgroup": workgroup, "priority": priority}
+    in_turn = (sql.LANES, behind | {"lanes": part.count, "most": slots})
+    known = (sql.KNOWN_LANES, {"known": _sent(part.known), "most": slots})
+    calls = [in_turn] * bool(part.count) + [known] * bool(part.known)
+    told = ask(*calls) if calls else []
+    return [told[0] if part.count else [], told[-1] if part.known else []]
+
+
+def _sent(lanes: Iterable[Lane]) -> str:
+    return dump([[lane.worker, lane.workgroup, lane.priority] for lane in lanes])
+
+
+def _rooms(workers: Sequence[str]) -> dict[str, int | None]:
+    """The room of each worker that has a limit, its row locked until the claim is committed.
+
+    Nobody's while somebody else has the row: another claim for a moment, or whoever forgot it.
+    """
+    if not workers:
+        return {}
+    default = conf.CREW_WORKER_MAX_CONCURRENCY
+    rows = run(sql.WORKERS, {"workers": dump(workers), "default": default})
+    ours = {name: limit for name, limit, is_ours in rows if is_ours}
+    rooms: dict[str, int | None] = {name: 0 for name, _, is_ours in rows if not is_ours}
+    in_flight = run(sql.IN_FLIGHT, {"workers": dump(list(ours))}) if ours else []
+    for name, count in in_flight:
+        limit = default if ours[name] is None else ours[name]
+        rooms[name] = fair_share.room(limit, count)
+    return rooms
+
+
+def _rooms_of_ill(workers: Sequence[str]) -> dict[str, int | None]:
+    """The room of each worker that failed, its row locked until then; none where others hold it."""
+    if not workers:
+        return {}
+    rows = run(sql.TRIED, {"workers": dump(workers)})
+    trying = dict(run(sql.TRYING, {"workers": dump([name for name, _ in rows])}))
+    known = {
+        name: fair_share.room(None if allowed is None else int(allowed), trying[name])
+        for name, allowed in rows
+    }
+    return {name: known.get(name, 0) for name in workers}
+
+
+def _take(
+    me: str, shares: Mapping[Lane, int], past: "_Past", note: changes.Note
+) -> list[tuple[Any, ...]]:
+    """Lease the shares; of the tasks with a key, those that are first of it."""
+    if on_postgres():
+        leased, keyed = _take_on_postgres(me, shares, past)
+    else:
+        leased, keyed = _take_on_sqlite(me, shares, past)
+    if keyed:
+        leased += _take_keyed(me, keyed, note)
+    return leased
+
+
+def _take_on_postgres(
+    me: str, shares: Mapping[Lane, int], past: "_Past"
+) -> tuple[list[tuple[Any, ...]], list[tuple[str, str, str]]]:
+    params = {"lanes": dump([told(lane, n) for lane, n in shares.items()]), "me": me}
+    if past.groups or past.barred:
+        beside = {"groups": dump(past.groups), "barred": dump(list(past.barred))}
+        rows = run(sql.CLAIM_BESIDE, params | beside)
+    else:
+        rows = run(sql.CLAIM, params)
+    keyed = [(row[0], row[5], row[2]) for row in rows if row[1] is None]
+    return [row for row in rows if row[1] is not None], keyed
+
+
+def _take_on_sqlite(
+    me: str, shares: Mapping[Lane, int], past: "_Past"
+) -> tuple[list[tuple[Any, ...]], list[tuple[str, str, str]]]:
+    barred = {"barred": dump(list(past.barred))}
+    picked = [row for lane, n in shares.items() for row in run(sql.PICK, told(lane, n) | barred)]
+    plain = [id_ for id_, key, _ in picked if not key]
+    leased = run(sql.LEASE, {"ids": dump(plain), "me": me}) if plain else []
+    return leased, [(id_, key, group) for id_, key, group in picked if key]
+
+
+def _take_keyed(
+    me: str, picked: Sequence[tuple[str, str, str]], note: changes.Note
+) -> list[tuple[Any, ...]]:
+    """Lease one task of each key; every other task of that key follows it (contract part 3)."""
+    groups = sorted({group for _, _, group in picked})
+    locked = {row[0] for row in run(sql.KEY_LOCKS, {"groups": dump(groups)})}
+    ids = [id_ for id_, _, group in picked if group in locked]
+    if not ids:
+        return []
+    leaders = [row[0] for row in run(sql.LEADERS, {"ids": dump(ids)})]
+    leased = run(sql.LEASE, {"ids": dump(leaders), "me": me}) if leaders else []
+    keys = sorted({(group, key) for _, key, group in picked if group in locked})
+    followed = run(
+        sql.FOLLOW, {"keys": dump([{"group_id": group, "key": key} for group, key in keys])}
+    )
+    note.updated((group, id_) for id_, group in followed)
+    return leased
+
+
+def _loaded(
+    me: str, rows: Sequence[Sequence[Any]], note: changes.Note, room: int
+) -> tuple[list[Lease], list[Lease]]:
+    """The leases with what their calls bring, read in the claim's own transaction; those unfit."""
+    note.updated((row[2], row[0]) for row in rows)
+    calls = note.calls()
+    children = [row[0] for row in rows if row[8]]
+    if children:
+        calls.append(asking(children))
+    told = run_together(*calls)
+    if not children and not any(row[7] for row in rows):
+        return [_lease(me, row, Brought(row[6]), *row[9:]) for row in rows], []
+    loader = Loader(told[-1] if children else [], children, room=room)
+    leases, unfit = [], []
+    for row in rows:
+        brought = loader.fit(row[0], row[6], is_heavy=row[7], is_child=row[8])
+        if brought is None:
+            unfit.append(_lease(me, row))
+        else:
+            leases.append(_lease(me, row, brought, *row[9:]))
+    return leases, unfit
+
+
+def _lease(
+    me: str,
+    row: Sequence[Any],
+    brought: Brought = NOTHING,
+    error_delay: float = ERROR_DELAY,
+    has_made: bool = False,
+) -> Lease:
+    id_, attempt, group_id, worker, workgroup, key = row[:6]
+    return Lease(
+        id_,
+        attempt,
+        group_id,
+        worker,
+        workgroup,
+        key,
+        me,
+        brought.input_json,
+        brought.parents,
+        brought.too_large,
+        error_delay,
+        bool(has_made),
+    )

@@ -1,0 +1,239 @@
+"""Why a task is not running: every gate that keeps it, in the order the claim sees them.
+
+Reads only. UI, API and the tests that hold it to the claim call this one function.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import DatabaseError, transaction
+from django.db.models import Count, ExpressionWrapper, Q
+from django.db.models.fields import DateTimeField
+from django.db.models.functions import Now
+
+from ..models import Attempt, CutCall, ParentEdge, Task, Worker, Workgroup
+from ..rules.jsonio import dump
+from ..sql import control as sql
+from ..sql import run
+from ..sql.probes import among
+from ..store.states import STATE, State
+from .fleet.resting import rests
+from .fleet.slots import leases, slots
+
+SHOWN = 10  # tasks named in one gate
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One reason to wait.
+
+    `code` is for programs, `text` for people. `opens_itself` says that nobody has to do anything;
+    `until` is when it opens, where that is known. `tasks` are the ids it is about, at most ten of
+    `count`; `worker` and `workgroup` name what else it is about.
+    """
+
+    code: str
+    text: str
+    opens_itself: bool
+    until: datetime | None = None
+    tasks: tuple[str, ...] = ()
+    count: int = 0
+    worker: str = ""
+    workgroup: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """`state` is a word of `progress.State`. A task that waits without a gate starts at once."""
+
+    state: str
+    gates: tuple[Gate, ...]
+
+    @property
+    def starts_itself(self) -> bool:
+        """Whether it will run without anybody's doing."""
+        return self.state not in (State.COMPLETE, State.EXECUTING) and all(
+            gate.opens_itself for gate in self.gates
+        )
+
+
+def explain(task_id: str) -> Explanation | None:
+    """Why the task is not running; None if there is no such task."""
+    rows = Task.objects.select_related("group").annotate(
+        state=STATE, now=ExpressionWrapper(Now(), output_field=DateTimeField())
+    )
+    task = rows.filter(pk=task_id).first()
+    if task is None:
+        return None
+    if task.state == State.COMPLETE:
+        return Explanation(task.state, ())
+    if task.state == State.EXECUTING:
+        return Explanation(task.state, tuple(_locked(task)))
+    return Explanation(task.state, tuple(_gates(task)))
+
+
+def _gates(task: Any) -> Iterator[Gate]:
+    if task.is_paused:
+        yield _paused(task)
+    if task.pending_parents:
+        yield _parents(task)
+    if task.run_after > task.now:
+        yield Gate("scheduled", "It runs later.", True, until=task.run_after)
+    yield from _duplicate(task)
+    yield from _ending(task)
+    yield from _hold(task)
+    yield from _rest(task)
+    yield from _full(task)
+    if task.remaining_attempts == 0:
+        yield Gate("exhausted", f"It has no attempts left. {_last(task)}", False)
+    if not task.worker:
+        yield Gate("no_worker", "It has no worker.", False)
+    yield from _slots(task)
+    yield from _locked(task)
+
+
+def _last(task: Any) -> str:
+    """Why it has no attempts left, in words, whether or not it failed."""
+    if task.errors:
+        return f"Its last error: {task.errors[-1]}"
+    ended = Attempt.objects.filter(task=task.pk).exclude(error="").order_by("-number").first()
+    if ended is None:
+        return "It was given none."
+    held = f", {_several(task.held_count, 'time')} in a row" if ended.outcome == "held" else ""
+    return f"Its last attempt was {ended.outcome}{held}: {ended.error}"
+
+
+def _paused(task: Any) -> Gate:
+    if task.group.is_paused:
+        return Gate("group_paused", "Its group is paused.", False)
+    return Gate("paused", "It is paused.", False)
+
+
+def _parents(task: Any) -> Gate:
+    """The parents it waits for; who keeps them for good is named, however far above."""
+    open_parents = Task.objects.filter(
+        pk__in=ParentEdge.objects.filter(child=task.pk).values("parent_id"), is_complete=False
+    )
+    ids = tuple(open_parents.order_by("created_at", "id").values_list("id", flat=True)[:SHOWN])
+    stuck = _stuck_above(ids)
+    words = f"It waits for {_several(task.pending_parents, 'parent')}."
+    if stuck:
+        words += f" They will not go on by themselves because of {', '.join(stuck)}."
+    return Gate("parents", words, not stuck, tasks=ids, count=task.pending_parents)
+
+
+def _stuck_above(ids: tuple[str, ...]) -> list[str]:
+    """Of these tasks and all above them, some that nothing but a person gets going."""
+    above = [row[0] for row in run(sql.ANCESTORS, {"ids": dump(list(ids))})]
+    stuck = Q(remaining_attempts=0) | Q(is_paused=True) | Q(worker="")
+    rows = Task.objects.filter(among("id", above), stuck, is_complete=False, leased_by=None)
+    return list(rows.values_list("id", flat=True)[:SHOWN])
+
+
+def _duplicate(task: Any) -> Iterator[Gate]:
+    if task.merged_into:
+        words = "A task of the same key runs for it."
+        yield Gate("duplicate", words, True, tasks=(task.merged_into,), count=1)
+        return
+    if not task.key:
+        return
+    twins = Task.objects.filter(group_id=task.group_id, key=task.key, leased_by__isnull=False)
+    running = twins.values_list("id", flat=True).first()
+    if running:
+        words = "A task of the same key is running."
+        yield Gate("duplicate", words, True, tasks=(running,), count=1)
+
+
+def _ending(task: Any) -> Iterator[Gate]:
+    """A call of it, or of its key, was given up and may still run."""
+    own = Q(task_id=task.pk)
+    of_key = Q(group_id=task.group_id, key=task.key) if task.key else own
+    call = CutCall.objects.taking().filter(own | of_key).order_by("id").first()
+    if call is None:
+        return
+    words = "Its slot is still taken by a call that is being ended."
+    if call.task_id != task.pk:
+        words = "A call of its key is still being ended."
+    yield Gate("ending", words, True, until=call.until, tasks=(call.task_id,), count=1)
+
+
+def _hold(task: Any) -> Iterator[Gate]:
+    row = Workgroup.objects.filter(pk=task.workgroup, held_until__gt=Now()).first()
+    if row is None or not task.workgroup:
+        return
+    by = (row.held_by,) if row.held_by else ()
+    words = "Its workgroup is held" + (", as a worker asked." if by else " by a person.")
+    yield Gate(
+        "held", words, True, until=row.held_until, tasks=by, count=len(by), workgroup=row.name
+    )
+
+
+def _rest(task: Any) -> Iterator[Gate]:
+    rest = rests([task.worker]).get(task.worker) if task.worker else None
+    if rest is None or not rest.is_full:
+        return
+    last = f" The last: {rest.error.rstrip('.')}." if rest.error else ""
+    if rest.until or rest.failures:
+        words = f"Its worker failed {_several(rest.failures, 'time')} in a row and rests."
+        if not rest.until:
+            words = (
+                f"Its worker failed {_several(rest.failures, 'time')} in a row; one call tries it."
+            )
+        yield Gate("worker_rests", f"{words}{last}", True, until=rest.until, worker=task.worker)
+        return
+    words = f"Its worker failed of late and may have {_several(rest.allowed, 'attempt')} for now."
+    yield Gate("worker_ramp", words + last, True, count=rest.in_flight, worker=task.worker)
+
+
+def _full(task: Any) -> Iterator[Gate]:
+    limit = (Worker.objects.filter(pk=task.worker).first() or Worker()).limit
+    if limit is None or not task.worker:
+        return
+    flying = Task.objects.filter(worker=task.worker, leased_by__isnull=False)
+    ending = CutCall.objects.taking().filter(worker=task.worker).count()
+    count = flying.aggregate(n=Count("*"))["n"] + ending
+    if count < limit:
+        return
+    by = tuple(flying.order_by("leased_at").values_list("id", flat=True)[:SHOWN])
+    words = f"Its worker is full: {count} of {limit} attempts run."
+    if ending:
+        words += (
+            f" {_several(ending, 'call')} of them {'is' if ending == 1 else 'are'} being ended."
+        )
+    if limit == 0:
+        words = "Its worker may run no attempts."
+    yield Gate("worker_full", words, limit > 0, tasks=by, count=count, worker=task.worker)
+
+
+def _slots(task: Any) -> Iterator[Gate]:
+    """The schedulers, and whether any of them has a slot that this task's worker may take."""
+    alive = slots(leases())
+    if not alive:
+        yield Gate("no_scheduler", "No scheduler is running.", False)
+        return
+    total, free = sum(one.total for one in alive), sum(one.free for one in alive)
+    if not free:
+        words = f"No slot is free: the schedulers may run {_several(total, 'attempt')}, and do."
+        yield Gate("no_slot", words, True, count=total)
+    elif task.worker and not any(one.open_to(task.worker) for one in alive):
+        held = sum(one.held[task.worker] for one in alive)
+        words = f"Its worker holds {held} of {total} slots; the {free} free ones are for others."
+        yield Gate("slots_kept", words, True, count=held, worker=task.worker)
+
+
+def _locked(task: Any) -> Iterator[Gate]:
+    """Whether somebody has the row of its group just now, which an answer needs to be written."""
+    try:
+        with transaction.atomic():
+            is_locked = not run(sql.GROUP_FREE, {"group": task.group_id})
+    except DatabaseError:  # a database that is only read, as after a fail-over, tells no locks
+        return
+    if is_locked:
+        words = "Somebody's transaction locks its group: no answer is written until that ends."
+        yield Gate("group_locked", words, True)
+
+
+def _several(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"

@@ -1,0 +1,1 @@
+"""What workers, workgroups and schedulers are doing. Reads only."""

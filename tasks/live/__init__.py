@@ -1,0 +1,1 @@
+"""Live pages are told what changed. Nothing here decides about tasks."""

@@ -1,0 +1,166 @@
+"""Checked tasks become rows, in the running transaction. Whoever calls holds the group."""
+
+import json
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from ..rules.jsonio import dump
+from ..rules.spec import TaskSpec
+from ..sql import Call, Statement, on_postgres, put, run
+from ..sql import create as sql
+
+MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Checked tasks that come into a group together; `paused` says that the group is.
+
+    `complete` are the parents that hold nobody up. A continuation names its maker, complete by
+    then, in `created_by`, and starts no sooner than `delay` seconds from now.
+    """
+
+    group_id: str
+    specs: Sequence[TaskSpec]
+    paused: bool
+    complete: Collection[str] = ()
+    created_by: str = ""
+    delay: float = 0.0
+
+
+def calls(families: Sequence[Family], tasks: Statement = sql.TASKS) -> list[Call]:
+    """What writes a few tasks, for one round trip; the last is the statement `tasks`."""
+    edges = [edge for family in families for edge in _edges(family)]
+    workers = sorted({spec.worker for family in families for spec in family.specs} - {""})
+    rows = ",".join(row for family in families for row in _objects(family))
+    before: list[Call] = []
+    if edges:
+        before.append((sql.EDGES, {"edges": dump(edges)}))
+    if workers:
+        before.append((sql.WORKERS, {"workers": dump(workers)}))
+    return [*before, (tasks, {"tasks": f"[{rows}]"})]
+
+
+def write_many(family: Family) -> None:
+    """The same rows for tasks that no answer made, by more round trips, each task cheaper."""
+    workers = sorted({spec.worker for spec in family.specs} - {""})
+    if workers:
+        run(sql.WORKERS, {"workers": dump(workers)})
+    ((now,),) = run(sql.CLOCK, {})
+    put(sql.TASK_ROWS, _values(family, now))
+    put(sql.EDGE_ROWS, _edges(family))
+
+
+def known(ids: Sequence[str]) -> dict[str, tuple[str, bool]]:
+    """Of these ids, those in the store: their group and whether they are complete."""
+    found = run(sql.KNOWN, {"ids": dump(list(ids))})
+    return {id_: (group_id, bool(is_complete)) for id_, group_id, is_complete in found}
+
+
+def _edges(family: Family) -> Iterator[tuple[str, str, int]]:
+    """A continuation's maker is its last parent (contract 2.3)."""
+    last = (family.created_by,) if family.created_by else ()
+    for spec in family.specs:
+        for place, parent in enumerate(spec.parent_ids + last):
+            yield spec.id, parent, place
+
+
+def _pending(family: Family) -> Iterator[tuple[TaskSpec, int]]:
+    """Each task, and how many of its parents are not complete."""
+    complete = {*family.complete, *(spec.id for spec in family.specs if spec.is_complete)}
+    for spec in family.specs:
+        pending = len(spec.parent_ids)
+        if pending and complete:
+            pending -= sum(map(complete.__contains__, spec.parent_ids))
+        yield spec, pending
+
+
+def _values(family: Family, now: datetime | str) -> Iterator[tuple[Any, ...]]:
+    """What `sql.TASKS` makes of the tasks, in the order of its columns."""
+    zone = _zone()
+    begun = datetime.fromisoformat(now) if isinstance(now, str) else now
+    due = now if isinstance(now, str) else _time(now, zone)
+    for place, (spec, pending) in enumerate(_pending(family)):
+        yield (
+            spec.id,
+            family.group_id,
+            spec.name,
+            spec.worker,
+            spec.workgroup,
+            spec.key,
+            spec.input_json,
+            spec.output_json,
+            json.dumps(spec.errors, separators=(",", ":")) if spec.errors else "[]",
+            spec.remaining_attempts,
+            spec.is_paused or family.paused,
+            spec.is_complete,
+            spec.is_seed,
+            _time(spec.run_after, zone) or due,
+            spec.error_delay_in_seconds,
+            spec.priority,
+            _time(spec.created_at or begun + place * MICROSECOND, zone),
+            due if spec.is_complete else None,
+            pending,
+            "",
+            0,
+            0,
+            0,
+        )
+
+
+def as_object(family: Family, spec: TaskSpec, *, pending: int) -> str:
+    """One task as JSON, for a statement that knows more of it."""
+    return _object(family, spec, pending=pending, place=0, zone=_zone())
+
+
+def stored_time(value: datetime | None) -> str | None:
+    return _time(value, _zone())
+
+
+def _objects(family: Family) -> Iterator[str]:
+    zone = _zone()
+    for place, (spec, pending) in enumerate(_pending(family)):
+        yield _object(family, spec, pending=pending, place=place, zone=zone)
+
+
+def _object(family: Family, spec: TaskSpec, *, pending: int, place: int, zone: str) -> str:
+    """The task as JSON for the statement; input and output are spliced in as they are."""
+    head = json.dumps(
+        {
+            "group": family.group_id,
+            "id": spec.id,
+            "name": spec.name,
+            "worker": spec.worker,
+            "workgroup": spec.workgroup,
+            "key": spec.key,
+            "errors": spec.errors,
+            "remaining_attempts": spec.remaining_attempts,
+            "is_paused": spec.is_paused or family.paused,
+            "is_complete": spec.is_complete,
+            "is_seed": spec.is_seed,
+            "run_after": _time(spec.run_after, zone),
+            "error_delay": spec.error_delay_in_seconds,
+            "priority": spec.priority,
+            "created_at": _time(spec.created_at, zone),
+            "pending": pending,
+            "created_by": family.created_by,
+            "delay": family.delay,
+            "place": place,
+        }
+    )
+    return (
+        f'{head[:-1]},"input":{spec.input_json or "null"},"output":{spec.output_json or "null"}}}'
+    )
+
+
+def _time(value: datetime | None, zone: str) -> str | None:
+    """As both databases store it: UTC; SQLite compares the text, so always all digits."""
+    if value is None:
+        return None
+    return value.replace(tzinfo=None).isoformat(" ", "microseconds") + zone
+
+
+def _zone() -> str:
+    return "+00" if on_postgres() else ""
