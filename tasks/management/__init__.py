@@ -1,0 +1,1 @@
+"""The commands of manage.py: they read what was asked, call one verb, and show what came of it."""
