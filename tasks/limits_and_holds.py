@@ -44,6 +44,8 @@ def forget_workers(names: Sequence[str]) -> None:
     The claim knows no limit and no rest of a worker without one, not even the default.
     """
     with transaction.atomic():
+        for name in names:
+            audit.record("delete", audit.Kind.WORKER, name)
         Worker.objects.filter(pk__in=names).delete()
         left = Task.objects.incomplete()
         asked = [name for name in names if left.filter(worker=name).exists()]

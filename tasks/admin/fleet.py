@@ -18,7 +18,7 @@ HOLD_SECONDS = 60
 
 @admin.register(Worker)
 class WorkerAdmin(CrewAdmin):
-    kind, audited = Kind.WORKER, ("delete",)
+    kind = Kind.WORKER
     change_list_template = "crew/admin/fleet_list.html"
     change_form_template = "crew/admin/fleet_one.html"
     history_at = "#crew-fleet"
