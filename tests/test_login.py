@@ -572,10 +572,10 @@ settings.configure(
 django.setup()
 from django.core.management import call_command
 from django.test import Client
-from tasks import access
+from tasks.access import callers
 call_command("check")
 call_command("migrate", verbosity=0)
-access.ensure_operator()
+callers.ensure_operator()
 body = {"username": "boss", "password": settings.CREW_AUTH_PASSWORD}
 answer = Client().post("/login", body, content_type="application/json")
 token = {"Authorization": "Bearer " + answer.json()["token"]}

@@ -5,7 +5,6 @@ import json
 import random
 import re
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from django.core.cache import cache
@@ -21,8 +20,9 @@ from tasks.store.states import State, progress
 
 from . import factories
 from .factories import make_group, make_task, wire
+from .processes import ROOT
 
-SCRIPTS = Path(pictures.__file__).parent / "static/crew"
+SCRIPTS = ROOT / "tasks/static/crew"
 
 pytestmark = pytest.mark.django_db
 

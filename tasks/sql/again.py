@@ -8,7 +8,7 @@ from .probes import IDS, TASK
 HAS_MADE = """
     CASE WHEN {1} THEN (
         SELECT 1 FROM crew_task made
-        WHERE made.created_by = {0}.id AND made.created_by <> '' LIMIT 1
+        WHERE made.created_by = {0}.id AND NOT (made.created_by = '') LIMIT 1
     ) IS NOT NULL ELSE false END"""
 
 _HANGS = """(SELECT 1 FROM crew_parentedge e
@@ -23,7 +23,7 @@ MADE = statement(
         FROM {IDS} CROSS JOIN LATERAL {TASK.format("k.id")} m
         CROSS JOIN LATERAL (
             SELECT * FROM crew_task
-            WHERE created_by >= k.id AND created_by <= k.id AND created_by <> ''
+            WHERE created_by >= k.id AND created_by <= k.id AND NOT (created_by = '')
             ORDER BY created_by OFFSET 0) c
         WHERE c.group_id = m.group_id
     """,
@@ -31,7 +31,8 @@ MADE = statement(
         SELECT c.id, c.is_complete, c.is_seed, {_HANGS},
                coalesce(m.keeps_complete, false)
         FROM json_each(%(ids)s) k JOIN crew_task m ON m.id = k.value
-        JOIN crew_task c ON c.created_by = m.id AND c.created_by <> '' AND c.group_id = m.group_id
+        JOIN crew_task c
+            ON c.created_by = m.id AND NOT (c.created_by = '') AND c.group_id = m.group_id
     """,
 )
 

@@ -164,10 +164,10 @@ MADE = statement(
     postgresql=f"""
         SELECT m.id FROM {IDS} CROSS JOIN LATERAL (
             SELECT id FROM crew_task WHERE created_by >= k.id AND created_by <= k.id
-             AND created_by <> '' ORDER BY created_by OFFSET 0) m
+             AND NOT (created_by = '') ORDER BY created_by OFFSET 0) m
     """,
     sqlite="""
-        SELECT id FROM crew_task WHERE created_by <> ''
+        SELECT id FROM crew_task WHERE NOT (created_by = '')
          AND created_by IN (SELECT value FROM json_each(%(ids)s))
     """,
 )
