@@ -34,11 +34,11 @@ import sys
 import django
 from django.core.management import execute_from_command_line
 django.setup()
-from tasks import pace, stream, tell, watcher
-pace.FRAMES, pace.RELOAD_REST = 150, 0.1
-stream.MOST_FLUSHED, stream.MOST_MISSED = 20, 60
-tell.MOST_HELD, tell.AT_ONCE = 20, 7
-watcher.MOST_MESSAGES = 120
+from tasks.live import hub, messages, pacing, socket_queue
+pacing.FRAMES, pacing.RELOAD_REST = 150, 0.1
+hub.MOST_FLUSHED, hub.MOST_MISSED = 20, 60
+messages.MOST_HELD, messages.AT_ONCE = 20, 7
+socket_queue.MOST_MESSAGES = 120
 execute_from_command_line(["manage.py", *sys.argv[1:]])
 """
 

@@ -75,8 +75,8 @@ def test_the_more_watch_the_fewer_tasks_are_told_at_once(watchers, most):
 SLOW = """
 import sys
 from django.core.management import execute_from_command_line
-from tasks import pace
-pace.FRAMES = 60
+from tasks.live import pacing
+pacing.FRAMES = 60
 execute_from_command_line(["manage.py", *sys.argv[1:]])
 """
 

@@ -317,8 +317,8 @@ import sys
 import django
 from django.core.management import execute_from_command_line
 django.setup()
-from tasks import stream
-stream.FORGOTTEN = 0.0
+from tasks.live import hub
+hub.FORGOTTEN = 0.0
 execute_from_command_line(["manage.py", *sys.argv[1:]])
 """
 
