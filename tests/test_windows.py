@@ -412,9 +412,9 @@ def what_became_of_t(requests):
     late += AuditEntry.objects.filter(verb="late", target="t").count()
     ended = list(attempts.values_list("number", "outcome"))
     if task:
-        # The answer's own child, once for each that took effect, and the one that was there.
+        # The child of the last answer that took effect (decision 13), and the one that was there.
         made = Task.objects.filter(created_by="t", worker="worker-b").count()
-        assert made == sum(outcome == "completed" for _, outcome in ended)
+        assert made == any(outcome == "completed" for _, outcome in ended)
         assert task.is_complete or not Task.objects.get(pk="child").is_complete
     called = [json.loads(request.body)["taskId"] for request in requests]
     return ended, called.count("t"), task and task.is_complete, late
