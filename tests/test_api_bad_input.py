@@ -460,6 +460,7 @@ def test_p16_deleting_a_parent_takes_who_is_left_without_any(api, group):
     assert not Task.objects.exists()
 
 
+@pytest.mark.timeout(300)  # beside other tests it goes in many small slices
 def test_p17_a_reset_that_removes_many(api, group):
     make_task(group, is_seed=True)
     for _ in range(2):

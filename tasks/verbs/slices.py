@@ -21,7 +21,7 @@ WHOLE = 20_000  # tasks on which a verb is one transaction
 LIGHT = 1_000  # tasks of which nobody counts what hangs on them
 ROWS = 200_000  # edges and attempts of a verb that is one transaction
 AIM = 0.4  # seconds that a slice holds the group
-FIRST, FEWEST, MOST = 1_000, 50, 10_000  # tasks in a slice
+FIRST, FEWEST, MOST = 1_000, 250, 10_000  # tasks in a slice
 BREATH = 0.1  # seconds between two, for those who wait: SQLite has them look that seldom
 
 
