@@ -326,6 +326,6 @@ def test_a_slice_takes_as_many_as_take_a_moment(monkeypatch):
         pace.took(seconds)
         sizes.append(pace.size)
 
-    assert sizes[:4] == [2_000, 2_000, 1_000, 200]
-    assert sizes[4:7] == [50, 100, 200]
+    assert sizes[:4] == [2_000, 2_000, 1_000, 250]
+    assert sizes[4:7] == [250, 500, 1_000]
     assert sizes[-1] == 10_000

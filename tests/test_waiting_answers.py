@@ -27,7 +27,8 @@ MEGABYTE = 1024 * 1024
 CALLS = int(os.environ.get("CREW_LARGE_ANSWERS", "60"))
 IS_LONG = "CREW_LARGE_ANSWERS" in os.environ
 ROOM = {} if IS_LONG else {"CREW_CALLS_BYTES": str(4 * MEGABYTE)}
-MOST_MEMORY = (400 if IS_LONG else 300) * MEGABYTE
+# Without a bound on the sum it was 704 and 510 on PostgreSQL, 389 and 398 on SQLite.
+MOST_MEMORY = {"postgresql": 400 * MEGABYTE, "sqlite": (400 if IS_LONG else 300) * MEGABYTE}
 # Some slots are kept from a worker that has not answered yet.
 MOST_OF_THEM = CALLS * 9 // 10
 OUTPUT = "x" * 1_000_000
@@ -93,7 +94,7 @@ def test_large_answers_wait_with_their_workers_while_nothing_is_written(delivere
 
     told = f"{begun >> 20} MB before, {waiting >> 20} MB while they wait, {peak >> 20} MB at last"
     print(f"{deliverer}, {connection.vendor}: {told}")
-    assert peak < MOST_MEMORY
+    assert peak < MOST_MEMORY[connection.vendor]
     assert Attempt.objects.count() == CALLS
     with connection.cursor() as cursor:
         cursor.execute(LENGTHS[connection.vendor])
