@@ -120,7 +120,7 @@ def web(database: str) -> Iterator[Web]:
 
 
 def fresh_name() -> str:
-    """Ids of the store are unique for ever."""
+    """Ids of the store are unique forever."""
     return f"g{time.time_ns():x}"
 
 

@@ -15,7 +15,7 @@ EVERY = 2.0  # seconds between two looks
 
 def churn(tasks: int, windows: int = 10) -> list[dict[str, Any]]:
     """Run a group of so many tasks to its end; a row for each tenth of them, and two for the sizes:
-    as the run leaves the tables, and as they are when everything was built anew.
+    as the run leaves the tables, and as they are when everything was rebuilt.
     """
     tidy()
     add_ready(tasks)
@@ -36,7 +36,7 @@ def churn(tasks: int, windows: int = 10) -> list[dict[str, Any]]:
             rows.append({"window": f"{window}/{windows}", "rate": rate, "dead": dead} | _sizes())
             print(f"  {rows[-1]}", flush=True)
     run("VACUUM FULL ANALYZE")
-    return [*rows, {"window": "anew"} | _sizes()]
+    return [*rows, {"window": "rebuilt"} | _sizes()]
 
 
 @contextmanager

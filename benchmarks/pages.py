@@ -361,7 +361,7 @@ def _births() -> Callable[[int], None]:
 
 
 class _Writer:
-    """Writes so many a second, in 20 transactions, by a thread; slower where it can not."""
+    """Writes so many a second, in 20 transactions, by a thread; slower where it cannot."""
 
     def __init__(self, write: Callable[[int], None], rate: int) -> None:
         from threading import Event, Thread

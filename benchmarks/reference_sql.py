@@ -178,7 +178,7 @@ class PostgresStore(Store):
                 )
                 for statement in schema.split(";"):
                     self._db.execute(statement)  # type: ignore[call-overload]
-        # A batch is small beside the tables, which the planner can not know.
+        # A batch is small beside the tables, which the planner cannot know.
         for name in ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit"):
             self._db.execute(f"SET {name} = off")
         self._db.commit()

@@ -3,7 +3,7 @@
     python -m benchmarks.verbs [--database sqlite|postgresql] [--tasks 100000] [--runs 1]
         [--only WORD ...] [--stale]
 
-A chain, a fan and full layers of 300 below 300, each made anew for each verb. `seconds` is how long
+A chain, a fan and full layers of 300 below 300, each recreated for each verb. `seconds` is how long
 it takes; `waited` the longest that a neighbour waited meanwhile: for a row of the group on
 PostgreSQL, for any write on SQLite. With `--stale` PostgreSQL knows nothing of its tables.
 """

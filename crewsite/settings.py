@@ -149,7 +149,7 @@ AXES_FAILURE_LIMIT = 5
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_RESET_ON_SUCCESS = True
-AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # or the lock could be kept up for ever
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # or the lock could be kept up forever
 AXES_LOCKOUT_CALLABLE = "crewsite.lockout.locked_out"
 AXES_CLIENT_IP_CALLABLE = "crewsite.lockout.guesser"
 AXES_DISABLE_ACCESS_LOG = True  # our own log says who logged in; a row each would pile up

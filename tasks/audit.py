@@ -2,7 +2,7 @@
 
 A face says who acts (`by`); the verbs of `control`, `fleet` and `tokens` record what they do
 (`record`), in the transaction of the act itself. So an act and its entry are both there, or
-neither: an entry that can not be written fails the act, aloud. Without an actor nothing is
+neither: an entry that cannot be written fails the act, aloud. Without an actor nothing is
 recorded: code that calls the verbs names one by `with audit.by("nightly job"): ...`.
 
 Creating tasks by the API is not recorded, it has its own times; nor is what workers do.
@@ -67,7 +67,7 @@ def by(who: str, *, user: Any = None, address: str = "") -> Iterator[None]:
 
 @contextmanager
 def nobody() -> Iterator[None]:
-    """A call begins of whom nothing is known yet: `name` says who it is, until its end."""
+    """A call begins. `name` says who makes it, as soon as that is known."""
     with _acting(None):
         yield
 

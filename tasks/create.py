@@ -35,7 +35,7 @@ def create_group(
 ) -> TaskGroup:
     """Store a group and, in the same transaction, its tasks.
 
-    Raises InvalidInputError for what can not be stored and ConflictError for an id in use;
+    Raises InvalidInputError for what cannot be stored and ConflictError for an id in use;
     nothing is stored then.
     """
     specs = read_specs(tasks)
@@ -83,7 +83,7 @@ def create_task(group_id: str, spec: TaskSpec) -> Task:
 
 @uncollected()
 def read_specs(tasks: Iterable[Mapping[str, Any] | TaskSpec]) -> list[TaskSpec]:
-    """Read tasks in the wire's words; the first that can not be right is named by its place."""
+    """Read tasks in the wire's words; the first that cannot be right is named by its place."""
     specs = []
     max_input = conf.CREW_MAX_INPUT_BYTES  # looked up once, not for each of many tasks
     for index, task in enumerate(tasks):

@@ -1,7 +1,7 @@
 """The few errors of Crew's own. Each reads as a sentence when printed.
 
 CrewError
-├── InvalidInputError   what was given can not be right (400)
+├── InvalidInputError   what was given cannot be right (400)
 ├── NotFoundError       what was named is not there (404)
 └── ConflictError       it is there, and in the way (409)
 """
@@ -12,7 +12,7 @@ class CrewError(Exception):
 
 
 class InvalidInputError(CrewError, ValueError):
-    """What was given can not be right."""
+    """What was given cannot be right."""
 
 
 class NotFoundError(CrewError):

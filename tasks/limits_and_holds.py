@@ -24,7 +24,7 @@ FREED_AT_ONCE = 2_000  # tasks, in one transaction
 def limit_worker(name: str, max_concurrency: int | None) -> None:
     """Let the worker have so many attempts in flight, over all schedulers; None = the default.
 
-    Raises InvalidInputError for a name or a limit that can not be.
+    Raises InvalidInputError for a name or a limit that cannot be.
     """
     if not read_worker(name):
         raise InvalidInputError("a worker has a name")
@@ -88,7 +88,7 @@ def _free(worker: str) -> int:
 def hold_workgroup(name: str, *, seconds: float) -> None:
     """Claim no task of the workgroup for `seconds` from now; 0 opens it at once.
 
-    Raises InvalidInputError for a name that can not be, and for more than 366 days.
+    Raises InvalidInputError for a name that cannot be, and for more than 366 days.
     """
     if not read_text(name, "workgroup") or not 0 <= seconds <= MAX_DELAY:
         raise InvalidInputError("a workgroup with a name is held for 0 seconds to 366 days")

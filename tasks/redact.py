@@ -41,7 +41,7 @@ def redact(text: str) -> str:
 
 
 class Formatter(logging.Formatter):
-    """Redacts the whole line, the traceback included; a line break in it can not start another."""
+    """Redacts the whole line, the traceback included; a line break in it cannot start another."""
 
     def format(self, record: logging.LogRecord) -> str:
         return redact(super().format(record))

@@ -31,13 +31,13 @@ TOLD = 10  # tasks named in one error
 
 
 class GroupStuck(Exception):
-    """Tasks are left that can not go on; the text names them and says why.
+    """Tasks are left that cannot go on; the text names them and says why.
 
     `report` tells what was done until then.
     """
 
     def __init__(self, report: "Report", reasons: Sequence[str]) -> None:
-        super().__init__("the group can not go on: " + "; ".join(reasons))
+        super().__init__("the group cannot go on: " + "; ".join(reasons))
         self.report = report
         self.reasons = tuple(reasons)
 
@@ -80,7 +80,7 @@ def run_group(
     left is due later, the group's times are moved to the next one, by `max_seconds_of_delays` in
     all. Other groups do not run meanwhile.
 
-    Raises GroupStuck when tasks are left that can not go on: paused, without a worker, of a
+    Raises GroupStuck when tasks are left that cannot go on: paused, without a worker, of a
     worker whose limit is 0, scheduled too late; out of attempts, unless `failures_allowed`; or
     when a task was called `max_attempts` times, or workers `max_calls` times. What was done
     stays. An exception in a mock of `responses` that is not one of `requests` or of the network

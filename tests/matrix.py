@@ -2,7 +2,7 @@
 
     python -m tests.matrix [VERSION …] [ARGUMENTS OF PYTEST]
 
-Without versions on each of `versions.ALL`, without a file on those below. A version that can not be
+Without versions on each of `versions.ALL`, without a file on those below. A version that cannot be
 had here is left out, and said so.
 """
 

@@ -295,7 +295,7 @@ OUTSIDE = (
         CONSUMERS + "::test_a_caller_has_so_many_streams_and_each_that_ends_makes_room",
     ),
     _lite(
-        "stream: a stream that ended takes its place for ever",
+        "stream: a stream that ended takes its place forever",
         "live/socket",
         "        _open[self.caller] -= 1\n",
         "",

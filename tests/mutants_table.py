@@ -75,7 +75,7 @@ MUTANTS = (
         "tasks/store/edges.py",
         "    _disown(group_id, ids)",
         "    pass",
-        (_AGAIN + "a_task_made_anew_under_its_makers_id_is_another_maker",),
+        (_AGAIN + "a_task_recreated_under_its_makers_id_is_another_maker",),
         LITE,
     ),
     # --- Who follows whom ---
@@ -228,7 +228,7 @@ MUTANTS = (
         "tasks/delivery/event_loop.py",
         "            if call.is_held:\n",
         "            if False:\n",
-        (LEDGER + "::test_a_call_that_is_held_back_has_its_time_anew",),
+        (LEDGER + "::test_a_call_that_is_held_back_gets_new_time",),
         LITE,
     ),
     Mutant(
@@ -461,11 +461,11 @@ MUTANTS = (
         LITE,
     ),
     Mutant(
-        "outage: an answer does not begin the count anew",
+        "outage: an answer does not restart the count",
         "tasks/rules/outages.py",
         "return Health(ramp=_less(WIDEST, health.fails) if health.fails else None)",
         "return health",
-        (OUTAGES + "::test_any_answer_of_the_worker_begins_the_count_anew",),
+        (OUTAGES + "::test_any_answer_of_the_worker_restarts_the_count",),
         LITE,
     ),
     Mutant(
@@ -676,7 +676,7 @@ MUTANTS = (
         "beside=[]",
         (
             "tests/test_locked_rows.py::"
-            "test_no_more_tasks_of_a_group_are_started_whose_answers_can_not_be_written",
+            "test_no_more_tasks_of_a_group_are_started_whose_answers_cannot_be_written",
         ),
     ),
     Mutant(
@@ -761,7 +761,7 @@ MUTANTS = (
         LITE,
     ),
     Mutant(
-        "overload: an outage for ever",
+        "overload: an outage forever",
         "tasks/sql/patience.py",
         'in ("57014", "53200")',
         'in ("53200",)',
@@ -858,7 +858,7 @@ MUTANTS = (
         LITE,
     ),
     Mutant(
-        "heartbeat: trusted for ever",
+        "heartbeat: trusted forever",
         "tasks/engine/heartbeat.py",
         "LOST_AT = 0.8",
         "LOST_AT = 800.0",
@@ -883,7 +883,7 @@ MUTANTS = (
         LITE,
     ),
     Mutant(
-        "reset: parents not counted anew",
+        "reset: parents not counted again",
         "tasks/verbs/resetting.py",
         "parents = RawSQL(sql.PARENTS[connection.vendor], [])",
         'parents = RawSQL("pending_parents", [])',
@@ -891,7 +891,7 @@ MUTANTS = (
         LITE,
     ),
     Mutant(
-        "delete: children not counted anew",
+        "delete: children not counted again",
         "tasks/verbs/deleting.py",
         "edges.recount(group_id, freed)",
         "pass",
@@ -1056,11 +1056,11 @@ MUTANTS = (
         "tasks/store/edges.py",
         "    _refuse_cycle(task.id, parent_ids)\n",
         "",
-        (EDIT + "::test_parents_that_can_not_be_are_refused_and_nothing_changes",),
+        (EDIT + "::test_parents_that_cannot_be_are_refused_and_nothing_changes",),
         LITE,
     ),
     Mutant(
-        "edges: parents not counted anew",
+        "edges: parents not counted again",
         "tasks/store/edges.py",
         "recount(group_id, [task.id])",
         "pass",
@@ -1112,15 +1112,15 @@ MUTANTS = (
         LITE,
     ),
     Mutant(
-        "claim: tasks that can not be leased take the slots of others",
+        "claim: tasks that cannot be leased take the slots of others",
         "tasks/engine/claim.py",
         "left = {lane: min(most, n - barred.get(lane, 0)) for lane, n in due.items()}",
         "left = {lane: min(most, n) for lane, n in due.items()}",
-        ("tests/test_refused.py::test_tasks_that_can_not_be_leased_stop_no_others",),
+        ("tests/test_refused.py::test_tasks_that_cannot_be_leased_stop_no_others",),
         LITE,
     ),
     Mutant(
-        "outages: a call that tries in vain by silence uses an attempt",
+        "outages: a call that tries without an answer uses an attempt",
         "tasks/rules/outages.py",
         "return health if result is Fault.SILENT and not health.rests else _failed(health)",
         "return health if result is Fault.SILENT else _failed(health)",
@@ -1288,7 +1288,7 @@ MUTANTS = (
         LITE,
     ),
     Mutant(
-        "stream: what is too much is looked at for ever",
+        "stream: what is too much is looked at forever",
         "tasks/live/hub.py",
         "elif is_overload(error) or not is_outage(error):",
         "elif False:",

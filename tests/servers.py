@@ -52,7 +52,7 @@ rm -rf "$1"
 
 
 class ServerError(Exception):
-    """A server can not be had; the text says why and what to do."""
+    """A server cannot be had; the text says why and what to do."""
 
 
 class Server:

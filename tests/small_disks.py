@@ -57,7 +57,7 @@ class Disks:
 
     @property
     def prefix(self) -> list[str]:
-        """What to put before a command that shall see the disks, and not find itself to be root."""
+        """What to put before a command that is to see the disks, and not find itself to be root."""
         namespace = ["--user", "--mount", f"--target={self._keeper.pid}"]
         nobody = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
         return ["nsenter", "--preserve-credentials", *namespace, *nobody]

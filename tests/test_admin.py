@@ -513,7 +513,7 @@ def test_completing_a_task_by_hand_frees_its_children(admin: Client) -> None:
 
 
 @pytest.mark.parametrize("parents", ["nope", "c"])
-def test_parents_that_can_not_be_are_a_form_error(admin: Client, parents: str) -> None:
+def test_parents_that_cannot_be_are_a_form_error(admin: Client, parents: str) -> None:
     make_graph()
 
     page = admin.post(url("task", "change", "b"), task_form("b", parents=parents))
@@ -562,7 +562,7 @@ def test_a_task_may_be_added_without_an_id_and_with_a_time(admin: Client) -> Non
         ("group", "nope"),
     ],
 )
-def test_a_field_that_can_not_be_is_a_form_error(admin: Client, field: str, value: str) -> None:
+def test_a_field_that_cannot_be_is_a_form_error(admin: Client, field: str, value: str) -> None:
     make_graph()
 
     page = admin.post(url("task", "add"), new_task(**{field: value}))
@@ -810,7 +810,7 @@ def viewer(db: None) -> Client:
     return client
 
 
-def test_who_may_only_look_can_not_write(viewer: Client) -> None:
+def test_who_may_only_look_cannot_write(viewer: Client) -> None:
     make_graph()
     attempts("a", 1)
 

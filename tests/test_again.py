@@ -1,4 +1,4 @@
-"""A task that ran before answers anew: what its earlier answers made comes back, goes or stays."""
+"""A task that ran before answers again: what its earlier answers made comes back, goes or stays."""
 
 import threading
 from datetime import timedelta
@@ -146,7 +146,7 @@ def test_a_child_that_runs_right_now_is_cut(maker):
     assert Attempt.objects.get(task="c0").late_outcome == "completed"
 
 
-def test_what_hangs_below_a_child_waits_for_it_anew(maker):
+def test_what_hangs_below_a_child_waits_for_it_again(maker):
     group = TaskGroup.objects.get()
     below = make_task(group, id="below", parents=[Task(pk="c0")])
     complete(lease_of("c0"))
@@ -344,7 +344,7 @@ def test_late_and_current_answers_in_one_batch(maker):
     assert row(Task(pk="x"))["output"] == 2
 
 
-def test_a_child_answers_in_the_batch_in_which_its_maker_answers_anew(maker):
+def test_a_child_answers_in_the_batch_in_which_its_maker_answers_again(maker):
     """What the child did counts, and then its maker's answer takes it back."""
     running = lease_of("c0")
     reset("x")
@@ -508,7 +508,7 @@ def test_a_child_of_another_task_is_no_child_of_this(maker, where):
     assert row(Task(pk="d"))["created_by"] == "y"
 
 
-def test_a_task_made_anew_under_its_makers_id_is_another_maker(maker):
+def test_a_task_recreated_under_its_makers_id_is_another_maker(maker):
     group = TaskGroup.objects.get()
     control.delete_tasks(group.pk, ["x"], children="detach")
     make_task(group, id="x", error_delay_in_seconds=0)

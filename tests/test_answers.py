@@ -186,7 +186,7 @@ def test_an_answer_means_the_same_in_any_pieces(row, size):
 
 @pytest.mark.parametrize("seed", range(40))
 def test_no_bytes_are_too_odd_for_the_reader(seed):
-    """Rows cut, mixed and spoilt: an answer or a sentence, and the same in any pieces."""
+    """Rows cut, mixed and damaged: an answer or a sentence, and the same in any pieces."""
     chance = random.Random(seed)
     known = [row.sent for row in ROWS if isinstance(row.sent, bytes) and 0 < len(row.sent) < 2_000]
     for _ in range(50):

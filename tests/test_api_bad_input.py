@@ -784,8 +784,8 @@ def test_q14_thousands_of_parameters(api, group):
     make_task(group, id="t")
     query = "&".join(f"p{i}=1" for i in range(2_000))
 
-    refused(api, "GET", f"{TASKS}?{query}", match="the request can not be read")
-    refused(api, "GET", f"{ATTEMPTS}?{query}", type=PROBLEM, match="the request can not be read")
+    refused(api, "GET", f"{TASKS}?{query}", match="the request cannot be read")
+    refused(api, "GET", f"{ATTEMPTS}?{query}", type=PROBLEM, match="the request cannot be read")
 
 
 # --- M. Headers of ours, and bodies of the routes that are ours ---

@@ -144,12 +144,12 @@ REFUSED = [
     ({"clear": [["input"]]}, "clear must be a list of names of fields"),
     ({"clear": [None]}, "clear must be a list of names of fields"),
     ({"clear": True}, "clear must be a list of names of fields"),
-    *(({"clear": [name]}, f"clear: {name} can not be empty") for name in NEVER_EMPTY),
+    *(({"clear": [name]}, f"clear: {name} cannot be empty") for name in NEVER_EMPTY),
 ]
 
 
 @pytest.mark.parametrize(("sent", "why"), REFUSED, ids=[json.dumps(sent) for sent, _ in REFUSED])
-def test_what_can_not_be_is_refused_and_nothing_stored(api, before, sent, why):
+def test_what_cannot_be_is_refused_and_nothing_stored(api, before, sent, why):
     said = api.put(TASK, {"name": "new"} | sent)
 
     assert (said.status, said.text.strip()) == (400, why)

@@ -459,7 +459,7 @@ def test_post_reset_and_retry_of_a_group(api, verb, body, attempts):
 @pytest.mark.parametrize("path", [GROUP, TASK])
 @pytest.mark.parametrize("verb", ["reset", "retry"])
 @pytest.mark.parametrize("value", ['"abc"', "-1", "true", "1e30", "[]"])
-def test_attempts_that_can_not_be_are_refused(api, path, verb, value):
+def test_attempts_that_cannot_be_are_refused(api, path, verb, value):
     make_task(make_group(id="g"), id="t", remaining_attempts=0)
 
     said = api.post(f"{path}/{verb}", f'{{"remainingAttempts": {value}}}'.encode())

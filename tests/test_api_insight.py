@@ -91,7 +91,7 @@ def test_the_graph_of_a_group_and_around_a_task(failed):
 
 
 @pytest.mark.parametrize("query", ["band=-1", "band=x", "page=1e3", "depth=1"])
-def test_a_bucket_that_can_not_be_is_refused(failed, query):
+def test_a_bucket_that_cannot_be_is_refused(failed, query):
     said = api("read").send("GET", f"/api/v1/task_group/one/graph/bucket?{query}")
 
     assert said.status == 400

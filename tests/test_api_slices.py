@@ -92,7 +92,7 @@ def test_tasks_of_one_moment_are_each_in_one_slice(api, at):
     assert [answer["count"] for answer in told] == [2, 2, 2, 1]
 
 
-def test_a_slice_that_can_not_be_done_leaves_what_others_did(api, ten):
+def test_a_slice_that_cannot_be_done_leaves_what_others_did(api, ten):
     first = api.post(f"{TASKS}/reset?all=1&limit=2", {"remainingAttempts": 7}).json
     claim_all()
     before = everything_stored()
@@ -132,7 +132,7 @@ def test_a_preview_of_a_slice_counts_it_and_does_nothing(api, ten):
         ("limit=2", {}),
     ],
 )
-def test_a_slice_that_can_not_be_is_refused(api, ten, query, body):
+def test_a_slice_that_cannot_be_is_refused(api, ten, query, body):
     before = everything_stored()
 
     said = api.post(f"{TASKS}/pause?{query}", body)
@@ -261,7 +261,7 @@ def test_run_again_while_it_executes_changes_nothing(api, failed):
     ],
     ids=["negative", "no number", "other field", "large", "NaN", "list"],
 )
-def test_run_again_of_what_can_not_be_changes_nothing(api, failed, body):
+def test_run_again_of_what_cannot_be_changes_nothing(api, failed, body):
     before = everything_stored()
 
     said = api.post(RERUN, body)

@@ -209,7 +209,7 @@ def test_a_refused_reset_leaves_no_entry(api):
     assert entries() == []
 
 
-def test_an_entry_that_can_not_be_written_fails_the_act(api, monkeypatch):
+def test_an_entry_that_cannot_be_written_fails_the_act(api, monkeypatch):
     def broken(*args: Any, **kwargs: Any) -> None:
         raise DatabaseError("no room left")
 
@@ -398,7 +398,7 @@ def test_each_act_is_a_line_once_it_is_committed(api, caplog, django_capture_on_
 
 
 @pytest.mark.parametrize("name", ["a\r\nroot from 10.0.0.1: delete group g", "\x1b[31m", "\u2028"])
-def test_a_name_can_not_forge_a_line(caplog, name, django_capture_on_commit_callbacks):
+def test_a_name_cannot_forge_a_line(caplog, name, django_capture_on_commit_callbacks):
     caplog.set_level(logging.INFO, "crew.audit")
 
     with audit.by(f"token:{name}"), django_capture_on_commit_callbacks(execute=True):
@@ -482,7 +482,7 @@ def test_who_is_refused_in_the_admin_is_recorded(api):
     assert row.detail["path"] == page("taskgroup", "changelist")
 
 
-def test_a_denial_that_can_not_be_stored_is_still_a_denial(api, monkeypatch, caplog):
+def test_a_denial_that_cannot_be_stored_is_still_a_denial(api, monkeypatch, caplog):
     _, secret = tokens.issue(name="reader", scopes=["read"])
 
     def broken(*args: Any, **kwargs: Any) -> None:

@@ -136,7 +136,7 @@ HARM = {
         lambda s: s.tasks.update(x=TaskRow("x", "g", made_by=("x", 1))),
     ),
     "a reset was forgotten": ("kept_resets", lambda s: s.attempts["r"].pop()),
-    "a task waits for ever": ("stuck", lambda s: task(s, "c", is_complete=False)),
+    "a task waits forever": ("stuck", lambda s: task(s, "c", is_complete=False)),
     "an attempt is POSTed twice": ("posted_twice", lambda s: s.posts.append(Post(17, "c", 1))),
     "two attempts share a webhook-id": ("posted_twice", lambda s: post(s, 5, webhook_id="m2")),
     "a task completes without a call": ("worked_by_nobody", lambda s: s.posts.pop()),

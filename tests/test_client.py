@@ -229,7 +229,7 @@ def test_no_token_means_no_authorization_whatever_netrc_says(http, tmp_path, mon
 
 @pytest.mark.parametrize("id_", ["", ".", ".."])
 def test_an_id_that_would_change_the_path_is_refused_unsent(crew, id_):
-    with pytest.raises(client.InvalidInput, match="can not be an id"):
+    with pytest.raises(client.InvalidInput, match="cannot be an id"):
         crew.delete_group(id_)
 
 
@@ -718,7 +718,7 @@ def test_waiting_ends_at_its_timeout(http, crew):
     assert (waiting.now, caught.value.fraction) == (3, 0.25)
 
 
-def test_waiting_for_what_can_not_go_on_is_an_error(http, crew):
+def test_waiting_for_what_cannot_go_on_is_an_error(http, crew):
     waiting = Waiting(http, crew, [0.25], failed=1, blocked=2, left=3)
 
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""What a command can not do is a sentence and exit code 1, whatever stood in its way."""
+"""What a command cannot do is a sentence and exit code 1, whatever stood in its way."""
 
 import os
 import subprocess
@@ -59,13 +59,13 @@ def test_a_database_that_is_not_there_is_told_without_a_traceback(command, tmp_p
     assert "Traceback" in manage(*command, "--traceback", DATABASE_URL="sqlite:////x/y").stderr
 
 
-def test_a_file_that_can_not_be_written_is_told(tmp_path, db):
+def test_a_file_that_cannot_be_written_is_told(tmp_path, db):
     with pytest.raises(CommandError, match=f"{tmp_path}/none/a.gz.*No such file or directory"):
         call_command("crewexport", "--all", "-o", f"{tmp_path}/none/a.gz")
 
 
 @pytest.mark.parametrize("where", ["var", "database"])
-def test_the_demo_says_where_it_can_not_write(where, tmp_path):
+def test_the_demo_says_where_it_cannot_write(where, tmp_path):
     in_the_way = tmp_path / "file"
     in_the_way.touch()
     (tmp_path / "site_of_a_test.py").write_text(

@@ -60,7 +60,7 @@ async def code_of(path, *headers):
 
 
 @in_a_loop
-async def test_a_server_that_can_not_refuse_by_http_closes_with_a_code():
+async def test_a_server_that_cannot_refuse_by_http_closes_with_a_code():
     group = await sync_to_async(make_group)()
     origin = (b"origin", b"http://evil.example")
 
@@ -210,7 +210,7 @@ async def test_one_who_does_not_keep_up_is_told_so_and_dropped(monkeypatch):
     async def send(message):
         sent.append(message)
         if message.get("type") == "websocket.send" and "resync" not in message["text"]:
-            await taken.wait()  # for ever
+            await taken.wait()  # forever
 
     queue = asyncio.Queue()
     queue.put_nowait({"type": "websocket.connect"})

@@ -472,7 +472,7 @@ def test_a_task_is_not_saved_whole():
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(("name", "seconds"), [("", 1), ("x" * 201, 1), ("x", -1), ("x", 1e12)])
-def test_a_hold_that_can_not_be_is_refused(name, seconds):
+def test_a_hold_that_cannot_be_is_refused(name, seconds):
     with pytest.raises(InvalidInputError):
         limits_and_holds.hold_workgroup(name, seconds=seconds)
 

@@ -1,4 +1,4 @@
-"""`manage.py crewcheck`: each rule is broken, found, and mended where that can be."""
+"""`manage.py crewcheck`: each rule is broken, found, and repaired where that can be."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -187,7 +187,7 @@ def test_what_is_broken_is_found(db: None, case: str) -> None:
 
 
 @pytest.mark.parametrize("case", [case for case in BREAKS if case.partition(" ")[0] in REPAIRABLE])
-def test_what_can_be_derived_is_mended(db: None, case: str) -> None:
+def test_what_can_be_derived_is_repaired(db: None, case: str) -> None:
     graph()
     BREAKS[case][0]()
 
@@ -210,7 +210,7 @@ def test_what_nobody_can_derive_stays_broken(db: None, case: str) -> None:
     assert f"cannot repair {case.partition(' ')[0]}" in out
 
 
-def test_the_mended_counter_is_that_of_the_edges(db: None) -> None:
+def test_the_repaired_counter_is_that_of_the_edges(db: None) -> None:
     graph()
     update("a", pending_parents=3)
     broken_counter()
@@ -325,7 +325,7 @@ def test_a_long_chain_needs_no_recursion() -> None:
 
 
 @pytest.mark.parametrize("group", ["g", "other"])
-def test_a_task_made_anew_under_the_id_of_a_leader_is_no_fault(db: None, group: str) -> None:
+def test_a_task_recreated_under_the_id_of_a_leader_is_no_fault(db: None, group: str) -> None:
     graph()
     update("k1", attempt=1)
     attempt("k1", 1, "completed")

@@ -127,7 +127,7 @@ def test_a_task_does_not_run_beside_its_own_old_call(key):
     assert claim_ids("s2") == ["t"]
 
 
-def test_a_task_made_anew_waits_for_the_call_of_the_one_that_was_deleted():
+def test_a_task_recreated_waits_for_the_call_of_the_one_that_was_deleted():
     make_group(id="g", tasks=[wire(id="t")])
     lease = claim_one()
     control.delete_group("g")

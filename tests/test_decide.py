@@ -153,17 +153,17 @@ def test_no_answer_is_a_failure(error, text):
 
 
 @pytest.mark.parametrize(
-    ("output", "mended"),
+    ("output", "repaired"),
     [
         (rb'"a\u0000b"', '"a\ufffdb"'),
         (rb'"\ud800"', '"\ufffd"'),
         (rb'{"\udc00": [1]}', '{"\ufffd":[1]}'),
     ],
 )
-def test_unusable_characters_are_replaced_because_the_work_is_done(output, mended):
+def test_unusable_characters_are_replaced_because_the_work_is_done(output, repaired):
     outcome = ruling(200, b'{"output": ' + output + b"}")
 
-    assert outcome == Completed(mended, note="unusable characters were replaced by U+FFFD")
+    assert outcome == Completed(repaired, note="unusable characters were replaced by U+FFFD")
 
 
 # --- Delays ---

@@ -151,7 +151,7 @@ def test_parents_can_be_taken_away():
         (["elsewhere"], InvalidInputError, "cannot find all parents"),
     ],
 )
-def test_parents_that_can_not_be_are_refused_and_nothing_changes(parent_ids, error, match):
+def test_parents_that_cannot_be_are_refused_and_nothing_changes(parent_ids, error, match):
     group = diamond()
     make_task(id="elsewhere")
     before = set(ParentEdge.objects.values_list("child_id", "parent_id", "position"))

@@ -1,4 +1,4 @@
-"""The routes of the live pages: what they tell, of whom, and to whom."""
+"""The routes of the live pages: what they show, about which worker, and to which user."""
 
 from datetime import timedelta
 from typing import Any

@@ -32,7 +32,7 @@ class Worker(StubWorker):
     def __init__(self) -> None:
         super().__init__(self._reply)
         self.may_answer = threading.Event()
-        # What can not be compressed takes all that room in the table.
+        # What cannot be compressed takes all that room in the table.
         output = base64.b64encode(os.urandom(150_000))
         self._large = answer(body=b'{"output":"' + output + b'"}')
 
@@ -113,7 +113,7 @@ def crew() -> Iterator[Crew]:
         pytest.skip(str(error))
 
 
-def test_when_tables_can_not_grow_nothing_is_half_stored_and_no_answer_is_lost(crew):
+def test_when_tables_cannot_grow_nothing_is_half_stored_and_no_answer_is_lost(crew):
     crew.begin()
     turns_failed = len(crew.said("A turn failed"))
 
@@ -132,7 +132,7 @@ def test_when_tables_can_not_grow_nothing_is_half_stored_and_no_answer_is_lost(c
     assert crew.said("A turn failed")[-1].rstrip().endswith("; trying again")
 
 
-def test_when_the_log_can_not_grow_the_server_stops_and_is_waited_for(crew):
+def test_when_the_log_cannot_grow_the_server_stops_and_is_waited_for(crew):
     """PostgreSQL ends itself, and does not start, until somebody has made room for its log."""
     crew.begin()
     turns_failed = len(crew.said("A turn failed"))

@@ -65,7 +65,7 @@ def test_deliveries_go_on_while_a_side_loop_fails(where, name, monkeypatch, sett
     assert sum("a bug of ours; trying again" in line for line in caplog.messages) == 1
 
 
-def test_old_groups_are_looked_at_though_other_old_rows_can_not_go(monkeypatch, settings):
+def test_old_groups_are_looked_at_though_other_old_rows_cannot_go(monkeypatch, settings):
     settings.CREW_KEEP_DAYS = 30.0
     monkeypatch.setattr(heartbeat, "FIRST_CHORES", 0.0)
     monkeypatch.setattr(chores, "EVERY", 0.02)
@@ -91,7 +91,7 @@ def test_leases_are_counted_on_for_less_than_they_last(settings):
     assert not side.is_beating and not side.may_claim
 
 
-def test_a_scheduler_ends_though_its_row_can_not_go(monkeypatch):
+def test_a_scheduler_ends_though_its_row_cannot_go(monkeypatch):
     make_task(worker="")
     side = heartbeat.Heart("s1", slots=1, wake=threading.Event())
     side.start()

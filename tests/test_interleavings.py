@@ -139,7 +139,7 @@ def call_steps(store: Store, call: tuple[int, int, int, str], engine: Engine) ->
         settled = settle(store, id_, attempt, me, stage == GOOD, engine.fence)
         yield settled._replace(calls=rest)
         if settled is not store and store.faults < engine.faults:
-            # The commit's answer was lost: it is settled once more.
+            # The commit's answer was lost: it is settled again.
             yield settled._replace(faults=store.faults + 1)
 
 
@@ -175,7 +175,7 @@ def settle(
     if (id_, attempt) in store.ended:
         raise Broken("an attempt ends twice")
     if task.is_complete:
-        raise Broken("a complete task is settled once more")
+        raise Broken("a complete task is settled again")
     ended = store.ended | {(id_, attempt)}
     after = task._replace(owner=NOBODY, left=max(0, task.left - 1), is_complete=bool(is_good))
     freed = int(bool(is_good) and id_ != C and store.tasks[C].is_there)
@@ -183,7 +183,7 @@ def settle(
 
 
 def reset(store: Store) -> Store:
-    """Of the group: attempts in flight are given up, everything is counted anew."""
+    """Of the group: attempts in flight are given up, everything is counted again."""
     given_up = {(n, t.attempt) for n, t in enumerate(store.tasks) if t.owner != NOBODY}
     unrun = tuple(task._replace(owner=NOBODY, is_complete=False, left=1) for task in store.tasks)
     return recounted(store._replace(tasks=unrun, ended=store.ended | given_up))

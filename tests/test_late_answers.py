@@ -106,22 +106,22 @@ def twin_completes():
     complete(take("twin", "s2"), "of the twin")
 
 
-def made_anew():
+def recreated():
     control.delete_tasks("g", ["t"])
     make_task(TaskGroup(pk="g"), id="t", key="k", workgroup="w")
 
 
-def made_anew_and_runs():
-    made_anew()
+def recreated_and_runs():
+    recreated()
     take("t", "s2")
 
 
-def made_anew_and_lost():
-    made_anew_and_runs()
+def recreated_and_lost():
+    recreated_and_runs()
     lose("s2")
 
 
-def group_made_anew():
+def group_recreated():
     control.delete_group("g")
     make_group(id="g", tasks=[wire(id="t", workgroup="w")])
     take("t", "s2")
@@ -160,10 +160,10 @@ ARRANGEMENTS = {
     "deleted": lambda: control.delete_tasks("g", ["t"]),
     "deleted after its rescue": losing(lambda: control.delete_tasks("g", ["t"])),
     "deleted with its group": lambda: control.delete_group("g"),
-    "made anew": made_anew,
-    "made anew and it runs": made_anew_and_runs,
-    "made anew and it was lost": made_anew_and_lost,
-    "group made anew and it runs": group_made_anew,
+    "recreated": recreated,
+    "recreated and it runs": recreated_and_runs,
+    "recreated and it was lost": recreated_and_lost,
+    "group recreated and it runs": group_recreated,
 }
 ANSWERS = {
     "success": completed(
@@ -174,7 +174,7 @@ ANSWERS = {
 
 
 # Where the attempt went with its task.
-GONE = {name for name in ARRANGEMENTS if name.startswith(("deleted", "made anew", "group made"))}
+GONE = {name for name in ARRANGEMENTS if name.startswith("deleted") or "recreated" in name}
 GONE.add("reset with seeds")
 
 
@@ -218,7 +218,7 @@ def test_f3_a_late_answer_changes_nothing_and_is_recorded(arrangement, answer):
     assert (on_record(), in_history()) == (([], kept) if arrangement in GONE else (kept, []))
 
 
-@pytest.mark.parametrize("arrangement", ["rescued", "deleted", "made anew and it was lost"])
+@pytest.mark.parametrize("arrangement", ["rescued", "deleted", "recreated and it was lost"])
 def test_a_late_answer_that_is_written_twice_is_on_record_once(arrangement):
     lease = running()
     ARRANGEMENTS[arrangement]()

@@ -131,7 +131,7 @@ def test_it_installs_again_only_when_the_requirements_change(place):
     assert len(installations(place)) == 2
 
 
-def test_what_an_interrupted_run_left_is_made_anew(place):
+def test_what_an_interrupted_run_left_is_recreated(place):
     program(place, "python3", WORKING)
     crew(place, "manage", "check")
     half_made = place / ".venv" / "half-made"
@@ -145,7 +145,7 @@ def test_what_an_interrupted_run_left_is_made_anew(place):
     assert not (place / "var" / "installing").exists()
 
 
-def test_a_folder_that_can_not_be_written_to_is_a_sentence(place):
+def test_a_folder_that_cannot_be_written_to_is_a_sentence(place):
     (place / "var").write_text("in the way")
 
     done = crew(place, "demo")
@@ -157,7 +157,7 @@ def test_a_folder_that_can_not_be_written_to_is_a_sentence(place):
 
 
 @pytest.mark.parametrize("damage", ["python does not run", "the folder was moved"])
-def test_a_venv_that_can_not_be_used_is_made_anew(place, damage):
+def test_a_venv_that_cannot_be_used_is_recreated(place, damage):
     program(place, "python3", WORKING)
     crew(place, "manage", "check")
     (place / ".venv" / "old").touch()

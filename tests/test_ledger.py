@@ -183,7 +183,7 @@ def test_large_answers_that_are_aside_are_not_written_at_once(monkeypatch):
 
 
 @DELIVERERS
-def test_a_call_that_is_held_back_has_its_time_anew(settings, deliverer):
+def test_a_call_that_is_held_back_gets_new_time(settings, deliverer):
     """Another call, begun when it is held, is over meanwhile: twice its time and more."""
     settings.CREW_DELIVERER = deliverer
     settings.CREW_DELIVERY_TIMEOUT_SECONDS = 1

@@ -164,7 +164,7 @@ def test_beside_a_large_reset_the_other_groups_go_on(worker):
     assert Task.objects.get(pk="locked-0").attempt == 2
 
 
-def test_no_more_tasks_of_a_group_are_started_whose_answers_can_not_be_written(worker, monkeypatch):
+def test_no_more_tasks_of_a_group_are_started_whose_answers_cannot_be_written(worker, monkeypatch):
     monkeypatch.setattr(set_aside, "CLOSED_AFTER", 0.0)
     worker.behaviour = replying(lambda payload: {"output": 1})
     make_group(id="locked", tasks=[wire(id="locked-0"), wire(id="locked-1")])

@@ -314,7 +314,7 @@ def test_a_login_that_is_no_json_is_told_why(body):
     assert len(said.body) < 1024
 
 
-def test_a_disabled_user_can_not_log_in(ann):
+def test_a_disabled_user_cannot_log_in(ann):
     User.objects.update(is_active=False)
 
     assert told(log_in()) == INVALID

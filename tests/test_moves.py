@@ -165,7 +165,7 @@ def test_a_packed_file_and_pipes_say_the_same(
     db: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: Any
 ) -> None:
     make_world()
-    Task.objects.update(leased_by=None, leased_at=None)  # or each export ends them anew
+    Task.objects.update(leased_by=None, leased_at=None)  # or each export ends them again
     plain, packed = export(tmp_path), export(tmp_path, name="out.gz")
     assert packed.stat().st_mode & 0o777 == 0o600
 
@@ -283,7 +283,7 @@ def test_what_another_completed_comes_in_when_its_key_was_edited_since(
 
 def test_a_dry_run_checks_all_and_stores_nothing(db: None, tmp_path: Path) -> None:
     make_world()
-    Task.objects.update(leased_by=None, leased_at=None)  # or each export ends them anew
+    Task.objects.update(leased_by=None, leased_at=None)  # or each export ends them again
     file = export(tmp_path)
     before = body(file)
     rows = [Worker, Workgroup, AuditEntry, Change]
@@ -389,7 +389,7 @@ def _with(kind: str, **fields: Any) -> list[tuple[str, dict[str, Any]]]:
     return [(k, value | fields if k == kind else value) for k, value in _small()]
 
 
-def test_what_counts_is_counted_anew(db: None, tmp_path: Path) -> None:
+def test_what_counts_is_counted_again(db: None, tmp_path: Path) -> None:
     tasks = _small(parentIds=["b"], pendingParents=7)
 
     bring_in(rewrite(tmp_path / "x", tasks))
@@ -876,7 +876,7 @@ def test_memory_does_not_grow_with_the_group(db: None, tmp_path: Path, settings:
     assert in_grown[0] < 55
 
 
-def test_what_a_leader_completed_comes_in_when_its_id_was_given_anew(
+def test_what_a_leader_completed_comes_in_when_its_id_was_given_again(
     db: None, tmp_path: Path
 ) -> None:
     make_world()

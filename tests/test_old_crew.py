@@ -292,7 +292,7 @@ def test_tasks_that_wait_for_themselves_come_paused(db: None, old: Old) -> None:
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
-        ({"worker": "wk one"}, "'wk one' can not be the name of a worker: it comes without one"),
+        ({"worker": "wk one"}, "'wk one' cannot be the name of a worker: it comes without one"),
         ({"remainingAttempts": -1}, "its remainingAttempts was -1, and is 0"),
         ({"remainingAttempts": 5000}, "its remainingAttempts was 5000, and is 1000"),
         ({"errorDelayInSeconds": -5}, "its errorDelayInSeconds was -5, and is 0"),
@@ -330,7 +330,7 @@ def test_what_has_other_limits_here_comes_changed(
         ("a", b"[" * 100_000, "its record is nested deeper than 64"),
     ],
 )
-def test_a_task_that_can_not_come_keeps_none_from_coming(
+def test_a_task_that_cannot_come_keeps_none_from_coming(
     db: None, old: Old, id_: str, record: Any, why: str
 ) -> None:
     old.group("g")
@@ -349,7 +349,7 @@ def test_a_task_that_can_not_come_keeps_none_from_coming(
     assert Task.objects.get().pk == "fine"
 
 
-def test_groups_that_can_not_come_keep_none_from_coming(db: None, old: Old) -> None:
+def test_groups_that_cannot_come_keep_none_from_coming(db: None, old: Old) -> None:
     make_task(make_group(id="here"), id="taken")
     old.group("fine", name="n" * 300)
     old.group("bad id")
@@ -426,9 +426,7 @@ def test_ids_in_use_may_be_replaced_or_renamed(db: None, old: Old) -> None:
         (["x.json", "--redis", "redis://127.0.0.1/"], "Name a file, or --redis"),
     ],
 )
-def test_a_redis_that_can_not_be_read_is_one_sentence(
-    db: None, args: list[str], error: str
-) -> None:
+def test_a_redis_that_cannot_be_read_is_one_sentence(db: None, args: list[str], error: str) -> None:
     with pytest.raises(CommandError, match=error) as raised:
         call_command("crewimport", *args)
 

@@ -284,7 +284,7 @@ def test_a_scheduler_does_not_start_without_its_database_and_says_so(server, tmp
         lines = process.stderr.read().splitlines()
 
     assert len(lines) <= 3
-    assert "The database can not be used" in lines[0]
+    assert "The database cannot be used" in lines[0]
 
 
 def test_a_scheduler_that_is_told_to_stop_without_its_database_stops(server, tmp_path):

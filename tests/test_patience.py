@@ -94,7 +94,7 @@ def ask_in_a_transaction():
 
 @pytest.mark.postgres
 @pytest.mark.parametrize("asking", [ask, ask_in_a_transaction, ask_prepared])
-def test_a_server_that_answers_nothing_is_given_up_and_asked_anew(limited, asking):
+def test_a_server_that_answers_nothing_is_given_up_and_asked_again(limited, asking):
     proxy = limited()
     asking()
     proxy.hold()

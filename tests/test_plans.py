@@ -294,7 +294,7 @@ def test_a_batch_larger_than_a_socket_takes_at_once_is_sent_whole():
         make_task(group)
     leases = claim_all()
     connection.close()
-    patience.limit(10.0, sessions=False)  # or the test would wait for ever
+    patience.limit(10.0, sessions=False)  # or the test would wait forever
 
     try:
         with prepared.prepared():

@@ -1,4 +1,4 @@
-"""The engine's tests with several connections once more, through a PgBouncer in transaction mode.
+"""The engine's tests with several connections, run again through a PgBouncer in transaction mode.
 
 `./crew test --pooled` runs all of them so. (F24)
 """

@@ -78,7 +78,7 @@ def test_s6_a_log_line_is_redacted_with_its_traceback():
     assert "Traceback" in said
 
 
-def test_s26_a_name_can_not_forge_a_log_line():
+def test_s26_a_name_cannot_forge_a_log_line():
     record = logging.LogRecord(
         "a", 20, "f", 1, "%s failed", ("x\r\n2026 INFO\x1b[2J\u2028y",), None
     )

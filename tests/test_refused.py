@@ -144,7 +144,7 @@ def test_an_error_that_is_none_of_the_databases_is_the_answers_too():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_scheduler_works_on_beside_an_answer_that_it_can_not_write(settings, monkeypatch):
+def test_a_scheduler_works_on_beside_an_answer_that_it_cannot_write(settings, monkeypatch):
     monkeypatch.setattr(set_aside, "STUCK_PAUSES", (0.01, 0.01))
     refuse("crew_task", "UPDATE", "NEW.id = 'bad' AND NEW.leased_by IS NULL")
     with StubWorker() as worker:
@@ -236,7 +236,7 @@ def database_in(encoding):
 @pytest.mark.postgres
 @pytest.mark.own_session
 @pytest.mark.django_db(transaction=True)
-def test_in_a_database_that_can_not_hold_it_no_answer_stops_the_others():
+def test_in_a_database_that_cannot_hold_it_no_answer_stops_the_others():
     with database_in("LATIN1"):
         call_command("migrate", verbosity=0)
         batch = twenty_one(Completed('"日本"'))
@@ -253,7 +253,7 @@ def test_in_a_database_that_can_not_hold_it_no_answer_stops_the_others():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_tasks_that_can_not_be_leased_stop_no_others(settings, monkeypatch, caplog):
+def test_tasks_that_cannot_be_leased_stop_no_others(settings, monkeypatch, caplog):
     """They come first, in lanes of their own and in that of the others, some with a key."""
     monkeypatch.setattr(barred, "AGAIN", 0.5)
     bad = [wire(id=f"bad{n}", name="bad", priority=n % 2, key="k" * (n % 3)) for n in range(70)]

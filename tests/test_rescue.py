@@ -1,4 +1,4 @@
-"""Leases of schedulers that died come back, and nobody else's."""
+"""Leases of schedulers that died come back, and no others."""
 
 import threading
 from datetime import timedelta
@@ -154,7 +154,7 @@ def test_tasks_lost_twice_in_a_row_come_back_apart_from_each_other():
     assert second[100] == pytest.approx(LEASE / 6, abs=3)
 
 
-def test_an_answer_between_two_losses_begins_the_count_anew():
+def test_an_answer_between_two_losses_restarts_the_count():
     task = make_task(remaining_attempts=50, rescues=2, error_delay_in_seconds=0)
     lease = claim_one("s1")
     complete(lease)

@@ -159,7 +159,7 @@ def test_a_crash_in_the_middle_leaves_all_whole_and_the_next_run_goes_on(monkeyp
     assert_whole()
 
 
-def test_groups_that_can_not_go_do_not_hide_those_behind_them():
+def test_groups_that_cannot_go_do_not_hide_those_behind_them():
     for _ in range(3):
         create.create_tasks(age(make_group(), 2 * OLD).pk, [{"worker": "w"}])
         lately = finished(1)
@@ -247,7 +247,7 @@ def test_a_group_that_the_database_keeps_stops_no_other(caplog):
     assert finished_groups.prune_groups(30, seconds=60) == (1, 1)
 
     assert list(TaskGroup.objects.all()) == [kept]
-    assert f"{kept.pk} can not be deleted" in caplog.text
+    assert f"{kept.pk} cannot be deleted" in caplog.text
     assert not TaskGroup.objects.filter(pk=gone.pk).exists()
 
 

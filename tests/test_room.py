@@ -75,7 +75,7 @@ def test_an_answer_keeps_its_room_until_it_was_sent_or_is_gone():
 
 
 @pytest.mark.django_db
-def test_an_answer_that_can_not_be_made_gives_its_room_back():
+def test_an_answer_that_cannot_be_made_gives_its_room_back():
     with pytest.raises(ZeroDivisionError):
         json_page(lambda: Page((b"%d" % (1 // n) for n in (1, 0)), True))
 

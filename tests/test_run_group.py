@@ -249,7 +249,7 @@ def test_a_task_out_of_attempts_can_be_allowed(http):
         ({"workgroup": "long"}, "t is held with long, longer than max_seconds_of_delays"),
     ],
 )
-def test_a_task_that_can_not_go_on_is_an_error(http, fields, why):
+def test_a_task_that_cannot_go_on_is_an_error(http, fields, why):
     answering(http, "worker-a", {"output": 1})
     Worker.objects.create(name="closed", max_concurrency=0)
     Workgroup.objects.create(name="long", held_until=timezone.now() + timedelta(days=2))

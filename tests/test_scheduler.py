@@ -336,7 +336,7 @@ def test_an_answer_at_the_moment_of_the_cut_is_an_answer(worker, settings, deliv
     assert not Limit.objects.exists()
 
 
-def test_what_the_drain_cuts_is_left_to_the_lease_only_while_it_can_not_be_written(
+def test_what_the_drain_cuts_is_left_to_the_lease_only_while_it_cannot_be_written(
     worker, settings, monkeypatch
 ):
     settings.CREW_DRAIN_SECONDS = 0.0

@@ -198,9 +198,9 @@ def test_returned_leaves_everything_but_the_time():
 @pytest.mark.parametrize(
     ("outcome", "kind"),
     [
-        (Completed("1", note="mended"), "completed"),
-        (Failed("boom", note="mended"), "failed"),
-        (Held(5, "slow down", note="mended"), "held"),
+        (Completed("1", note="repaired"), "completed"),
+        (Failed("boom", note="repaired"), "failed"),
+        (Held(5, "slow down", note="repaired"), "held"),
         (Abandoned(), "abandoned"),
         (Interrupted(), "interrupted"),
     ],

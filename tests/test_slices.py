@@ -31,7 +31,7 @@ from .test_control import *  # noqa: F403  all that is said of verbs holds in sl
 
 # Many, one by one, take long.
 del test_verbs_take_more_ids_than_a_database_takes_parameters  # noqa: F821
-# Of many that went, watchers are told to load the group anew.
+# Of many that went, watchers are told to load the group again.
 del test_a_reset_with_seeds_keeps_only_them  # noqa: F821
 del test_a_deleted_group_takes_everything_along  # noqa: F821
 del test_delete_cascades_to_descendants_left_without_a_parent  # noqa: F821

@@ -96,7 +96,7 @@ def test_redis_may_be_away(tmp_path, clients):
 
 @pytest.mark.postgres
 def test_without_notify(tmp_path, clients):
-    """Behind a pooler that can not LISTEN."""
+    """Behind a pooler that cannot LISTEN."""
     run_and_watch(tmp_path, clients, CREW_NOTIFY="0")
 
 

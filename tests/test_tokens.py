@@ -232,7 +232,7 @@ def test_nobody_without_the_permission_sees_or_makes_tokens():
     assert not Token.objects.exclude(revoked_at=None).exists()
 
 
-def test_who_may_only_look_at_tokens_can_not_revoke_them():
+def test_who_may_only_look_at_tokens_cannot_revoke_them():
     token = made()
 
     staff("view_token").post(LIST, {"action": "revoke", "_selected_action": [token.pk]})

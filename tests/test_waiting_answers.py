@@ -1,4 +1,4 @@
-"""Large answers that can not be written for now: what a scheduler holds of them, and that none
+"""Large answers that cannot be written for now: what a scheduler holds of them, and that none
 of them is lost.
 
 CREW_LARGE_ANSWERS=500 makes as many calls, with the settings as they come.

@@ -84,7 +84,7 @@ def test_lanes_that_were_freed_are_looked_at_at_once():
 
 
 @pytest.mark.parametrize("tell", [Walk.look_again, lambda walk: walk.hear(5)])
-def test_work_from_elsewhere_begins_the_walk_anew(tell):
+def test_work_from_elsewhere_restarts_the_walk(tell):
     walk = walked()
     assert look(walk, 0.1).count == 0
 

@@ -1,4 +1,4 @@
-"""Loops beside the turns: what is too much for the database is not repeated as it is for ever."""
+"""Loops beside the turns: what is too much for the database is not repeated as it is forever."""
 
 import asyncio
 import copy
@@ -106,10 +106,10 @@ def test_news_that_are_too_much_are_gone_past_with_a_reload(hub, monkeypatch, ca
     types = told(hub, lambda: create.create_tasks("g", [{"id": "big", "worker": "w"}]))
 
     assert types == ["reload", "update"]
-    assert "loads its group anew" in caplog.text
+    assert "loads its group again" in caplog.text
 
 
-def test_who_missed_too_much_to_be_looked_up_loads_anew(hub, monkeypatch):
+def test_who_missed_too_much_to_be_looked_up_loads_again(hub, monkeypatch):
     make_group(id="g")
     publish.group_changed("g", "update")
     since = Change.objects.order_by("id").first().pk
@@ -170,7 +170,7 @@ def test_all_that_is_over_goes_slice_by_slice(name, monkeypatch):
     assert model.objects.count() == (name == "changes")
 
 
-def test_where_one_kind_can_not_be_cleared_away_the_others_are(monkeypatch):
+def test_where_one_kind_cannot_be_cleared_away_the_others_are(monkeypatch):
     entries()
     AuditEntry.objects.update(at=Now() - timedelta(days=900))
     monkeypatch.setattr(heartbeat, "FIRST_CHORES", 0.0)
@@ -203,7 +203,7 @@ def test_an_old_group_that_is_too_much_at_once_goes_in_smaller_parts(monkeypatch
     assert finished_groups.prune_groups(30, seconds=60) == (1, 90)
 
 
-def test_old_groups_that_can_not_even_be_found_are_an_error(monkeypatch):
+def test_old_groups_that_cannot_even_be_found_are_an_error(monkeypatch):
     monkeypatch.setattr(finished_groups, "run_steered", refuses)
 
     with pytest.raises(OperationalError):

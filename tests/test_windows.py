@@ -159,7 +159,7 @@ def barrier(worker):
     return worker.behaviour
 
 
-def test_f3_a_task_made_anew_does_not_take_the_answer_to_the_one_that_was_deleted(
+def test_f3_a_task_recreated_does_not_take_the_answer_to_the_one_that_was_deleted(
     barrier, monkeypatch
 ):
     monkeypatch.setattr(AsyncioDeliverer, "cut", lambda *_: None)  # it is answered before

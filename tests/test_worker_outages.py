@@ -158,7 +158,7 @@ def test_twenty_in_a_row_of_one_worker_and_it_rests():
 
 
 @pytest.mark.parametrize("how", [complete, lambda lease: answer(lease, 500), fail])
-def test_any_answer_of_the_worker_begins_the_count_anew(how):
+def test_any_answer_of_the_worker_restarts_the_count(how):
     tasks(40)
     leases = claim_all()
     for lease in leases[:19]:

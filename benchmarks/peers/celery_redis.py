@@ -1,7 +1,7 @@
 """Celery with Redis as broker and result backend.
 
 Tasks whose result nobody reads ignore it, as Celery's documentation advises; the members of a
-chord can not. Acknowledged early, which is Celery's default: what is running when a worker dies
+chord cannot. Acknowledged early, which is Celery's default: what is running when a worker dies
 is lost.
 """
 

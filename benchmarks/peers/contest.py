@@ -93,7 +93,7 @@ PEERS = [
 
 
 def prepare() -> None:
-    """The environment of the peers, made anew when what it holds was changed."""
+    """The environment of the peers, recreated when what it holds was changed."""
     stamp = FOLDER / "requirements.txt"
     if stamp.exists() and stamp.read_bytes() == REQUIREMENTS.read_bytes():
         return

@@ -31,8 +31,8 @@ const reached = () => ({
   },
 });
 
-// Those of its expressions that the build can not read, and the same in words that it can.
-const TOLD_ANEW = [
+// Those of its expressions that the build cannot read, and the same in words that it can.
+const REWRITTEN = [
   [/^\s*activeTab = ([^;]*);[\s\S]*$/, "activeTab = $1"],
   [/^sidebarDesktopOpen = !sidebarDesktopOpen;[\s\S]*$/, "toggleSidebar()"],
   [/^openSearchResults = true; currentIndex = 0$/, "focusSearch()"],
@@ -45,10 +45,10 @@ const TOLD_ANEW = [
   [/^'width: ' \+ changeListWidth \+ 'px'$/, "{width: changeListWidth + 'px'}"],
 ];
 
-function tellAnew(element) {
+function rewrite(element) {
   for (const attribute of element.attributes) {
     if (!attribute.name.startsWith("x-")) continue;
-    const found = TOLD_ANEW.find(([words]) => words.test(attribute.value));
+    const found = REWRITTEN.find(([words]) => words.test(attribute.value));
     if (found)
       Alpine.mutateDom(() => {
         attribute.value = attribute.value.replace(...found);
@@ -61,5 +61,5 @@ document.addEventListener("alpine:init", () => {
   Alpine.data("searchForm", searchForm);
   Alpine.data("searchDropdown", searchDropdown);
   Alpine.data("searchCommand", searchCommand);
-  Alpine.interceptInit(tellAnew);
+  Alpine.interceptInit(rewrite);
 });

@@ -81,7 +81,7 @@ class NewIdMixin(forms.Form):
         label="id",
         required=False,
         max_length=200,
-        help_text="Empty for a new one. Letters, digits and . _ : - ; it can not be changed.",
+        help_text="Empty for a new one. Letters, digits and . _ : - ; it cannot be changed.",
     )
 
     def clean_new_id(self) -> Any:

@@ -67,7 +67,7 @@ class SeenMixin(forms.Form):
         if stale:
             words = ", ".join(str(self.fields[name].label or name).lower() for name in stale)
             raise ConflictError(
-                f"changed meanwhile: {words}. Nothing was saved. Open the page anew to see what is"
+                f"changed meanwhile: {words}. Nothing was saved. Open the page again to see what is"
                 " there; saving again writes what stands in this form over it"
             )
 

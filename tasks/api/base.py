@@ -285,7 +285,7 @@ class CrewView(APIView):  # type: ignore[misc]
             case APIException():
                 return self._framework_error(exc)
             case SuspiciousOperation() | BadRequest():
-                return self.error(400, "the request can not be read")
+                return self.error(400, "the request cannot be read")
             case UnreadablePostError():
                 return self.error(400, "the body ended before it was complete")
             case Exception() if is_outage(exc):
@@ -339,7 +339,7 @@ def _refuse_form(request: Request) -> None:
 def _refuse_foreign_form(request: Request) -> None:
     """Raise PermissionDenied for what any page could have sent here without asking.
 
-    Nothing else keeps it out when there is no authentication. A type that forms can not have makes
+    Nothing else keeps it out when there is no authentication. A type that forms cannot have makes
     browsers ask first, and CORS answers.
     """
     is_foreign = request.META.get("HTTP_SEC_FETCH_SITE") == "cross-site"

@@ -146,7 +146,7 @@ class RetryTasks(BulkVerb):
 class ResetTasks(BulkVerb):
     """Make these tasks as if they had never run; 409 if one of them executes.
 
-    What earlier answers to them made goes when they answer anew and do not name it. With
+    What earlier answers to them made goes when they answer again and do not name it. With
     `keepComplete` what is complete of it stays. A dry run tells how many that are in `replaced`.
     """
 

@@ -26,7 +26,7 @@ class Field:
 def read_changes(sent: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, Any]:
     """The fields that are to change by their own names; unknown ones are ignored.
 
-    Raises InvalidInputError naming the first that can not be.
+    Raises InvalidInputError naming the first that cannot be.
     """
     cleared = _cleared(sent.get("clear"), fields)
     changes = {}
@@ -48,5 +48,5 @@ def _cleared(words: object, fields: Mapping[str, Field]) -> list[str]:
         if word not in fields:
             raise InvalidInputError(f"clear: no field {word[:60]!r} can be changed here")
         if fields[word].empty is NEVER:
-            raise InvalidInputError(f"clear: {word} can not be empty")
+            raise InvalidInputError(f"clear: {word} cannot be empty")
     return words

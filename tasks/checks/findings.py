@@ -13,7 +13,7 @@ def tried(number: int, name: str, use: Callable[[], object], hint: str) -> Itera
     try:
         use()
     except Exception as error:  # noqa: BLE001  whatever an import or a parser says
-        yield fault(number, f"{name} can not be used: {error}", f"It takes {hint}.")
+        yield fault(number, f"{name} cannot be used: {error}", f"It takes {hint}.")
 
 
 def is_number(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""System checks: each wrong setting is named when anything starts, with a hint how to mend it."""
+"""System checks: each wrong setting is named when anything starts, with a hint how to fix it."""
 
 import ipaddress
 import os
@@ -96,10 +96,8 @@ def check_encoding(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     encoding = schema_version.encoding()
     if encoding in ("", "UTF8"):
         return []
-    text = f"The database is in {encoding}: what workers answer in other letters can not be stored."
-    hint = (
-        "Make it anew: createdb --encoding=UTF8 --template=template0, then crewexport/crewimport."
-    )
+    text = f"The database is in {encoding}: what workers answer in other letters cannot be stored."
+    hint = "Recreate it: createdb --encoding=UTF8 --template=template0, then crewexport/crewimport."
     return [fault(18, text, hint)]
 
 

@@ -2,7 +2,7 @@
 
 CrewError
 ├── Unreachable     no answer: no connection, a timeout, a broken connection
-├── InvalidInput    400, 422: what was sent can not be right; also raised before sending
+├── InvalidInput    400, 422: what was sent cannot be right; also raised before sending
 ├── Unauthorized    401: no token, or a wrong one
 ├── Forbidden       403: the token may not do this
 ├── NotFound        404
@@ -47,7 +47,7 @@ class Unreachable(CrewError):
 
 
 class InvalidInput(CrewError, ValueError):
-    """What was sent can not be right."""
+    """What was sent cannot be right."""
 
 
 class Unauthorized(CrewError):

@@ -63,7 +63,7 @@ class ManyTasks(Tasks):
     ) -> int:
         """Make these tasks as if they had never run. Raises Conflict if one of them executes.
 
-        What their earlier answers made goes when they answer anew and do not name it;
+        What their earlier answers made goes when they answer again and do not name it;
         `keep_complete` keeps what is complete of it.
         """
         body: dict[str, object] = {"remainingAttempts": remaining_attempts}

@@ -234,7 +234,7 @@ def _checked_base(url: str) -> str:
 def _path(*parts: str) -> str:
     """A path of the API, each part quoted as one segment. InvalidInput for one that can be none."""
     if unusable := [part for part in parts if part in ("", ".", "..")]:
-        raise InvalidInput(f"{unusable[0]!r} can not be an id or a name")
+        raise InvalidInput(f"{unusable[0]!r} cannot be an id or a name")
     return "/api/v1/" + "/".join(quote(part, safe="") for part in parts)
 
 

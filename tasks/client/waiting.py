@@ -71,6 +71,6 @@ def _check_moving(crew: "Crew", group_id: str) -> None:
             reasons.append(f"{count} {STUCK[state]} ({', '.join(some)}{more})")
             ids += some
     raise GroupStuck(
-        f"group {group_id} can not go on: of its {left} tasks left {' and '.join(reasons)}",
+        f"group {group_id} cannot go on: of its {left} tasks left {' and '.join(reasons)}",
         tuple(ids[:TOLD]),
     )

@@ -92,7 +92,7 @@ class Deliverer(Protocol):
     on_sent: OnSent
     # Set by the scheduler: called from any thread, once, when an answer turns out to be large, with
     # the bytes that it may hold. False: there is no room, and no more of it is read before `go_on`
-    # is called, from any thread; its time begins anew then. Answers of one who never asks are
+    # is called, from any thread; its time starts again then. Answers of one who never asks are
     # there when they come, and count from then on.
     ask: Ask
 

@@ -132,7 +132,7 @@ class _Calls:
         self._ask = ask
         self._loop = loop
         self._pool = Pool(rules, tls, loop)
-        # In the order of their deadlines: whoever comes, or has time anew, has the same time left.
+        # In the order of their deadlines: whoever comes, or gets new time, has the same time left.
         self._running: dict[_Call, None] = {}
         self._alarm: asyncio.TimerHandle | None = None
         self.stopping = asyncio.Event()
@@ -240,7 +240,7 @@ class _Calls:
             connection.go_on()
 
     def _give_time(self, call: _Call) -> None:
-        """Anew: it was we who did not read on."""
+        """Again: it was we who did not read on."""
         del self._running[call]
         call.deadline = time.monotonic() + self._rules.timeout
         self._running[call] = None

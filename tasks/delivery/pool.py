@@ -129,7 +129,7 @@ class Pool:
             self._sweeping = self._loop.call_later(seconds, self._sweep)
 
     async def _addresses(self) -> list[Any]:
-        """Those of the host, every one checked; asked for anew after some seconds."""
+        """Those of the host, every one checked; asked for again after some seconds."""
         async with self._finding:
             if time.monotonic() >= self._found_until:
                 self._found = await self._loop.run_in_executor(

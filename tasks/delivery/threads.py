@@ -40,7 +40,7 @@ class RequestsDeliverer:
     def __init__(self) -> None:
         self.on_sent: OnSent = lambda delivery: None
         self.ask: Ask = lambda delivery, size, go_on: True
-        # In the order of their deadlines: whoever comes, or has time anew, has the same time left.
+        # In the order of their deadlines: whoever comes, or gets new time, has the same time left.
         self._calls: dict[Call, None] = {}
         self._changed = threading.Condition()
         self._is_stopping = True
@@ -144,7 +144,7 @@ class RequestsDeliverer:
                 self._give_time(call)
 
     def _give_time(self, call: Call) -> None:
-        """Anew: it was we who did not read on."""
+        """Again: it was we who did not read on."""
         del self._calls[call]
         call.deadline = time.monotonic() + self._rules.timeout
         self._calls[call] = None

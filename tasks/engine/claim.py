@@ -89,8 +89,8 @@ def claim(
     `total` is all slots of the scheduler, `busy` its attempts in flight by worker, `answering` the
     workers that answered its last call: they only steer fairness (`limits.share`). `walk` is where
     its claims are in their way over all lanes; None begins one. `beside` are
-    groups of which nothing is taken: their answers can not be written for now; `barred` are tasks
-    that can not be leased, with their lanes. `chance` draws the lots of equal lanes.
+    groups of which nothing is taken: their answers cannot be written for now; `barred` are tasks
+    that cannot be leased, with their lanes. `chance` draws the lots of equal lanes.
     `room` are the bytes that the calls may hold; None = a budget of which nothing is used.
     """
     # On SQLite a transaction takes the one write lock, which an idle poll must not.
@@ -229,7 +229,7 @@ def _look(slots: int, walk: Walk, past: _Past, ask: Run = run_steered) -> _Looke
 
 
 def _without(due: Mapping[Lane, int], barred: Mapping[Lane, int], most: int) -> dict[Lane, int]:
-    """What is due beside that, or a lane would be given slots that it can not use."""
+    """What is due beside that, or a lane would be given slots that it cannot use."""
     left = {lane: min(most, n - barred.get(lane, 0)) for lane, n in due.items()}
     return {lane: n for lane, n in left.items() if n > 0}
 

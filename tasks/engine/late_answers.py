@@ -69,7 +69,7 @@ def _ended(answers: Sequence[LateAnswer]) -> set[tuple[str, int, str]]:
 
 
 def _record_gone(answers: Sequence[LateAnswer]) -> None:
-    """The task was deleted, and perhaps made anew: its history outlives it."""
+    """The task was deleted, and perhaps recreated: its history outlives it."""
     if not answers:
         return
     ids = [each.lease.task_id for each in answers]

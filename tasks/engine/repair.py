@@ -1,4 +1,4 @@
-"""Mend what can be derived from the rest of the store. Each mending says how many rows it touched.
+"""Repair what can be derived from the rest of the store. Each repair says how many rows it touched.
 
 Guards are repeated in the write, under the group's lock where a settle could come between.
 """
@@ -23,7 +23,7 @@ AT_ONCE = 200
 
 
 def repair(name: str) -> int | None:
-    """Mend what breaks the invariant of this name; return how many, None if nobody can."""
+    """Repair what breaks the invariant of this name; return how many, None if nobody can."""
     return _REPAIRS[name]() if name in _REPAIRS else None
 
 
@@ -58,7 +58,7 @@ def _recount_tasks() -> int:
 
 
 def _drop_edges() -> int:
-    """Edges without one of their ends; whoever still has a parent is counted anew after it."""
+    """Edges without one of their ends; whoever still has a parent is counted again after it."""
     exists = Task.objects.filter(pk=OuterRef("parent_id"))
     loose = ParentEdge.objects.filter(~Exists(exists))
     loose |= ParentEdge.objects.filter(~Exists(Task.objects.filter(pk=OuterRef("child_id"))))

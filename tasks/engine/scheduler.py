@@ -55,7 +55,7 @@ class Throttler(Protocol):
     """
 
     def push(self, task_id: str, worker: str) -> float:
-        """Seconds to keep a task back, 0 to send it now. A task kept back is claimed anew."""
+        """Seconds to keep a task back, 0 to send it now. A task kept back is claimed again."""
 
     def pop(self, task_id: str, worker: str) -> None:
         """A delivery that `push` let through has ended."""
@@ -206,8 +206,8 @@ class Scheduler:
         may_claim = self._heart.may_claim and self._aside.has_room
         claims = self._stop_at is None and free > 0 and may_claim
         claims = claims and not self._appetite.waits(self._ledger.room())
-        anew = any(settlement.answers_anew for settlement in self._unsettled)
-        if self._unsettled and claims and not self._failures and not anew:
+        alone = any(settlement.answers_again for settlement in self._unsettled)
+        if self._unsettled and claims and not self._failures and not alone:
             try:
                 return self._in_one_transaction(free)
             except Exception as error:
@@ -334,7 +334,7 @@ class Scheduler:
             elif lease.too_large:
                 self._unsettled.append(Settlement(lease, Failed(lease.too_large)))
             elif (key := (lease.task_id, lease.attempt)) in self._in_flight:
-                # A task made anew under the id of one deleted while it ran. What still comes is
+                # A task recreated under the id of one deleted while it ran. What still comes is
                 # the answer to that one: it may not fit this lease, nor may both be one attempt.
                 self._in_flight[key] = replace(self._in_flight[key], leased_by="")
                 self._unsettled.append(Settlement(lease, Returned()))

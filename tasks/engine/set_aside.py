@@ -1,4 +1,4 @@
-"""Answers that can not be written at once: beside the scheduler's turns, which never wait for them.
+"""Answers that cannot be written at once: beside the scheduler's turns, which never wait for them.
 
 Somebody holds the group's row, or a task's; the database does not get done with an answer, or
 refuses it. What is set aside keeps its lease, and is tried again and again, group by group, by a
@@ -38,7 +38,7 @@ STUCK_PAUSES = (1.0, 60.0)  # seconds until one that is refused whatever it hold
 AT_ONCE = 500  # answers of a group in one transaction
 PARTS = 8  # of what did not go as a whole
 MOST_TRIES = 3  # with which an answer goes alone: 500, 62, 7, 1
-ROUND, FAILURES = 1.0, 3  # seconds, or tries in vain, after which other groups have their turn
+ROUND, FAILURES = 1.0, 3  # seconds, or failed tries, after which other groups have their turn
 MOST = 10_000  # answers; with more, or more bytes than calls may hold, no task is claimed
 CLOSED_AFTER = 1.0  # seconds after which no task of a locked group is claimed any more
 PILE = 50  # answers of a group that wait for a lock, with which the same is done
@@ -133,7 +133,7 @@ class Aside:
         return self._held_up().keys() if self.bytes > payloads.budget() // 2 else ()
 
     def closed(self) -> list[str]:
-        """Groups whose answers can not be written for now: no more tasks of them are started."""
+        """Groups whose answers cannot be written for now: no more tasks of them are started."""
         if not self._entries:
             return []
         early = time.monotonic() - CLOSED_AFTER

@@ -88,13 +88,13 @@ class Settlement:
     is_alone: bool = False
 
     @property
-    def answers_anew(self) -> bool:
+    def answers_again(self) -> bool:
         """What earlier answers made has to make way for it."""
         return self.is_alone or (self.lease.has_made and isinstance(self.outcome, Completed))
 
 
-class AnswersAnewError(Exception):
-    """These tasks turned out to answer anew: nothing was written, and they are to be alone."""
+class AnswersAgainError(Exception):
+    """These tasks turned out to answer again: nothing was written, and they are to be alone."""
 
     def __init__(self, task_ids: Collection[str]) -> None:
         super().__init__("an answer changes what earlier answers made")
@@ -173,7 +173,7 @@ def whole() -> Iterator[None]:
 def settle(settlements: Sequence[Settlement]) -> Settled:
     """Write a batch whole, or raise DatabaseError and write nothing of it.
 
-    Raises AnswersAnewError if one of several has to be written by itself.
+    Raises AnswersAgainError if one of several has to be written by itself.
     """
     try:
         with whole():
@@ -181,21 +181,21 @@ def settle(settlements: Sequence[Settlement]) -> Settled:
             settled = settle_within(settlements, note)
             note.write()
             return settled
-    except AnswersAnewError as found:
+    except AnswersAgainError as found:
         if len(settlements) > 1:
             raise
         return settle(found.alone(settlements))
 
 
 def settle_each(settlements: Sequence[Settlement]) -> Settled:
-    """Write a batch, and behind it, each by itself, the answers of tasks that answer anew.
+    """Write a batch, and behind it, each by itself, the answers of tasks that answer again.
 
     What the database refuses of a single one is dropped piece by piece, so that one poisoned
     answer never blocks the others. What waits for a lock, or takes too long, is left. A lost
     connection, a deadlock and the like (`is_outage`) are raised: the caller tries again.
     """
-    ordinary = [s for s in settlements if not s.answers_anew]
-    batches = [ordinary, *([s] for s in settlements if s.answers_anew)]
+    ordinary = [s for s in settlements if not s.answers_again]
+    batches = [ordinary, *([s] for s in settlements if s.answers_again)]
     return sum((_settle_batch(batch) for batch in batches if batch), Settled())
 
 
@@ -203,7 +203,7 @@ def _settle_batch(settlements: Sequence[Settlement]) -> Settled:
     """If it is refused as a whole, find the settlement at fault by halves."""
     try:
         return settle(settlements)
-    except AnswersAnewError as found:
+    except AnswersAgainError as found:
         return settle_each(found.alone(settlements))
     except Exception as error:
         why = why_not(error)
@@ -259,18 +259,18 @@ def _is_late(lease: Lease) -> bool:
 def settle_within(settlements: Sequence[Settlement], note: changes.Note) -> Settled:
     """Write a batch inside the caller's transaction, which an error leaves fit for nothing more.
 
-    What changed comes into `note`, which the caller writes. Raises AnswersAnewError.
+    What changed comes into `note`, which the caller writes. Raises AnswersAgainError.
     """
     given = settlements
-    anew = any(s.answers_anew for s in given)
-    if anew:
+    alone = any(s.answers_again for s in given)
+    if alone:
         run_steered(*_locks(given, alone=True), within=_within())
     faulty = {s.lease.worker for s in given if _fault(s)}
     said = _results(given, faulty) if faulty else []
     weighed = _bear_with(given, worker_health.weigh(said, within=_within()))
     settlements = _refuse_children(weighed)
     well = {s.lease.worker for s in given if _is_answer(s)} - faulty
-    locks, outcomes = _locks(settlements, alone=anew), _outcomes(settlements)
+    locks, outcomes = _locks(settlements, alone=alone), _outcomes(settlements)
     told = run_steered(worker_health.look(well), *locks, *outcomes, within=_within())
     if ill := told.pop(0):
         worker_health.recover(ill, _results(given, {name for name, *_ in ill}))
@@ -286,7 +286,7 @@ def settle_within(settlements: Sequence[Settlement], note: changes.Note) -> Sett
     note.updated(_tell_children(parents, note))
     failpoints.reach("mid_settle")
     note.created(_create_children(live, groups, note))
-    for s in live if anew else ():
+    for s in live if alone else ():
         note.created(_renew_children(s, groups, merged, note))
     _hold_workgroups(live)
     # As they came: the ids of a late answer's children may be in use by those of the next answer.
@@ -368,10 +368,10 @@ def _locks(settlements: Sequence[Settlement], *, alone: bool) -> list[Call]:
 
 
 def _refuse_company(live: Sequence[Settlement], leaders: Container[str]) -> None:
-    """Raise AnswersAnewError for those that completed tasks of their key which ran before."""
-    found = {s.lease.task_id for s in live if s.lease.task_id in leaders and not s.answers_anew}
+    """Raise AnswersAgainError for those that completed tasks of their key which ran before."""
+    found = {s.lease.task_id for s in live if s.lease.task_id in leaders and not s.answers_again}
     if found:
-        raise AnswersAnewError(found)
+        raise AnswersAgainError(found)
 
 
 def _kept(told: Sequence[tuple[Any, ...]]) -> dict[str, bool]:
@@ -491,8 +491,8 @@ def _refuse_children(settlements: Sequence[Settlement]) -> list[Settlement]:
             children = ()
         clash = next((child.id for child in children if child.id in taken), None)
         if clash is not None:
-            whose = ", by a task that no answer to this one made" if settlement.answers_anew else ""
-            settlement = _failed(settlement, f"child id {clash!r} is in use already{whose}")
+            by = ", by a task that no answer to this one made" if settlement.answers_again else ""
+            settlement = _failed(settlement, f"child id {clash!r} is in use already{by}")
         taken.update(child.id for child in children)
         checked.append(settlement)
     return checked
@@ -506,14 +506,14 @@ def _late_among(makers: Sequence[Settlement]) -> set[tuple[str, int]]:
 def _taken(makers: Sequence[Settlement], named: Sequence[str]) -> set[str]:
     """Of these ids, those in use by tasks that no earlier answer to their makers made.
 
-    Raises AnswersAnewError for a maker that turns out to have answered before.
+    Raises AnswersAgainError for a maker that turns out to have answered before.
     """
     taken = set(known(named)) if named else set()
     for s in makers:
         clashes = taken.intersection(child.id for child in s.outcome.children)  # type: ignore[union-attr]
         back = again.adoptable(s.lease, clashes) if clashes else set()
-        if back and not s.answers_anew:
-            raise AnswersAnewError({s.lease.task_id})
+        if back and not s.answers_again:
+            raise AnswersAgainError({s.lease.task_id})
         taken -= back
     return taken
 
@@ -612,7 +612,7 @@ def _create_children(
     live: Sequence[Settlement], paused: Mapping[str, bool], note: changes.Note
 ) -> list[tuple[str, str]]:
     """All children of each answer; their maker, complete by now, is their last parent."""
-    makers = (s for s in live if getattr(s.outcome, "children", ()) and not s.answers_anew)
+    makers = (s for s in live if getattr(s.outcome, "children", ()) and not s.answers_again)
     families = [_family(s, paused) for s in makers]
     create.insert(families)
     children = (child for family in families for child in family.specs)
@@ -626,8 +626,8 @@ def _renew_children(
     merged: Sequence[tuple[Any, ...]],
     note: changes.Note,
 ) -> list[tuple[str, str]]:
-    """The same of an answer anew; return only those that were not there."""
-    if not settlement.answers_anew or not isinstance(settlement.outcome, Completed):
+    """The same for a repeated answer; return only those that were not there."""
+    if not settlement.answers_again or not isinstance(settlement.outcome, Completed):
         return []
     lease = settlement.lease
     twins = [id_ for id_, *_, leader in merged if leader == lease.task_id]

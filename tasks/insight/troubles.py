@@ -1,4 +1,4 @@
-"""What makes everything dearer or larger until somebody acts: old rows that are not cleared away.
+"""What makes everything slower or larger until somebody acts: old rows that are not cleared away.
 
 Either we do not keep up with it (`chores`), or somebody's transaction keeps the database from it:
 PostgreSQL leaves every dead row that an open transaction might still ask for, and each task then
@@ -146,7 +146,7 @@ def _hidden() -> Iterator[Trouble]:
 
 
 def _log() -> Iterator[Trouble]:
-    """A reader that does not end: what others write can not go from the log into the file."""
+    """A reader that does not end: what others write cannot go from the log into the file."""
     path = str(connection.settings_dict["NAME"])
     try:
         size = os.stat(f"{path}-wal").st_size

@@ -31,7 +31,7 @@ LINGER = 2.0  # seconds until the hub closes its connection when nobody watches 
 TOLD_WITHIN = 1.0  # seconds a commit waits at most until its browsers are told
 MOST_FLUSHED = 1_000  # tasks told by the thread that committed; with more it would take too long
 FORGOTTEN = changes.KEPT_MINUTES * 30  # seconds without a look, after which changes may be gone
-MOST_MISSED = 1_000  # changes told at once; who missed more loads its group anew
+MOST_MISSED = 1_000  # changes told at once; who missed more loads its group again
 
 Batch = list[tuple[Watcher, Sequence[str]]]
 
@@ -210,7 +210,7 @@ class Hub:
             watchers = [each for name in groups for each in self._watchers.get(name, ())]
         for loop, part in _by_loop([(watcher, ()) for watcher in watchers]).items():
             if _runs_here(loop):
-                continue  # waiting for ourselves would be for ever
+                continue  # waiting for ourselves would be forever
             with contextlib.suppress(RuntimeError, TimeoutError):
                 sent = asyncio.run_coroutine_threadsafe(_all_told(part), loop)
                 sent.result(max(0.0, deadline - time.monotonic()))
@@ -242,7 +242,7 @@ class Hub:
         _close_quietly()
 
     def _skip(self) -> None:
-        """Go past what can not be told, and have everybody load anew; a failure is tried again."""
+        """Go past what cannot be told, and have everybody load again; a failure is tried again."""
         with self._look, contextlib.suppress(DatabaseError):
             with self._members:
                 watchers = [each for found in self._watchers.values() for each in found]
@@ -254,7 +254,7 @@ class Hub:
             self._places = dict.fromkeys(groups, tail.safe)
             told = tell.reloads([], groups, tail.safe)
             self._send([(each, told[each.group_id]) for each in watchers])
-            logger.error("What happened could not be told: whoever watches loads its group anew")
+            logger.error("What happened could not be told: whoever watches loads its group again")
 
     def _is_over(self) -> bool:
         """Whether to end, because nobody has watched for a while; then nothing is left of us."""

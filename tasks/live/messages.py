@@ -68,7 +68,7 @@ def messages(
     """The messages for those who watch these groups, each as text, serialised once.
 
     A mapping says how many tasks of each group are told one by one at most; with more, whoever
-    watches the group is to load it anew. `change` is the place behind the news, `before` the one
+    watches the group is to load it again. `change` is the place behind the news, `before` the one
     up to which the watchers of each group know all.
     """
     found = {group_id: _News() for group_id in groups}
@@ -89,7 +89,7 @@ def messages(
 
 
 def reloads(news: Iterable[Seen], groups: Collection[str], change: int) -> dict[str, Sequence[str]]:
-    """Too much happened to be told: whoever watches loads the group anew."""
+    """Too much happened to be told: whoever watches loads the group again."""
     return {group_id: [reload_text(change)] for group_id in groups}
 
 

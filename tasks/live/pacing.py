@@ -3,7 +3,7 @@ bounded part of its web process, and none of the others'.
 
 What is told at once costs a frame for each task and watcher. A group rests after it for as long as
 those frames may take; what happens meanwhile goes together, each task once. Where that is still
-too much, they are told to load the group anew, and then rest longer: they all come and do it.
+too much, they are told to load the group again, and then rest longer: they all come and do it.
 """
 
 import math
@@ -68,7 +68,7 @@ class Pace:
         return self._kept.keys()
 
     def rest(self, *, now: float) -> float:
-        """Seconds until something that is kept back is due; for ever if nothing is."""
+        """Seconds until something that is kept back is due; forever if nothing is."""
         return min((max(0.0, self._until[name] - now) for name in self._kept), default=math.inf)
 
 

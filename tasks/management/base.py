@@ -1,4 +1,4 @@
-"""What all commands share: what they can not do is a sentence and exit code 1, no traceback."""
+"""What all commands share: what they cannot do is a sentence and exit code 1, no traceback."""
 
 from typing import Any
 
@@ -27,4 +27,4 @@ def why(error: Exception) -> str:
     if is_refusal(error):
         return refusal(error)
     where = f" ({connection.settings_dict['NAME']})" if connection.vendor == "sqlite" else ""
-    return f"The database can not be used: {str(error).strip().partition(chr(10))[0]}{where}"
+    return f"The database cannot be used: {str(error).strip().partition(chr(10))[0]}{where}"

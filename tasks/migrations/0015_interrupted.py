@@ -1,5 +1,5 @@
 """Room for the word "interrupted". PostgreSQL only notes it; SQLite never minded the length, and
-would write the whole table anew.
+would write the whole table again.
 """
 
 from django.db import migrations, models

@@ -22,7 +22,7 @@ class Task(models.Model):
     """One call to a worker. Facts only: `Task.objects` derives the states.
 
     Rows are written by field, never whole: a scheduler may take a lease between a read and a
-    `save()`, which is therefore refused without `update_fields`.
+    `save()`, which is refused without `update_fields`.
     """
 
     id = models.CharField(primary_key=True, max_length=200, default=new_id, editable=False)
@@ -70,7 +70,7 @@ class Task(models.Model):
     )
     # The task whose answer made this one.
     created_by = models.CharField(max_length=200, blank=True, default="", editable=False)
-    # When it answers anew, those that its earlier answers made and that are complete stay as they
+    # When it answers again, those that its earlier answers made and that are complete stay as they
     # are. NULL = no.
     keeps_complete = models.BooleanField(null=True, editable=False)
     # Answers in a row that only asked to wait (decision 8), and leases in a row that were lost.
@@ -252,7 +252,7 @@ class Attempt(models.Model):
     outcome = models.CharField(max_length=12, choices=Outcome.choices)
     status = models.IntegerField(null=True)
     error = models.TextField(default="", blank=True)
-    # What we mended or ignored in the answer.
+    # What we repaired or ignored in the answer.
     note = models.TextField(default="", blank=True)
     # What went out and what came back, cut (`transcript`). Null: nothing was kept of it. Those of
     # a late answer, where one came.

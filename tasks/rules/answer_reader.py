@@ -386,7 +386,7 @@ def _read_lines(lines: Sequence[bytes], *, is_odd: bool = False) -> _Head:
     for line in lines[1:]:
         name, colon, value = line.partition(b":")
         if not colon or not name or name.translate(None, _TOKEN) or _UNFIT.search(value):
-            return _read_lines(_mended(lines), is_odd=True)
+            return _read_lines(_repaired(lines), is_odd=True)
         header = name.decode("ascii").lower(), value.strip(b" \t").decode("latin-1")
         headers.append(header)
         if header[0] in TELLING:
@@ -400,7 +400,7 @@ def _read_lines(lines: Sequence[bytes], *, is_odd: bool = False) -> _Head:
     return _Head(int(started[2]), headers, told, is_kept, is_odd)
 
 
-def _mended(lines: Sequence[bytes]) -> list[bytes]:
+def _repaired(lines: Sequence[bytes]) -> list[bytes]:
     """Without lines that go on with the one before, as in mails, or blanks before a colon."""
     whole = [lines[0]]
     for line in lines[1:]:

@@ -133,7 +133,7 @@ Decided = Completed | Failed | Held | Interrupted
 
 @dataclass(slots=True)
 class _Reading:
-    """An answer half read: its object, and what had to be mended or ignored on the way."""
+    """An answer half read: its object, and what had to be repaired or ignored on the way."""
 
     fields: Mapping[str, Any]
     notes: list[str]
@@ -233,13 +233,13 @@ def _read(answer: Answer, limits: Limits) -> _Reading:
     """
     if len(answer.body) > limits.answer_bytes:
         raise JSONError(f"larger than {limits.answer_bytes} bytes")
-    body, mended = as_utf8(answer.body, answer.charset)
+    body, repaired = as_utf8(answer.body, answer.charset)
     body = _bare(body)
     if not body:
-        return _Reading({}, list(mended))
+        return _Reading({}, list(repaired))
     # As UTF-8 it may be longer than it came; what a worker sends is what has a limit.
     document = read(body, max_bytes=len(body), duplicates_refused=False, replace_unsafe=True)
-    notes = list(mended)
+    notes = list(repaired)
     if document.replaced and REPLACED not in notes:
         notes.append(REPLACED)
     if document.value is None:

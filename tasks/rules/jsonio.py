@@ -73,8 +73,7 @@ def read(
     return Document(value)
 
 
-# What a JSONEncoder makes anew for each value: that costs three times as much as to write a small
-# one.
+# What a JSONEncoder creates for each value. That costs three times as much as to write a small one.
 _pieces = c_make_encoder(
     None, JSONEncoder().default, encode_basestring, None, ":", ",", False, False, False
 )

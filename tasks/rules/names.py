@@ -123,7 +123,7 @@ def new_id() -> str:
 def _random_bits() -> int:
     """Of the system's own randomness, fetched for many ids at once: a call costs more than an id.
 
-    Whoever calls holds the lock. A fork must not give the ids of its parent: it fetches anew.
+    Whoever calls holds the lock. A fork must not give the ids of its parent: it fetches again.
     """
     global _random
     if len(_random) < _RANDOM_BYTES:

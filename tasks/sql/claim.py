@@ -247,7 +247,7 @@ _INPUT = {
     "sqlite": _input("sqlite", "input", "input"),
 }
 
-# Of the attempt that begins: the first of a task is no answer anew.
+# Of the attempt that begins: the first of a task is no second answer.
 _HAS_MADE = {
     "postgresql": HAS_MADE.format("t", "t.attempt > 1"),
     "sqlite": HAS_MADE.format("crew_task", "attempt > 1"),
@@ -496,7 +496,7 @@ PARENTS = statement(
                json_agg(json_build_array(position, parent_id))::text
         FROM named GROUP BY child
     """,
-    # Only by reading does SQLite know a size: hence one after the other, until it is enough.
+    # SQLite knows a size only by reading: so one after the other, until it is enough.
     sqlite=f"""
         WITH RECURSIVE {_NAMED_SQLITE}, one AS MATERIALIZED (
             SELECT parent_id, row_number() OVER (ORDER BY min(place), parent_id) AS n

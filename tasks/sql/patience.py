@@ -1,6 +1,6 @@
 """How long a process waits for PostgreSQL: a server that hangs is noticed like one that is away.
 
-Three things can keep a statement for ever. The server works on it or waits for a lock: then the
+Three things can keep a statement forever. The server works on it or waits for a lock: then the
 session's `statement_timeout` ends it. The network lost the connection: keepalives tell. The other
 end takes what is sent and never answers, as a frozen host or a proxy with nothing behind it does:
 only a limit on our own waiting ends that.

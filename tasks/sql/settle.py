@@ -111,7 +111,7 @@ def _outcome(vendor: str) -> str:
 # `leased_by` is compared by IS NOT DISTINCT FROM on purpose: with `=` the planner may walk all
 # leases of the scheduler through the index crew_task_leases instead of probing the id.
 # A table that was empty when it was analyzed looks so small to the planner that it would compare
-# all rows with all answers, and a kept plan goes on like that while the table grows. Hence LATERAL
+# all rows with all answers, and a kept plan stays like that while the table grows. So LATERAL
 # and PROBED, here and below.
 _LIVE = """
     SELECT a.*, held.leased_at, held.worker FROM (SELECT * FROM answer ORDER BY id) a
@@ -324,7 +324,7 @@ DUPLICATES = statement(
 )
 
 # Those that are left, found at once, without a leader if they do not follow; and some of one
-# leader's: to look for them anew for each part would cost the square of their number.
+# leader's: to look for them again for each part would cost the square of their number.
 DUPLICATES_LEFT = statement(
     postgresql=f"""
         WITH RECURSIVE {_TWINS}

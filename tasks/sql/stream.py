@@ -2,7 +2,7 @@
 
 from . import statement
 
-# Of one look, about: what is beyond is told as "load it anew", and its lists are not read.
+# Of one look, about: what is beyond is told as "load it again", and its lists are not read.
 MOST_BYTES = 4 * 1024 * 1024
 
 # How a database weighs the lists of a change.

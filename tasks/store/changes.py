@@ -30,7 +30,7 @@ CHANNEL = "crew_wake"  # the PostgreSQL channel that wakes schedulers
 CHANGES = "crew_changes"  # the one that wakes those who tell browsers
 KEPT_MINUTES = 10
 TOLD_EVERY = 0.02  # seconds between two NOTIFYs of a scheduler
-TOLD_ONE_BY_ONE = 10_000  # ids in one change; with more, who watches the group loads it anew
+TOLD_ONE_BY_ONE = 10_000  # ids in one change; with more, who watches the group loads it again
 
 
 class Wake(threading.Event):

@@ -1,7 +1,7 @@
 """How tasks hang together, changed: parents, descendants, removal. Below the verbs of `control`.
 
 Every function runs in a transaction that holds the group alone, and counts `pending_parents`
-anew for whom it touched.
+again for whom it touched.
 """
 
 from collections.abc import Collection, Sequence
@@ -168,7 +168,7 @@ def around(ids: Sequence[str]) -> list[tuple[Any, ...]]:
 def remove(group_id: str, ids: Sequence[str], *, is_told: bool = True) -> None:
     """Delete these tasks, which are locked, with edges and attempts, let go who followed them.
 
-    Unless `is_told`, whoever watches the group is not told task by task, but to load it anew.
+    Unless `is_told`, whoever watches the group is not told task by task, but to load it again.
     """
     if not ids:
         return
@@ -202,7 +202,7 @@ def wipe(ids: Sequence[str]) -> int:
 
 
 def _disown(group_id: str, ids: Sequence[str]) -> None:
-    """What these made and what stays is nobody's now: a task made anew under such an id is not
+    """What these made and what stays is nobody's now: a task recreated under such an id is not
     the one whose answer made it."""
     for some in sliced(ids):
         left = made(some)

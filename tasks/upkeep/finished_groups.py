@@ -225,7 +225,7 @@ def _parts(group_id: str, days: float) -> Iterator[Gone | None]:
             if is_too_much and at_once > FEWEST:
                 at_once //= PARTED
                 continue
-            logger.warning("Task group %s can not be deleted: %s", one_line(group_id), error)
+            logger.warning("Task group %s cannot be deleted: %s", one_line(group_id), error)
             return
         if not is_ours:
             yield None

@@ -1,7 +1,7 @@
 """What must always be true of the rows. Each invariant finds the ids that break it; reads only.
 
 Every search is one statement, so that it sees one state of the store and may run at any time.
-What can be mended is mended in `engine/repair.py`.
+What can be repaired is repaired in `engine/repair.py`.
 """
 
 from collections import defaultdict, deque

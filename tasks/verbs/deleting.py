@@ -19,7 +19,7 @@ def would_delete(ids: Sequence[str], children: str) -> list[str]:
 
 
 def delete_in_large(group_id: str, ids: Sequence[str], children: str) -> list[str]:
-    """In a large group what goes is found before the group is held, and looked at once more."""
+    """In a large group what goes is found before the group is held, and looked at again."""
     with slices.looking():
         known = edges.below(ids) if children == "cascade" else edges.around(ids)
         if children == "refuse":

@@ -1,4 +1,4 @@
-"""A task that ran before answers anew: the children that its earlier answers made come back or go.
+"""A task that ran before answers again: the children that its earlier answers made come back or go.
 
 A child of the same id and the same maker is the same child: what the new answer says of it takes
 its place, and it is as if it had never run. Those that the new answer does not name go, with the
@@ -25,7 +25,7 @@ from ..store.rows import Family
 if TYPE_CHECKING:
     from ..engine.claim import Lease
 
-WHY = "the task that made it has answered anew"
+WHY = "the task that made it has answered again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def renew(family: Family, twins: Sequence[str], note: changes.Note) -> list[str]
 
 
 def replaceable(ids: Sequence[str], *, keep_complete: bool) -> list[str]:
-    """What goes if these tasks are reset, answer anew and name nothing of it."""
+    """What goes if these tasks are reset, answer again and name nothing of it."""
     reset = set(ids)
     made = (
         replace(m, is_complete=m.is_complete and m.id not in reset) for m in _made(ids).values()
@@ -147,7 +147,7 @@ def _going(earlier: Iterable[Made], staying: set[str], *, keep_complete: bool) -
 
 
 def _adopt(family: Family) -> list[tuple[str, str]]:
-    """Make these children anew in their place; return (group id, id) of whom it changes."""
+    """Recreate these children in their place; return (group id, id) of each task changed."""
     ids = [spec.id for spec in family.specs]
     if not ids:
         return []

@@ -20,7 +20,7 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
-        """The body. Raises TypeError or ValueError when it holds what JSON can not."""
+        """The body. Raises TypeError or ValueError when it holds what JSON cannot."""
         return json.dumps(self.body, allow_nan=False).encode()
 
 

@@ -58,8 +58,8 @@ def site(django_db_setup: None, django_db_blocker: Any) -> Iterator[Web]:
 def transactional_db(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
     """The server's database, empty again afterwards.
 
-    In place of pytest-django's, which flushes: that makes content types anew, with other ids than
-    a running server knows, and a TRUNCATE waits for every connection.
+    In place of pytest-django's, which flushes: that makes new content types, with other ids than a
+    running server knows, and a TRUNCATE waits for every connection.
     """
     assert connection.settings_dict["NAME"] != REAL_DATABASE
     with django_db_blocker.unblock():

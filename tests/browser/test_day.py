@@ -81,7 +81,7 @@ def test_the_failures_of_home_leave_the_focus_where_it_is(visit, boss):
         page.clock.run_for(11_000)
     page.wait_for_load_state("networkidle")
 
-    # The newest failure is a little older now, and so the list was drawn anew.
+    # The newest failure is a little older now, and so the list was drawn again.
     now = "document.activeElement.closest('li')?.querySelector('pre').textContent"
     assert page.evaluate(now) == said
 

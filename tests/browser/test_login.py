@@ -1,4 +1,4 @@
-"""The way in: the login form, what keeps others out, and what a viewer can not do."""
+"""The way in: the login form, what keeps others out, and what a viewer cannot do."""
 
 from crewsite.lockout import TEXT
 

@@ -18,7 +18,7 @@ class Deed:
     """What somebody does to the group `after` seconds from its creation.
 
     `name` is a method of the client, `ids` its tasks; `takes` are the tasks that a deletion is to
-    take. A deed that is `needed` is repeated until it was done: without it the group can not end.
+    take. A deed that is `needed` is repeated until it was done: without it the group cannot end.
     """
 
     after: float
@@ -30,7 +30,7 @@ class Deed:
 
 @dataclass(slots=True)
 class GroupPlan:
-    """A group. `doomed` tasks always fail; `blocked` ones wait for them for ever."""
+    """A group. `doomed` tasks always fail; `blocked` ones wait for them forever."""
 
     id: str
     tasks: list[Json] = field(default_factory=list)

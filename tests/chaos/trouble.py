@@ -179,7 +179,7 @@ class Scene:
         return False
 
     def swallow(self) -> bool:
-        """The answer to a COMMIT: it is done, and whoever asked for it can not know."""
+        """The answer to a COMMIT: it is done, and whoever asked for it cannot know."""
         self.dice.choice(self.doors).swallow()
         return True
 

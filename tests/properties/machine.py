@@ -132,7 +132,7 @@ class Machine(RuleBasedStateMachine):
     def create_tasks(self, group: str, shapes: list[answers.Shape], bad: str, many: int) -> None:
         """A small graph at once, hung under tasks that exist, in any order of its tasks.
 
-        With one that can not be, nothing of it is stored.
+        With one that cannot be, nothing of it is stored.
         """
         with mock.patch.object(create, "MANY", many):
             self._create(group, shapes, bad)
@@ -408,7 +408,7 @@ class Machine(RuleBasedStateMachine):
     # --- How the moves are made ---
 
     def _bad(self, how: str, group: str, task: Task) -> dict[str, Any]:
-        """A task that can not come in with `task`."""
+        """A task that cannot come in with `task`."""
         foreign = [other.id for other in self.model.tasks.values() if other.group != group]
         parents = {"unknown": ["nobody"], "foreign": foreign or ["nobody"], "cycle": ["bad"]}
         id_ = task.id if how == "twice" else "bad"

@@ -101,7 +101,7 @@ class Model:
         self.late: set[tuple[str, int]] = set()  # those that were answered after their end
         self.handed_out: dict[Ticket, Cut] = {}  # what the call of each takes
         self.cuts: dict[Ticket, Cut] = {}  # those without a lease, that may still run
-        self.answers_anew: set[Ticket] = set()  # attempts of tasks that had made children before
+        self.answers_again: set[Ticket] = set()  # attempts of tasks that had made children before
         self.kept = 0  # for how long a call whose connection is gone keeps slot and key
 
     # --- What can be seen ---
@@ -216,7 +216,7 @@ class Model:
         ticket = Ticket(id_, task.attempt, by)
         self.handed_out[ticket] = Cut(task.group, task.worker, task.key)
         if task.attempt > 1 and self.made_by({id_}):
-            self.answers_anew.add(ticket)
+            self.answers_again.add(ticket)
         return ticket
 
     def adopt(self, id_: str, leader: str) -> None:
@@ -225,15 +225,15 @@ class Model:
 
     def settle(self, answers: Sequence[tuple[Ticket, Said]]) -> int:
         """All answers at once, and each of a task that ran before behind them; how many counted."""
-        anew = [
-            (t, said) for t, said in answers if said.kind == "completed" and t in self.answers_anew
+        alone = [
+            (t, said) for t, said in answers if said.kind == "completed" and t in self.answers_again
         ]
-        rest = [answer for answer in answers if answer not in anew]
+        rest = [answer for answer in answers if answer not in alone]
         company = [(t, said) for t, said in rest if self._takes_children(t, said)]
         first = [(t, s) for t, s in company if not self._names_theirs(t, s)]
         last = [answer for answer in company if answer not in first]
         rest = [answer for answer in rest if answer not in company]
-        return self._settle(rest) + sum(self._settle([one]) for one in [*first, *last, *anew])
+        return self._settle(rest) + sum(self._settle([one]) for one in [*first, *last, *alone])
 
     def _takes_children(self, ticket: Ticket, said: Said) -> bool:
         """It completes another of its key, which made children before."""

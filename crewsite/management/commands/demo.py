@@ -171,7 +171,7 @@ class Child:
         parent = os.getpid()
 
         def die_with_parent() -> None:
-            # For `kill -9`, after which we can not stop anybody.
+            # For `kill -9`, after which we cannot stop anybody.
             if libc:
                 libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
                 if os.getppid() != parent:

@@ -13,7 +13,7 @@ from ..changes import NEVER
 from ..tasks import EDITABLE
 
 STATES = [state.value for state in State]
-KEEP = "What earlier answers made and is complete stays as it is when the task answers anew."
+KEEP = "What earlier answers made and is complete stays as it is when the task answers again."
 TIME_HELP = "RFC 3339. Answers are UTC with three fraction digits; year 1 means none."
 
 
@@ -258,7 +258,7 @@ class Attempt(s.Serializer):  # type: ignore[misc]
     outcome = s.CharField(help_text="completed, failed, held, abandoned, cancelled or interrupted")
     status = s.IntegerField(allow_null=True, help_text="HTTP status; null if none came.")
     error = s.CharField(allow_blank=True)
-    note = s.CharField(allow_blank=True, help_text="What was mended or ignored in the answer.")
+    note = s.CharField(allow_blank=True, help_text="What was repaired or ignored in the answer.")
     startedAt = s.DateTimeField()
     finishedAt = s.DateTimeField()
     late = LateAnswer(allow_null=True)

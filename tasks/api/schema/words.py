@@ -15,7 +15,7 @@ PICTURE = {"type": "object", "additionalProperties": True}
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 WORDS = {
-    400: "What was sent can not be right; the text says why.",
+    400: "What was sent cannot be right; the text says why.",
     401: "No token, or one that opens nothing (any more).",
     403: "The token lacks the scope, or is for other groups.",
     404: "What the path names is not there, or not for the caller.",

@@ -42,7 +42,7 @@ class LaneLine:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Half, and nineteen of twenty, of the last `answers` came within so many seconds."""
+    """50 % and 95 % of the last `answers` came within so many seconds."""
 
     answers: int
     median: float

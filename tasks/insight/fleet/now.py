@@ -86,7 +86,7 @@ class Fleet:
     `lag_seconds` is how long the oldest due task has waited that no workgroup holds; None when
     none waits. With `step` above 1 the last hour is estimated from one of so many attempts.
     `are_all_lanes` is False when only the first 1,000 lanes were looked at for lag and holds.
-    `troubles` make everything dearer until somebody acts.
+    `troubles` make everything slower until somebody acts.
     """
 
     schedulers: tuple[Scheduler, ...]

@@ -45,7 +45,7 @@ def around(task_id: str, hops: int = 2, most: int = 200) -> Json:
 
     A picture of tasks with two more keys: "centre", the index of the task, and "cut", true when
     there is more than `most` tasks. Nearest first, and at most half of it ancestors. Four queries
-    for each hop at the most, each of `most` rows: some 20 ms, however large the group.
+    for each hop at most, each of `most` rows: some 20 ms, however large the group.
     """
     group_id = Task.objects.filter(pk=task_id).values_list("group_id", flat=True).first()
     if group_id is None:

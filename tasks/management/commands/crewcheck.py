@@ -22,7 +22,7 @@ class Command(CrewCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--repair", action="store_true", help="mend what can be derived, then check again"
+            "--repair", action="store_true", help="repair what can be derived, then check again"
         )
         parser.add_argument(
             "--quiet-system",

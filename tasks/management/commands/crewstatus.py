@@ -84,7 +84,7 @@ class Command(CrewCommand):
 
 
 def bar_line(text: str, now: Progress, *, columns: int) -> str:
-    """A bar and the text, never wider than the terminal: a wrapped line can not be rewritten."""
+    """A bar and the text, never wider than the terminal: a wrapped line cannot be rewritten."""
     width = max(5, min(BAR, columns // 3))
     filled = width if now.is_complete else width * now.complete // max(1, now.total)
     return f"[{'#' * filled}{'-' * (width - filled)}] {text}"[: columns - 1]

@@ -25,7 +25,7 @@ class Command(CrewCommand):
         parser.add_argument(
             "--scope", action="append", default=[], choices=SCOPES, help="may be given again"
         )
-        parser.add_argument("--days", type=float, help="how long it lives; without it, for ever")
+        parser.add_argument("--days", type=float, help="how long it lives; without it, forever")
         parser.add_argument(
             "--group", action="append", metavar="ID", help="see this group only; may be given again"
         )

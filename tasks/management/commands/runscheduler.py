@@ -96,7 +96,7 @@ def _exit_after(seconds: float) -> None:
 
 
 def patience_seconds() -> float:
-    """For a statement: with a try to connect anew, well within the lease."""
+    """For a statement: with a try to reconnect, well within the lease."""
     return max(2.0, min(STATEMENT_MOST, float(conf.CREW_LEASE_SECONDS) / 2))
 
 

@@ -71,15 +71,12 @@ async function call(method, path, body, signal) {
     said = await answer.text();
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refused(0, "The server can not be reached.");
+    throw new Refused(0, "The server cannot be reached.");
   }
   session.isOver = answer.status === 401;
   if (answer.ok) return said;
   if (session.isOver)
-    throw new Refused(
-      401,
-      "You are logged out: log in again in another tab, then try once more here.",
-    );
+    throw new Refused(401, "You are logged out: log in again in another tab, then try again here.");
   throw new Refused(answer.status, words(said, answer));
 }
 

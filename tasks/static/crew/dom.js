@@ -164,7 +164,7 @@ export function single(act) {
   };
 }
 
-// Asks before something that can not be taken back. Gives the form's fields, or null for no.
+// Asks before something that cannot be taken back. Gives the form's fields, or null for no.
 //
 // With `act(given)` the dialog stays until that is done, and shows its error: nothing that was
 // typed is lost. Gives what `act` gave, then.
@@ -240,7 +240,7 @@ export function present(dialog, closed = () => {}) {
     gone.disconnect();
     dialog.remove();
     closed();
-    // The page may have drawn the opener anew meanwhile, or it is in a menu that is closed.
+    // The page may have drawn the opener again meanwhile, or it is in a menu that is closed.
     const home = opener?.isConnected ? opener : again(key);
     (home?.closest("details:not([open])")?.querySelector("summary") ?? home)?.focus();
   });
@@ -291,7 +291,7 @@ export const attemptsField = () =>
 // `replaced` is how many there are.
 export const replacedWords = (replaced) =>
   replaced
-    ? ` Earlier answers made ${several(replaced, "task")}, with what hangs on them alone: those that the next answers name are made anew, the others go, but for seeds.`
+    ? ` Earlier answers made ${several(replaced, "task")}, with what hangs on them alone: those that the next answers name are recreated, the others go, but for seeds.`
     : "";
 export const keepField = (replaced) =>
   replaced

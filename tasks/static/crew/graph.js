@@ -12,7 +12,7 @@ import { html, listen, svg } from "./svg.js";
 
 export { STATES };
 
-const FAR = 0.42; // below this scale words can not be read
+const FAR = 0.42; // below this scale words cannot be read
 const [LEAST, MOST, FITTED] = [0.02, 2.5, 1.1];
 const LEAST_HIGH = 0.08; // a long chain is not shrunk further: it is shown from its top
 const PAD = 24;

@@ -44,7 +44,7 @@ export function object(members) {
   return `{${parts.join(",")}}`;
 }
 
-// Says what is wrong with a text that is no JSON; "" for one that is. The server reads it anew.
+// Says what is wrong with a text that is no JSON; "" for one that is. The server reads it again.
 export function fault(text) {
   try {
     JSON.parse(text);

@@ -33,7 +33,7 @@ export function every(read, draw, sign, gone = () => {}) {
   return look;
 }
 
-// Where a selection begins. To ask for it lays the page out anew: for each of many cells, seconds.
+// Where a selection begins. To ask for it lays the page out again: for each of many cells, seconds.
 let selected = null;
 const late = new Map(); // what was to be shown meanwhile, by its place
 document.addEventListener("selectionchange", () => {

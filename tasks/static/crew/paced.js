@@ -1,6 +1,6 @@
 // Gives a function that may be called however often: `work` runs one at a time, `ms` at least from
 // one begin to the next, and once more for what was asked meanwhile. It rests as long as it took, so
-// a server that is slow is not asked by all who watch it at once and for ever.
+// a server that is slow is not asked by all who watch it at once and forever.
 export function paced(work, ms) {
   let isBusy = false;
   let isStale = false;

@@ -128,7 +128,7 @@ export const lag = (seconds) =>
       )
     : null;
 
-// What makes everything dearer until somebody acts.
+// What makes everything slower until somebody acts.
 export function troubles(rows) {
   return rows.map((row) =>
     el(

@@ -1,7 +1,7 @@
 // Swagger UI on this site's own description of the API. The token a person enters stays in the
 // page's memory only. A session of the admin works too: its CSRF token goes along.
 const main = document.getElementById("swagger");
-// With TLS the site gives its cookies the prefix that neighbours can not write.
+// With TLS the site gives its cookies the prefix that neighbours cannot write.
 const csrf = document.cookie.match(/(?:^|; )(?:__Host-)?csrftoken=([^;]+)/);
 
 const dark = window.matchMedia("(prefers-color-scheme: dark)");

@@ -51,7 +51,7 @@ class How:
 
 
 class Incoming:
-    """A group on its way in. Every method raises a CrewError for what can not be."""
+    """A group on its way in. Every method raises a CrewError for what cannot be."""
 
     def __init__(self, group: GroupRow, *, is_replacing: bool) -> None:
         self.group = group

@@ -175,7 +175,7 @@ def reading(name: str) -> Iterator[tuple[bytes, IO[bytes]]]:
 
 
 class _Joined:
-    """The first bytes of a file, and the rest of it: a pipe can not go back."""
+    """The first bytes of a file, and the rest of it: a pipe cannot go back."""
 
     def __init__(self, head: bytes, rest: IO[bytes]) -> None:
         self._head, self._rest = head, rest

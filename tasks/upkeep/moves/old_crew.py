@@ -1,7 +1,7 @@
 """The Redis of an old Crew comes into the store, read only: group by group, each whole.
 
-Its records may be half broken: what can not be brought over, or not as it was, is told with a
-reason, and the rest comes. A task whose parent can not come is brought in paused, unless the
+Its records may be half broken: what cannot be brought over, or not as it was, is told with a
+reason, and the rest comes. A task whose parent cannot come is brought in paused, unless the
 parent was complete or is gone (which held nobody up there): it never starts too soon. Groups
 that are here already are left alone, so a second run creates nothing twice.
 
@@ -163,7 +163,7 @@ def _rows(old: OldCrew, group_id: str, nodes: dict[str, _Node], suffix: str) -> 
 
 
 def _task_row(id_: str, group_id: str, record: bytes) -> tuple[TaskRow, list[str]]:
-    """The task, and what is not as it was; raises InvalidInputError for one that can not come."""
+    """The task, and what is not as it was; raises InvalidInputError for one that cannot come."""
     told = _object(record, id_)
     if told.get("taskGroupId") != group_id:
         raise _ElsewhereError(f"it belongs to group {_shown(told.get('taskGroupId'))}")
@@ -242,7 +242,7 @@ def _worker(told: dict[str, Any], notes: list[str]) -> Any:
     try:
         return check_worker(worker)
     except ValueError:
-        notes.append(f"{_shown(worker)} can not be the name of a worker: it comes without one")
+        notes.append(f"{_shown(worker)} cannot be the name of a worker: it comes without one")
         return ""
 
 

@@ -46,7 +46,7 @@ class GroupRow:
 class TaskRow:
     """A task as it comes in: what anybody may ask for, and the machine's own.
 
-    `pending` is a first guess, counted anew from the edges. `completed_at` is None for now.
+    `pending` is a first guess, counted again from the edges. `completed_at` is None for now.
     """
 
     spec: TaskSpec
