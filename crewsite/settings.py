@@ -11,8 +11,11 @@ from pathlib import Path
 
 from environs import Env, validate
 
+from tasks.conf import SETTINGS
+
 from .headers import POLICY
 from .look import LOOK
+from .variables import variables
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -223,61 +226,20 @@ LOGGING = {
     "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", "INFO").upper()},
 }
 
-# --- Crew: every name, its type and default is told in tasks/conf.py -------------------------
+# --- Crew: every name, its kind, default and words are in tasks/conf.py ------------------------
 
-# A worker's URL is this base and the worker's name (contract 2.1). With DEBUG the demo workers
-# of this very server are the default; in production it must be set.
-CREW_WORKER_BASE_URL = env.str(
-    "CREW_WORKER_BASE_URL", f"http://127.0.0.1:{PORT}/demo/" if DEBUG else ""
-)
-CREW_WORKER_AUTHORIZATION_HEADER = env.str("CREW_WORKER_AUTHORIZATION_HEADER", None)
-CREW_WORKER_ALLOW_NETS: list[str] = env.list("CREW_WORKER_ALLOW_NETS", [])
-CREW_WORKER_CA_FILE = env.str("CREW_WORKER_CA_FILE", "")
-CREW_SIGNING_SECRETS: list[str] = env.list("CREW_SIGNING_SECRETS", [])
-CREW_AUTH_USERNAME = env.str("CREW_AUTH_USERNAME", "")
-CREW_AUTH_PASSWORD = env.str("CREW_AUTH_PASSWORD", "")
-CREW_AUTH_TOKEN = env.str("CREW_AUTH_TOKEN", "")
+# What the site knows better than the app. With DEBUG the demo workers of this very server are the
+# default; a listener needs a session of its own, which a pooler does not give.
+_better = {
+    "CREW_WORKER_BASE_URL": f"http://127.0.0.1:{PORT}/demo/" if DEBUG else "",
+    "CREW_NOTIFY": not _database.get("DISABLE_SERVER_SIDE_CURSORS", False),
+}
+_crew = variables(env, SETTINGS, _better)
+globals().update(_crew)
 if env.bool("CREW_NO_AUTH", False):
     CREW_AUTHENTICATION: list[str] = []
-CREW_LOGIN = env.str("CREW_LOGIN", "")
-CREW_LOGIN_HOURS = env.float("CREW_LOGIN_HOURS", 12.0)
-CREW_TRUSTED_PROXIES = env.int("CREW_TRUSTED_PROXIES", 0)
-if CREW_TRUSTED_PROXIES > 0:
+if _crew["CREW_TRUSTED_PROXIES"] > 0:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-CREW_STREAM_ORIGINS: list[str] = env.list("CREW_STREAM_ORIGINS", ["*"])
-CREW_KEEP_DAYS = env.float("CREW_KEEP_DAYS", None)
-CREW_AUDIT_DAYS = env.float("CREW_AUDIT_DAYS", 400.0)
-CREW_WEB_CONNECTIONS = env.int("CREW_WEB_CONNECTIONS", 20)
-CREW_MAX_STREAMS = env.int("CREW_MAX_STREAMS", 10)
-CREW_DELIVERER = env.str("CREW_DELIVERER", "asyncio")
-CREW_THROTTLER = env.str("CREW_THROTTLER", "")
-CREW_SLOTS = env.int("CREW_SLOTS", 500)
-CREW_LEASE_SECONDS = env.float("CREW_LEASE_SECONDS", 30.0)
-CREW_SWEEP_SECONDS = env.float("CREW_SWEEP_SECONDS", 5.0)
-CREW_DRAIN_SECONDS = env.float("CREW_DRAIN_SECONDS", 20.0)
-CREW_SLOT_KEPT_SECONDS = env.float("CREW_SLOT_KEPT_SECONDS", 0.0)
-CREW_DELIVERY_TIMEOUT_SECONDS = env.float("CREW_DELIVERY_TIMEOUT_SECONDS", 300.0)
-CREW_WORKER_MAX_CONCURRENCY = env.int("CREW_WORKER_MAX_CONCURRENCY", None)
-# A listener needs a session of its own, which such a pooler does not give.
-CREW_NOTIFY = env.bool("CREW_NOTIFY", not _database.get("DISABLE_SERVER_SIDE_CURSORS", False))
-CREW_KEEP_CALL_BYTES = env.int("CREW_KEEP_CALL_BYTES", 4_096)
-CREW_MAX_ANSWER_BYTES = env.int("CREW_MAX_ANSWER_BYTES", 1024 * 1024)
-CREW_MAX_INPUT_BYTES = env.int("CREW_MAX_INPUT_BYTES", 1024 * 1024)
-CREW_MAX_PAYLOAD_BYTES = env.int("CREW_MAX_PAYLOAD_BYTES", 8 * 1024 * 1024)
-CREW_MAX_PAGE_BYTES = env.int("CREW_MAX_PAGE_BYTES", 8 * 1024 * 1024)
-CREW_WEB_BYTES = env.int("CREW_WEB_BYTES", 96 * 1024 * 1024)
-CREW_CALLS_BYTES = env.int("CREW_CALLS_BYTES", 64 * 1024 * 1024)
-CREW_MAX_CHILDREN = env.int("CREW_MAX_CHILDREN", 1_000)
-CREW_MAX_TASKS_PER_CALL = env.int("CREW_MAX_TASKS_PER_CALL", 10_000)
-CREW_MAX_EDGES_PER_CALL = env.int("CREW_MAX_EDGES_PER_CALL", 100_000)
-CREW_MAX_PARENTS = env.int("CREW_MAX_PARENTS", 10_000)
-CREW_MAX_GROUP_TASKS = env.int("CREW_MAX_GROUP_TASKS", 1_000_000)
-CREW_MAX_BODY_BYTES = env.int("CREW_MAX_BODY_BYTES", 2 * 1024 * 1024)
-CREW_MAX_BULK_BYTES = env.int("CREW_MAX_BULK_BYTES", 16 * 1024 * 1024)
-CREW_MAX_NDJSON_BYTES = env.int("CREW_MAX_NDJSON_BYTES", 128 * 1024 * 1024)
-CREW_MAX_NDJSON_TASKS = env.int("CREW_MAX_NDJSON_TASKS", 100_000)
-CREW_MAX_PAGE = env.int("CREW_MAX_PAGE", 500)
-CREW_MAX_PAGE_ALL = env.int("CREW_MAX_PAGE_ALL", 5_000)
 
 if TESTING:
     CREW_FAILPOINTS = env.str("CREW_FAILPOINTS", "")

@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 from django.db import OperationalError, connection
 from django.utils import timezone
 
-from tasks.conf import DEFAULTS
+from tasks.conf import SETTINGS
 from tasks.models import Task, TaskGroup
 
 from .api_client import GROUP, GROUPS, JSON, TASK, TASKS, TEXT, Api, UnderPrefix
@@ -209,7 +209,7 @@ def test_get_of_the_stream_without_an_upgrade(api):
 
 @pytest.fixture
 def operator(settings):
-    settings.CREW_AUTHENTICATION = DEFAULTS["CREW_AUTHENTICATION"]
+    settings.CREW_AUTHENTICATION = SETTINGS["CREW_AUTHENTICATION"].default
     User.objects.create_superuser("admin", password="crew")
 
 

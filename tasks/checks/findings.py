@@ -14,7 +14,3 @@ def tried(number: int, name: str, use: Callable[[], object], hint: str) -> Itera
         use()
     except Exception as error:  # noqa: BLE001  whatever an import or a parser says
         yield fault(number, f"{name} cannot be used: {error}", f"It takes {hint}.")
-
-
-def is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

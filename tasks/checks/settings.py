@@ -12,41 +12,31 @@ from django.core.checks import CheckMessage, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from ..conf import DEFAULTS, MOST_DAYS, conf
+from ..conf import SETTINGS, Setting, conf
 from ..delivery.calls import make_deliverer, tls_context
 from ..delivery.destinations import Destinations
 from ..engine import schema_version
 from ..rules import spelling
 from ..rules.names import check_base
 from ..rules.signing import signing_key
-from ..rules.transcript import MOST_KEPT
 from . import logins
-from .findings import fault, is_number, tried
+from .findings import fault, tried
 
-POSITIVE = (
-    "CREW_SLOTS",
-    "CREW_LEASE_SECONDS",
-    "CREW_SWEEP_SECONDS",
-    "CREW_DELIVERY_TIMEOUT_SECONDS",
-    "CREW_AUDIT_DAYS",
-    "CREW_WEB_CONNECTIONS",
-    "CREW_CALLS_BYTES",
-    "CREW_WEB_BYTES",
-    *(name for name in DEFAULTS if name.startswith("CREW_MAX_")),
-)
+_WANTED = {str: "text", list: "a list of texts", bool: "True or False"}
 
 
 @register(Tags.security)
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """All checks of CREW_* settings: crew.E001 to crew.E017, crew.W002, crew.W004 and
     crew.W005."""
+    if wrong := list(_kinds()):
+        return wrong  # the other checks read texts and lists
     return [
         *logins.default_credentials(getattr(settings, "HOST", "127.0.0.1")),
         *logins.fixed_token(),
         *logins.authentication(),
         *logins.login(),
         *logins.stream_origins(),
-        *logins.trusted_proxies(),
         *_secret_key(),
         *_worker_base(),
         *_authorization(),
@@ -136,32 +126,23 @@ def _authorization() -> Iterator[CheckMessage]:
         )
 
 
+def _kinds() -> Iterator[CheckMessage]:
+    """Texts, lists and switches that are none. What stands there may be a secret: not shown."""
+    for name, setting in SETTINGS.items():
+        if setting.kind in _WANTED and not setting.allows(getattr(conf, name)):
+            yield fault(5, f"{name} must be {_WANTED[setting.kind]}.", _hint(setting))
+
+
 def _numbers() -> Iterator[CheckMessage]:
-    for name in POSITIVE:
+    for name, setting in SETTINGS.items():
         value = getattr(conf, name)
-        if not is_number(value) or value <= 0:
-            yield fault(5, f"{name} must be a number above 0, not {value!r}.", "See conf.py.")
-    if isinstance(conf.CREW_DRAIN_SECONDS, int | float) and conf.CREW_DRAIN_SECONDS < 0:
-        yield fault(5, "CREW_DRAIN_SECONDS must not be negative.", "0 cuts running calls at once.")
-    kept = conf.CREW_SLOT_KEPT_SECONDS
-    if not (is_number(kept) and 0 <= kept <= 86_400):
-        text = f"CREW_SLOT_KEPT_SECONDS must be 0 to 86,400 seconds, not {kept!r}."
-        yield fault(5, text, "0 frees a slot as soon as the connection is gone.")
-    if is_number(conf.CREW_AUDIT_DAYS) and conf.CREW_AUDIT_DAYS > MOST_DAYS:
-        yield fault(5, "CREW_AUDIT_DAYS must be a hundred years at most.", "400 is the default.")
-    keep = conf.CREW_KEEP_DAYS
-    if keep is not None and not (is_number(keep) and 0 < keep <= MOST_DAYS):
-        hint = "None, the default, keeps them."
-        yield fault(5, f"CREW_KEEP_DAYS must be days up to a hundred years, not {keep!r}.", hint)
-    size = conf.CREW_KEEP_CALL_BYTES
-    if not isinstance(size, int) or not 0 <= size <= MOST_KEPT:
-        text = f"CREW_KEEP_CALL_BYTES must be 0 to {MOST_KEPT} bytes, not {size!r}."
-        yield fault(5, text, "0 keeps nothing of requests and answers.")
-    limit = conf.CREW_WORKER_MAX_CONCURRENCY
-    if limit is not None and (not isinstance(limit, int) or limit < 0):
-        yield fault(
-            5, f"CREW_WORKER_MAX_CONCURRENCY must be 0 or more, not {limit!r}.", "None: no limit."
-        )
+        if setting.kind not in _WANTED and not setting.allows(value):
+            yield fault(5, f"{name} must be {setting.wanted()}, not {value!r}.", _hint(setting))
+
+
+def _hint(setting: Setting) -> str:
+    words = setting.words.replace("`", "")
+    return f"It is for: {words}."
 
 
 def _dotted_paths() -> Iterator[CheckMessage]:
@@ -236,7 +217,7 @@ def _kept_connections() -> Iterator[CheckMessage]:
 def _slips() -> Iterator[CheckMessage]:
     """Settings and variables whose names are almost those of ours; others' may begin as ours do."""
     names = {name for name in (*dir(settings), *os.environ) if name.startswith("CREW_")}
-    for name in sorted(names - DEFAULTS.keys()):
-        if meant := spelling.meant(name, DEFAULTS, alike=0.87):
+    for name in sorted(names - SETTINGS.keys()):
+        if meant := spelling.meant(name, SETTINGS, alike=0.87):
             text = f"{name} is no setting, and has no effect."
             yield Warning(text, hint=f"Did you mean {meant}?", id="crew.W005")

@@ -1,0 +1,88 @@
+"""One definition of each rule: what is said of it elsewhere is made of it, or equal to it."""
+
+import ast
+import re
+
+import pytest
+from environs import Env
+
+from crewsite.variables import variables
+from tasks.checks.settings import check_settings
+from tasks.conf import SETTINGS, Setting
+
+from . import settings_page
+from .processes import ROOT
+
+# --- Settings ----------------------------------------------------------------------------------
+
+
+def test_the_page_of_settings_shows_what_there_is():
+    text = settings_page.PAGE.read_text()
+
+    assert text == settings_page.page(text), "python -m tests.settings_page writes it"
+
+
+def test_every_default_is_allowed():
+    assert [name for name, each in SETTINGS.items() if not each.allows(each.default)] == []
+
+
+def test_a_setting_is_in_use_and_what_is_used_is_a_setting():
+    used = {
+        name
+        for path in (ROOT / "tasks").rglob("*.py")
+        if path.name != "conf.py"
+        for name in re.findall(r"\bconf\.(CREW_\w+)", path.read_text())
+    }
+    # Read by name alone.
+    used |= {"CREW_AUTH_USERNAME", "CREW_AUTH_PASSWORD"}
+
+    assert used == SETTINGS.keys()
+
+
+def test_the_variables_of_the_site_stand_in_the_page():
+    """Those that are no settings of the app; the others come from its list."""
+    tree = ast.parse((ROOT / "crewsite/settings.py").read_text())
+    read = {
+        node.args[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func).startswith("env.")
+        and node.args
+        and isinstance(node.args[0], ast.Constant)
+    }
+    first, _, _ = settings_page.PAGE.read_text().partition(settings_page.HEADING)
+    shown = {
+        name
+        for cell in re.findall(r"(?m)^\| (`.*?) \|", first)
+        for name in re.findall(r"`(\w+)`", cell)
+    }
+
+    assert read - {"TEST_SQLITE_FILE"} - SETTINGS.keys() == shown
+
+
+@pytest.fixture
+def planted(monkeypatch):
+    """A setting that stands in the list, and nowhere else."""
+    monkeypatch.setitem(SETTINGS, "CREW_PLANTED", Setting(int, 7, "a test", above=0))
+
+
+def test_a_setting_of_the_list_alone_is_known_everywhere(planted, settings, monkeypatch):
+    text = settings_page.PAGE.read_text()
+    monkeypatch.setenv("CREW_PLANTED", "9")
+
+    assert variables(Env(), SETTINGS, {})["CREW_PLANTED"] == 9
+    assert "| `CREW_PLANTED` | 7 | a test |" in settings_page.page(text)
+    assert settings_page.page(text) != text
+    settings.CREW_PLANTED = 0
+    assert "CREW_PLANTED" in {found.msg.split()[0] for found in check_settings(None)}
+
+
+@pytest.mark.parametrize("name", sorted(SETTINGS))
+def test_a_wrong_kind_is_named_and_not_shown(settings, name):
+    value = b"\x00a secret of the wrong kind"
+    setattr(settings, name, value)
+
+    found = check_settings(None)
+
+    assert [one.id for one in found if one.msg.startswith(name)] == ["crew.E005"]
+    assert SETTINGS[name].kind in (int, float) or "secret" not in str(found)
