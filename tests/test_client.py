@@ -283,6 +283,34 @@ def test_a_field_no_task_has_is_refused_unsent(crew):
         crew.create_task("g", wroker="w")
 
 
+@pytest.mark.parametrize(
+    "which",
+    [
+        {"serach": "x"},
+        {"dryRun": True},
+        {"skipCompleted": True},
+        {"page_size": 5},
+        {"search": None},
+        {"q": None},
+        {"key": 5},
+        {"worker": ["w1"]},
+        {"seeds": "no"},
+        {"skip_completed": None},
+        {"state": None},
+        {"state": [None]},
+        {"state": b"failed"},
+        {"everything": "no"},
+        {"dry_run": "no"},
+    ],
+)
+@pytest.mark.parametrize("verb", ["pause", "resume", "retry", "reset", "delete"])
+def test_a_filter_that_is_none_is_an_error_before_anything_is_sent(http, crew, verb, which):
+    with pytest.raises(TypeError):
+        getattr(crew, f"{verb}_tasks")("g", **{"worker": "w1", **which})
+
+    assert not http.calls
+
+
 def test_a_time_without_a_zone_is_refused_unsent(crew):
     with pytest.raises(ValueError, match="time zone"):
         crew.create_task("g", run_after=datetime(2026, 1, 1))

@@ -10,8 +10,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tasks import client
+from tasks.api.bulk import VERB_TAKES
 from tasks.api.query import FILTERS
 from tasks.client import Crew
+from tasks.client.many import Named
 from tasks.rules.jsonio import dump
 from tasks.rules.names import camel
 
@@ -341,7 +343,28 @@ def test_verbs_on_many_tasks(site, graph):
 
 
 def test_the_client_knows_every_filter_of_the_api():
+    words = {"everything": "all"}
+    named = Named.__annotations__
+
     assert {camel(name) for name in client.Which.__annotations__} == set(FILTERS)
+    assert {camel(words.get(name, name)) for name in named} == set(VERB_TAKES)
+
+
+@pytest.mark.parametrize("states", [[], (), "", set(), iter(())])
+def test_a_filter_of_no_states_matches_nothing(site, graph, states):
+    assert site.delete_tasks(graph, worker="w1", state=states) == 0
+    assert site.delete_tasks(graph, ids=[]) == 0
+    assert site.count_tasks(graph, state=states) == 0
+    assert list(site.tasks(graph, state=states)) == []
+    assert site.count_tasks(graph) == 4
+
+
+def test_a_verb_in_slices_goes_on_where_it_ended(site, graph):
+    first = site.pause_tasks(graph, everything=True, limit=3)
+    rest = site.pause_tasks(graph, everything=True, limit=3, after=first.next)
+
+    assert (first, rest, rest.next) == (3, 1, None)
+    assert site.count_tasks(graph, q="a", state="paused") == 1
 
 
 def test_waiting_for_a_task_without_a_worker(site):

@@ -15,7 +15,7 @@ from .errors import (
     Unreachable,
     WaitTimeout,
 )
-from .values import Attempt, Created, Group, Task, TaskFields, Which, Worker, Workgroup
+from .values import Attempt, Created, Group, Task, TaskFields, Touched, Which, Worker, Workgroup
 
 __all__ = [
     "Attempt",
@@ -33,6 +33,7 @@ __all__ = [
     "Task",
     "TaskFields",
     "TooLarge",
+    "Touched",
     "Unauthorized",
     "Unreachable",
     "WaitTimeout",

@@ -1,40 +1,45 @@
 """The verbs on many tasks of a group at once."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Unpack
 
 from .tasks import Tasks
-from .values import Group, Task, Which, id_of, to_query
+from .values import Group, Task, Touched, Which, id_of, to_query
+
+
+class Named(Which, total=False):
+    """Which tasks, and how. With `limit`, 1 to 10,000, the call is for so many of them, the
+    oldest first, from `after` on, the `next` of an earlier call.
+    """
+
+    everything: bool
+    dry_run: bool
+    limit: int
+    after: str | None
 
 
 class ManyTasks(Tasks):
     """Each verb is told its tasks by `ids`, by what matches `Which`, or by `everything=True`:
     InvalidInput without any of these. It returns how many tasks it touched; with `dry_run` how
-    many are named, and touches none.
+    many are named, and touches none. Of a filter that matches nothing, and of no ids, that is 0.
     """
 
     def pause_tasks(
         self,
         group: Group | str,
         ids: Iterable[Task | str] | None = None,
-        *,
-        everything: bool = False,
-        dry_run: bool = False,
-        **which: Unpack[Which],
-    ) -> int:
+        **which: Unpack[Named],
+    ) -> Touched:
         """Start no attempt of these tasks; running ones finish."""
-        return self._many("pause", group, ids, {}, _query(which, everything, dry_run))
+        return self._many("pause", group, ids, {}, which)
 
     def resume_tasks(
         self,
         group: Group | str,
         ids: Iterable[Task | str] | None = None,
-        *,
-        everything: bool = False,
-        dry_run: bool = False,
-        **which: Unpack[Which],
-    ) -> int:
-        return self._many("resume", group, ids, {}, _query(which, everything, dry_run))
+        **which: Unpack[Named],
+    ) -> Touched:
+        return self._many("resume", group, ids, {}, which)
 
     def retry_tasks(
         self,
@@ -42,13 +47,11 @@ class ManyTasks(Tasks):
         ids: Iterable[Task | str] | None = None,
         *,
         remaining_attempts: int = 5,
-        everything: bool = False,
-        dry_run: bool = False,
-        **which: Unpack[Which],
-    ) -> int:
+        **which: Unpack[Named],
+    ) -> Touched:
         """Give those that are not complete their attempts back."""
         body = {"remainingAttempts": remaining_attempts}
-        return self._many("retry", group, ids, body, _query(which, everything, dry_run))
+        return self._many("retry", group, ids, body, which)
 
     def reset_tasks(
         self,
@@ -57,10 +60,8 @@ class ManyTasks(Tasks):
         *,
         remaining_attempts: int = 5,
         keep_complete: bool = False,
-        everything: bool = False,
-        dry_run: bool = False,
-        **which: Unpack[Which],
-    ) -> int:
+        **which: Unpack[Named],
+    ) -> Touched:
         """Make these tasks as if they had never run. Raises Conflict if one of them executes.
 
         What their earlier answers made goes when they answer again and do not name it;
@@ -69,7 +70,7 @@ class ManyTasks(Tasks):
         body: dict[str, object] = {"remainingAttempts": remaining_attempts}
         if keep_complete:
             body["keepComplete"] = True
-        return self._many("reset", group, ids, body, _query(which, everything, dry_run))
+        return self._many("reset", group, ids, body, which)
 
     def delete_tasks(
         self,
@@ -77,13 +78,10 @@ class ManyTasks(Tasks):
         ids: Iterable[Task | str] | None = None,
         *,
         children: str = "cascade",
-        everything: bool = False,
-        dry_run: bool = False,
-        **which: Unpack[Which],
-    ) -> int:
+        **which: Unpack[Named],
+    ) -> Touched:
         """Delete these tasks; `children` as in `delete_task`."""
-        query = _query(which, everything, dry_run) | {"children": children}
-        return self._many("delete", group, ids, {}, query)
+        return self._many("delete", group, ids, {}, which, {"children": children})
 
     def _many(
         self,
@@ -91,14 +89,34 @@ class ManyTasks(Tasks):
         group: Group | str,
         ids: Iterable[Task | str] | None,
         body: dict[str, Any],
-        query: dict[str, str],
-    ) -> int:
+        named: Named,
+        query: Mapping[str, str] = {},
+    ) -> Touched:
+        which = to_query(named, tuple(Named.__annotations__))
+        how = _how(named)
+        if which is None:
+            return Touched(0)
         if ids is not None:
             body = body | {"ids": [id_of(task) for task in ids]}
         parts = ("task_group", id_of(group), "tasks", verb)
-        return int(self._post(*parts, body=body, query=query)["count"])
+        told = self._post(*parts, body=body, query={**which, **how, **query})
+        touched = Touched(told["count"])
+        touched.next = told.get("next")
+        return touched
 
 
-def _query(which: Which, everything: bool, dry_run: bool) -> dict[str, str]:
-    flags = {"all": everything, "dryRun": dry_run}
-    return to_query(which) | {name: "1" for name, is_set in flags.items() if is_set}
+def _how(named: Named) -> dict[str, str]:
+    """Raises TypeError for a flag of another kind: "no" would be a yes."""
+    query = {}
+    for name, flag in (
+        ("all", named.get("everything", False)),
+        ("dryRun", named.get("dry_run", False)),
+    ):
+        if not isinstance(flag, bool):
+            raise TypeError("everything and dry_run must be True or False")
+        if flag:
+            query[name] = "1"
+    if "limit" in named:
+        query["limit"] = str(named["limit"])
+    after = named.get("after")
+    return query if after is None else query | {"after": after}

@@ -100,13 +100,17 @@ class Tasks(Groups):
 
         One that changes its state meanwhile may shift the pages: another may be missed.
         """
-        parts = ("task_group", id_of(group), "tasks")
-        return map(Task.of, self._pages("tasks", parts, to_query(which), page_size))
+        parts, query = ("task_group", id_of(group), "tasks"), to_query(which)
+        if query is None:
+            return iter(())
+        return map(Task.of, self._pages("tasks", parts, query, page_size))
 
     def count_tasks(self, group: Group | str, **which: Unpack[Which]) -> int:
         """How many tasks of a group match; 0 for an unknown group."""
-        parts = ("task_group", id_of(group), "tasks")
-        return int(self._get(*parts, **to_query(which), page=1, pageSize=1)["count"])
+        parts, query = ("task_group", id_of(group), "tasks"), to_query(which)
+        if query is None:
+            return 0
+        return int(self._get(*parts, **query, page=1, pageSize=1)["count"])
 
     def attempts(self, task: Task | str) -> Iterator[Attempt]:
         """The attempts at a task that ended, the newest first."""

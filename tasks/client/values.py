@@ -1,6 +1,6 @@
 """What the API shows, as values; and a task to be created, as the API takes it. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self, TypedDict
@@ -173,6 +173,14 @@ class Workgroup:
         )
 
 
+class Touched(int):
+    """How many tasks a verb touched. With `limit`, `next` is where the following call goes on
+    (`after`), None at the end.
+    """
+
+    next: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Created:
     """The tasks that a bulk call created, or would create, in the order given."""
@@ -209,7 +217,8 @@ class Which(TypedDict, total=False):
     """Which tasks of a group: those that match everything given.
 
     `state`: one or more of complete, executing, following, failed, paused, blocked, unassigned,
-    scheduled and ready. `search` is part of a name, `q` of a name or an id; `seeds`: only those.
+    scheduled and ready; none of them matches nothing. `search` is part of a name, `q` of a name
+    or an id; `seeds`: only those.
     """
 
     search: str
@@ -245,23 +254,34 @@ def to_words(names: Iterable[str]) -> list[str]:
     return [_WIRE.get(name, name) for name in names]
 
 
-def to_query(which: Which) -> dict[str, str]:
-    """Raises TypeError for a name that is no filter: to leave it out would name more tasks."""
-    known = tuple(Which.__annotations__)
-    if unknown := spelling.unknown(which, known):
-        raise TypeError(f"there is no filter {spelling.told(unknown, known)}")
-    query: dict[str, str] = {}
-    for name in ("search", "q", "worker", "workgroup", "key"):
-        if name in which:
-            query[name] = which[name]
-    if which.get("skip_completed"):
-        query["skipCompleted"] = "true"
-    if which.get("seeds"):
-        query["seeds"] = "true"
-    state = which.get("state")
-    if state:
-        query["state"] = state if isinstance(state, str) else ",".join(state)
-    return query
+def to_query(which: Mapping[str, object], known: Collection[str] = ()) -> dict[str, str] | None:
+    """The filter as a query; None for one that matches nothing.
+
+    Raises TypeError for a name that is no filter, and for a value of another kind, None as well:
+    to leave it out would name more tasks. `known` are names that the caller reads beside them.
+    """
+    filters = tuple(Which.__annotations__)
+    if unknown := spelling.unknown(which, known or filters):
+        raise TypeError(f"there is no filter {spelling.told(unknown, known or filters)}")
+    query = {camel(name): _filter(name, which[name]) for name in filters if name in which}
+    if query.get("state") == "":
+        return None
+    return {name: value for name, value in query.items() if value is not None}
+
+
+def _filter(name: str, value: object) -> str | None:
+    """A value as the query has it, None for a flag that is not set."""
+    if name in ("skip_completed", "seeds"):
+        if not isinstance(value, bool):
+            raise TypeError(f"the filter {name} must be True or False")
+        return "true" if value else None
+    if name == "state" and isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        states = tuple(value)
+        if all(isinstance(state, str) and state for state in states):
+            return ",".join(states)
+    if not isinstance(value, str):
+        raise TypeError(f"the filter {name} must be a text; leave it out for any")
+    return value
 
 
 def id_of(thing: Any) -> str:
