@@ -570,6 +570,69 @@ def test_an_answer_that_is_not_json_is_an_error(http, crew):
         crew.task("t")
 
 
+# What a Crew never says: another server, a proxy's page, a newer shape.
+STRANGE = [None, 5, "text", [], {}, {"id": None}, {"id": 5}, TASK | {"createdAt": "garbage"}]
+STRANGE += [TASK | {"errors": 5}, TASK | {"parentIds": [5]}, TASK | {"isPaused": "no"}]
+STRANGE += [TASK | {"remainingAttempts": "5"}, TASK | {"runAfter": 7}, TASK | {"name": ["x"]}]
+
+
+@pytest.mark.parametrize("told", STRANGE)
+def test_json_that_is_not_crews_is_an_error(http, crew, told):
+    http.get(API + "task/t", body=json.dumps(told))
+
+    with pytest.raises(client.ServerError, match="not Crew's"):
+        crew.task("t")
+
+
+@pytest.mark.parametrize("told", [None, [], {}, {"completedPercent": "1"}, {"completedPercent": 2}])
+def test_progress_that_is_not_crews_is_an_error(http, crew, told):
+    http.get(API + "task_group/g/progress", body=json.dumps(told))
+
+    with pytest.raises(client.ServerError, match="not Crew's"):
+        crew.progress("g")
+
+
+@pytest.mark.parametrize("told", [None, {}, {"count": -1, "ids": []}, {"count": 1, "ids": "a"}])
+def test_a_creation_that_is_not_crews_is_an_error(http, crew, told):
+    http.post(API + "task_group/g/tasks/bulk", body=json.dumps(told))
+
+    with pytest.raises(client.ServerError, match="not Crew's"):
+        crew.create_tasks("g", [{"worker": "w"}])
+
+
+@pytest.mark.parametrize("body", ["[" * 100_000, '{"id": NaN', "1" * 5_000, b"\xff\xfe\xff", ""])
+def test_an_answer_that_cannot_be_read_is_an_error(http, crew, body):
+    http.get(API + "task/t", body=body)
+
+    with pytest.raises(client.ServerError):
+        crew.task("t")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda c: c.create_group(idempotency_key="a\r\nb"),
+        lambda c: c.create_group(idempotency_key="\u00fcber"),
+        lambda c: c.create_group(idempotency_key=""),
+        lambda c: c.create_group(idempotency_key="a b"),
+        lambda c: c.create_group(idempotency_key="k" * 201),
+        lambda c: c.create_task("g", input={1, 2}),
+        lambda c: c.create_task("g", input=object()),
+        lambda c: c.create_task("g", input=float("nan")),
+        lambda c: c.rename_group("g", b"bytes"),
+        lambda c: c.task("\ud800"),
+        lambda c: c.count_tasks("g", worker="\ud800"),
+        lambda c: c.edit_task("g", "t", id="u"),
+        lambda c: c.edit_task("g", "t", run_after=datetime(2026, 1, 1)),
+    ],
+)
+def test_what_cannot_be_sent_is_an_error_of_the_client(http, crew, call):
+    with pytest.raises(client.InvalidInput):
+        call(crew)
+
+    assert not http.calls
+
+
 # --- Repeating -------------------------------------------------------------------------------
 
 
@@ -682,13 +745,50 @@ def test_a_delete_whose_answer_was_lost_succeeds(http, crew):
         crew.delete_group("g")
 
 
+@pytest.mark.parametrize("head", [b"HTTP/1.1 2", b"HTTP/1.1 200", b"HTTP/1.1 200 OK\r\nContent-Ty"])
+@pytest.mark.parametrize("body", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 400\r\n\r\n{"])
+def test_an_answer_that_is_cut_is_no_success(head, body):
+    """A create is repeated under its key, a verb is an error: it may have been done."""
+    keys = []
+
+    def behave(exchange):
+        keys.append(exchange.request.headers.get("idempotency-key"))
+        if len(keys) in (1, 3):
+            exchange.send(body or head)
+            exchange.close()
+        else:
+            answer(body=json.dumps(TASK).encode())(exchange)
+
+    with StubWorker(behave) as server, Crew(server.url) as crew:
+        crew._sleep = Slept()
+        assert crew.create_task("g", worker="w").id == "t1"
+        with pytest.raises(client.Unreachable):
+            crew.retry_task("g", "t1")
+
+    assert len(keys) == 3
+    assert keys[0] == keys[1] is not None
+
+
+def test_a_success_that_cannot_be_read_is_repeated_where_that_is_safe(http, crew):
+    http.post(API + "task_group/g/tasks", body='{"id":')
+    http.post(API + "task_group/g/tasks", json=TASK)
+    http.post(API + "task_group/g/pause", body="")
+
+    assert crew.create_task("g").id == "t1"
+    with pytest.raises(client.Unreadable, match="may be done"):
+        crew.pause_group("g")
+
+    keys = [call.request.headers.get("Idempotency-Key") for call in http.calls]
+    assert keys[0] == keys[1] is not None
+
+
 # --- Waiting ---------------------------------------------------------------------------------
 
 
 class Waiting:
     """A group whose fraction complete is told at each question; time only passes in sleeps."""
 
-    def __init__(self, http, crew, fractions, **counts):
+    def __init__(self, http, crew, fractions, outage=(0, 0, None), **counts):
         self.now = 0.0
         self.waits = []
         self.told = []
@@ -698,6 +798,11 @@ class Waiting:
         crew._sleep = self._sleep
 
         def progress(request):
+            begins, ends, how = outage
+            if begins <= self.now < ends:
+                if isinstance(how, Exception):
+                    raise how
+                return (200, {}, '{"compl') if how == "cut" else (how, {}, "")
             fraction = left.pop(0) if len(left) > 1 else left[0]
             return 200, {}, json.dumps({"completedPercent": fraction})
 
@@ -744,6 +849,48 @@ def test_waiting_ends_at_its_timeout(http, crew):
         waiting.wait(timeout=3, poll=1)
 
     assert (waiting.now, caught.value.fraction) == (3, 0.25)
+
+
+OUTAGES = [requests.ConnectionError("reset"), never_sent(), 429, 502, 503, 504, "cut"]
+
+
+@pytest.mark.parametrize("outage", OUTAGES)
+def test_waiting_goes_on_through_an_outage_and_says_so(http, crew, outage):
+    """As long as it waits at all: a server that restarts ends no wait."""
+    times = (10, 900, outage)
+    waiting = Waiting(http, crew, [0.5] * 7 + [1], executing=1, left=1, outage=times)
+    told = []
+
+    crew.wait("g", 3600, progress=lambda seen: told.append((seen, bool(seen.outage))))
+
+    assert told == [(0.5, False), (0.5, True), (0.5, False), (1, False)]
+    assert waiting.now > 900
+
+
+def test_waiting_ends_in_an_outage_when_its_time_is_over(http, crew):
+    waiting = Waiting(http, crew, [0.5], executing=1, left=1, outage=(2, 10_000, 503))
+
+    with pytest.raises(client.WaitTimeout, match="within 60 s, but to 50%; the server did not"):
+        waiting.wait(timeout=60)
+
+    assert waiting.now <= 60
+
+
+def test_waiting_ends_for_what_does_not_pass(http, crew):
+    waiting = Waiting(http, crew, [0.5], executing=1, left=1, outage=(2, 10_000, 401))
+
+    with pytest.raises(client.Unauthorized):
+        waiting.wait(timeout=60)
+
+
+def test_a_call_of_a_wait_takes_no_longer_than_the_wait():
+    """A server that takes the call and never answers."""
+    with (
+        StubWorker(lambda exchange: exchange.stopping.wait()) as server,
+        Crew(server.url) as crew,
+        pytest.raises(client.WaitTimeout, match=r"within 0\.3 s"),
+    ):
+        crew.wait("g", 0.3)
 
 
 def test_waiting_for_what_cannot_go_on_is_an_error(http, crew):

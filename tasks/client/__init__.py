@@ -13,9 +13,11 @@ from .errors import (
     TooLarge,
     Unauthorized,
     Unreachable,
+    Unreadable,
     WaitTimeout,
 )
 from .values import Attempt, Created, Group, Task, TaskFields, Touched, Which, Worker, Workgroup
+from .waiting import Progress
 
 __all__ = [
     "Attempt",
@@ -28,6 +30,7 @@ __all__ = [
     "GroupStuck",
     "InvalidInput",
     "NotFound",
+    "Progress",
     "RateLimited",
     "ServerError",
     "Task",
@@ -36,6 +39,7 @@ __all__ = [
     "Touched",
     "Unauthorized",
     "Unreachable",
+    "Unreadable",
     "WaitTimeout",
     "Which",
     "Worker",

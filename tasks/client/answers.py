@@ -7,19 +7,21 @@ import requests
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
 from ..rules import retry_after
-from .errors import ServerError
+from .errors import Unreadable
 
 MOST_TEXT = 500  # characters of a server's text in an error
 
 
 def decoded(response: requests.Response) -> Any:
+    """The JSON of a success. Raises Unreadable."""
     try:
         return response.json()
-    except requests.JSONDecodeError:
+    except (ValueError, RecursionError):  # also of bytes that are no text, and of endless digits
         request = response.request
-        raise ServerError(
+        raise Unreadable(
             f"{request.method} {request.path_url} was answered with {response.status_code}, but"
-            " not with JSON: is this a Crew server?",
+            " not with JSON: the answer was cut, or this is no Crew server. What the call asks"
+            " for may be done.",
             status=response.status_code,
             method=request.method or "",
             path=request.path_url,
@@ -39,7 +41,7 @@ def words_of(response: requests.Response) -> str:
     if "json" in kind:
         try:
             told = response.json()
-        except requests.JSONDecodeError:
+        except (ValueError, RecursionError):
             told = None
         if isinstance(told, dict):
             words = told.get("detail") or told.get("message") or told.get("error")

@@ -7,7 +7,7 @@ from .errors import InvalidInput
 from .groups import PAGE
 from .many import ManyTasks
 from .values import Group, Worker, Workgroup, id_of
-from .waiting import wait
+from .waiting import Progress, wait
 
 
 class Crew(ManyTasks):
@@ -30,14 +30,15 @@ class Crew(ManyTasks):
         timeout: float | None = None,
         *,
         poll: float = 0.5,
-        progress: Callable[[float], object] | None = None,
+        progress: Callable[[Progress], object] | None = None,
     ) -> Group:
         """Return the group once every task of it is complete.
 
         Asks every `poll` seconds at first, then ever more seldom, up to 10 s. `progress` is
         called with the fraction complete (0 to 1) whenever it changed. Raises WaitTimeout after
         `timeout` seconds, and GroupStuck when every task left has no attempts left, no worker, or
-        waits for such a one; a paused group is waited for.
+        waits for such a one; a paused group is waited for. So is a server that does not answer,
+        or answers 429, 502, 503 or 504: the `outage` of what `progress` is called with says why.
         """
         if not poll > 0:
             raise InvalidInput("poll must be above 0 seconds")
@@ -47,8 +48,6 @@ class Crew(ManyTasks):
             timeout=timeout,
             poll=poll,
             progress=progress,
-            sleep=self._sleep,
-            clock=self._clock,
         )
 
     # --- Workers and workgroups --------------------------------------------------------------

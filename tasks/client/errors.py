@@ -10,6 +10,7 @@ CrewError
 ├── TooLarge        413
 ├── RateLimited     429: too many calls
 ├── ServerError     500 and up, and answers that are not Crew's
+│   └── Unreadable  a success that was cut on its way, or is not JSON
 ├── WaitTimeout     the group was not complete in time
 └── GroupStuck      what is left of the group has no attempts left, or no worker
 """
@@ -80,6 +81,10 @@ class ServerError(CrewError):
     """The server failed, or what answered is not Crew."""
 
     retry_after: float | None = None
+
+
+class Unreadable(ServerError):
+    """A success that was cut on its way, or is not JSON. What the call asks for may be done."""
 
 
 class WaitTimeout(CrewError):

@@ -3,10 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ..rules.jsonio import dump
-from .answers import decoded
 from .errors import Unauthorized
-from .transport import Call, Transport
+from .fields import Fields
+from .transport import Call, Transport, to_bytes
 from .values import Group, Json, id_of, to_json
 
 PAGE = 100  # rows asked for at once
@@ -17,15 +16,15 @@ class Groups(Transport):
 
     def login(self, username: str, password: str) -> str:
         """Get a token, and use it from now on. Raises Unauthorized for a wrong password."""
-        body = dump({"username": username, "password": password}).encode()
-        token: str = decoded(self._send(Call("POST", "/login", body=body)))["token"]
+        body = to_bytes({"username": username, "password": password})
+        token = Fields(self._send(Call("POST", "/login", body=body))).needed("token")
         self.token = token
         return token
 
     def authcheck(self) -> bool:
         """Whether the token is good."""
         try:
-            self._send(Call("GET", "/authcheck"))
+            self._send(Call("GET", "/authcheck", is_told=False))
         except Unauthorized:
             return False
         return True
@@ -51,7 +50,7 @@ class Groups(Transport):
         listed = [to_json(task) for task in tasks]
         if listed:
             body["tasks"] = listed
-        return Group.of(self._create("task_groups", body=dump(body).encode(), key=idempotency_key))
+        return Group.of(self._create("task_groups", body=to_bytes(body), key=idempotency_key))
 
     def group(self, group: "Group | str") -> Group:
         return Group.of(self._get("task_group", id_of(group)))
@@ -73,7 +72,8 @@ class Groups(Transport):
 
     def progress(self, group: "Group | str") -> float:
         """How much of the group is complete, 0 to 1; 0 for an empty or unknown group."""
-        return float(self._get("task_group", id_of(group), "progress")["completedPercent"])
+        told = self._get("task_group", id_of(group), "progress")
+        return Fields(told).fraction("completedPercent")
 
     # --- What people may do with it ----------------------------------------------------------
 
@@ -97,7 +97,7 @@ class Groups(Transport):
 
     def cancel_group(self, group: "Group | str") -> int:
         """Stop the group for good; return how many tasks that took."""
-        return int(self._post("task_group", id_of(group), "cancel")["count"])
+        return Fields(self._post("task_group", id_of(group), "cancel")).count("count")
 
     # --- Pages -------------------------------------------------------------------------------
 

@@ -20,15 +20,41 @@ from ..rules.answer_reader import MOST_INTERIM, TOO_MANY_INTERIM
 from ..rules.keep_alive import Idle
 
 
+class _Lines:
+    """The answer's head as it is read: http.client takes its end in the middle for its end."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.is_whole = True
+
+    def readline(self, limit: int) -> bytes:
+        line: bytes = self._file.readline(limit)
+        self.is_whole = line.endswith(b"\n")
+        return line
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
 class _Response(http.client.HTTPResponse):
     def begin(self) -> None:
-        super().begin()
+        self._read_head()
         for _ in range(MOST_INTERIM):
             if self.status == 101 or not 100 <= self.status < 200:
                 return
             vars(self).update(headers=None, msg=None)  # or it would take itself for read
-            super().begin()
+            self._read_head()
         raise http.client.HTTPException(TOO_MANY_INTERIM)
+
+    def _read_head(self) -> None:
+        lines = _Lines(self.fp)
+        self.fp: Any = lines
+        super().begin()
+        if self.fp is lines:
+            self.fp = lines._file
+        if not lines.is_whole:
+            self.close()
+            raise http.client.RemoteDisconnected("the answer ended in its headers")
 
 
 class _Connection(urllib3.connection.HTTPConnection):

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Unpack
 
+from .fields import Fields
 from .tasks import Tasks
 from .values import Group, Task, Touched, Which, id_of, to_query
 
@@ -99,9 +100,9 @@ class ManyTasks(Tasks):
         if ids is not None:
             body = body | {"ids": [id_of(task) for task in ids]}
         parts = ("task_group", id_of(group), "tasks", verb)
-        told = self._post(*parts, body=body, query={**which, **how, **query})
-        touched = Touched(told["count"])
-        touched.next = told.get("next")
+        told = Fields(self._post(*parts, body=body, query={**which, **how, **query}))
+        touched = Touched(told.count("count"))
+        touched.next = told.text("next") or None
         return touched
 
 

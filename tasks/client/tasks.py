@@ -5,8 +5,10 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any, Unpack
 
-from ..rules.jsonio import dump
+from .errors import InvalidInput
+from .fields import Fields
 from .groups import PAGE, Groups
+from .transport import to_bytes
 from .values import (
     Attempt,
     Created,
@@ -36,7 +38,7 @@ class Tasks(Groups):
         **fields: Unpack[TaskFields],
     ) -> Task:
         """Create a task; its parents must be there. Raises Conflict if its id is taken."""
-        body = dump(to_json(fields)).encode()
+        body = to_bytes(to_json(fields))
         parts = ("task_group", id_of(group), "tasks")
         return Task.of(self._create(*parts, body=body, key=idempotency_key))
 
@@ -54,7 +56,7 @@ class Tasks(Groups):
         temporary file, which is also what is sent again after a broken connection. `dry_run`
         only checks them. See `create_group` for their fields.
         """
-        lines = (dump(to_json(task)).encode() for task in tasks)
+        lines = (to_bytes(to_json(task)) for task in tasks)
         head, size = [], 0
         for line in lines:
             head.append(line)
@@ -86,7 +88,8 @@ class Tasks(Groups):
             query={"dryRun": "1"} if dry_run else {},
             content_type=content_type,
         )
-        return Created(made["count"], tuple(made["ids"]))
+        told = Fields(made)
+        return Created(told.count("count"), told.texts("ids"))
 
     # --- Reading -----------------------------------------------------------------------------
 
@@ -110,7 +113,7 @@ class Tasks(Groups):
         parts, query = ("task_group", id_of(group), "tasks"), to_query(which)
         if query is None:
             return 0
-        return int(self._get(*parts, **query, page=1, pageSize=1)["count"])
+        return Fields(self._get(*parts, **query, page=1, pageSize=1)).count("count")
 
     def attempts(self, task: Task | str) -> Iterator[Attempt]:
         """The attempts at a task that ended, the newest first."""
@@ -142,6 +145,8 @@ class Tasks(Groups):
         """Change the fields given; what is None stays as it is, and `clear` names what is to be
         empty, as `clear=["input"]`. Raises Conflict for more than `is_paused` while it executes.
         """
+        if fields.get("id") is not None:
+            raise InvalidInput("a task keeps its id")
         parts = ("task_group", id_of(group), "task", id_of(task))
         cleared = to_words([clear] if isinstance(clear, str) else clear)
         body = to_json(fields) | ({"clear": cleared} if cleared else {})

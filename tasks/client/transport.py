@@ -1,9 +1,11 @@
 """One call of the API: sent, repeated where that is safe, and its errors told in words."""
 
 import random
+import re
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import IO, Any, Self
@@ -21,6 +23,7 @@ from .errors import (
     RateLimited,
     ServerError,
     Unreachable,
+    Unreadable,
     kind_of,
 )
 from .interim import Adapter
@@ -29,14 +32,18 @@ REPEATED = {429, 502, 503, 504}
 REPEATABLE = {"GET", "HEAD", "PUT", "DELETE"}
 FIRST_WAIT = 0.2  # seconds; doubled for each further try
 MOST_WAIT = 30.0  # seconds; asked to wait longer, a call fails instead
+LEAST_WAIT = 0.1  # seconds; what a call has at the end of the time that it shares with others
 FILE_WAIT = 300.0  # seconds an answer may take when a large body was sent
 
+_KEY = re.compile(r"[\x21-\x7e]{1,200}")
 _HEADERS = {"Accept": "application/json", "Content-Type": "application/json"}
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """`patience` is the least of seconds to wait for an answer, if more than usual."""
+    """`patience` is the least of seconds to wait for an answer, if more than usual. `is_told` says
+    that the answer holds JSON that is wanted.
+    """
 
     method: str
     path: str
@@ -45,6 +52,7 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
     is_key_sent: bool = False
     patience: float = 0.0
+    is_told: bool = True
 
     @property
     def is_repeatable(self) -> bool:
@@ -74,6 +82,7 @@ class Transport:
         self._owns_session = session is None
         self._sleep = time.sleep
         self._clock = time.monotonic
+        self._until: float | None = None
         self.token = token
 
     def __repr__(self) -> str:
@@ -104,16 +113,16 @@ class Transport:
     # --- The kinds of calls ------------------------------------------------------------------
 
     def _get(self, *parts: str, **query: Any) -> Any:
-        return decoded(self._send(Call("GET", _path(*parts), query)))
+        return self._send(Call("GET", _path(*parts), query))
 
     def _put(self, *parts: str, body: Mapping[str, Any]) -> Any:
-        return decoded(self._send(Call("PUT", _path(*parts), body=dump(body).encode())))
+        return self._send(Call("PUT", _path(*parts), body=to_bytes(body)))
 
     def _post(
         self, *parts: str, body: Mapping[str, Any] | None = None, query: Mapping[str, Any] = {}
     ) -> Any:
         """A verb. Repeated only if it never reached the server."""
-        return decoded(self._send(Call("POST", _path(*parts), query, dump(body or {}).encode())))
+        return self._send(Call("POST", _path(*parts), query, to_bytes(body or {})))
 
     def _create(
         self,
@@ -127,14 +136,15 @@ class Transport:
 
         A body from a file is a large one: the server may take minutes over it.
         """
+        if key is not None and not _KEY.fullmatch(key):
+            raise InvalidInput("an idempotency_key is 1 to 200 visible ASCII characters")
         headers = {"Content-Type": content_type, "Idempotency-Key": key or str(uuid.uuid4())}
         patience = 0.0 if isinstance(body, bytes) else FILE_WAIT
-        call = Call("POST", _path(*parts), query, body, headers, True, patience)
-        return decoded(self._send(call))
+        return self._send(Call("POST", _path(*parts), query, body, headers, True, patience))
 
     def _delete(self, *parts: str, query: Mapping[str, Any] = {}) -> None:
         try:
-            self._send(Call("DELETE", _path(*parts), query))
+            self._send(Call("DELETE", _path(*parts), query, is_told=False))
         except NotFound as error:
             if error.tries == 1:
                 raise
@@ -142,24 +152,36 @@ class Transport:
 
     # --- The call ----------------------------------------------------------------------------
 
-    def _send(self, call: Call) -> requests.Response:
-        """The answer, which is a success. Raises CrewError."""
+    @contextmanager
+    def _within(self, until: float | None) -> Iterator[None]:
+        """Calls end, or fail, by then, a moment of the clock; None for whenever they do."""
+        self._until = until
+        try:
+            yield
+        finally:
+            self._until = None
+
+    def _send(self, call: Call) -> Any:
+        """The JSON of the answer, which is a success; None if it is not told. Raises CrewError."""
         tries = 0
         while True:
             tries += 1
-            result = self._try(call)
-            if isinstance(result, requests.Response):
-                return result
-            result.tries = tries
-            wait = _wait(result, tries)
-            if tries > self._retries or wait > MOST_WAIT or not _again(result, call.is_repeatable):
-                raise result
+            try:
+                response = self._try(call)
+                return decoded(response) if call.is_told else None
+            except CrewError as error:
+                error.tries = tries
+                wait = _wait(error, tries)
+                if tries > self._retries or wait > self._most_wait() or not _again(error, call):
+                    raise
             self._sleep(wait)
 
-    def _try(self, call: Call) -> requests.Response | CrewError:
+    def _most_wait(self) -> float:
+        return MOST_WAIT if self._until is None else min(MOST_WAIT, self._until - self._clock())
+
+    def _try(self, call: Call) -> requests.Response:
         if call.body is not None and not isinstance(call.body, bytes):
             call.body.seek(0)
-        connect, read = self._timeout
         try:
             response = self._session.request(
                 call.method,
@@ -168,12 +190,25 @@ class Transport:
                 data=call.body,
                 headers=_HEADERS | dict(call.headers),
                 auth=self._auth,
-                timeout=(connect, max(read, call.patience)),
+                timeout=self._patience(call),
                 allow_redirects=False,
             )
         except requests.RequestException as error:
-            return self._unreachable(call, error)
-        return response if response.status_code < 300 else self._refused(call, response)
+            raise self._unreachable(call, error) from error
+        except UnicodeError as error:
+            raise InvalidInput(f"{call.method} {call.path} holds what is no text") from error
+        if not 200 <= response.status_code < 300:
+            raise self._refused(call, response)
+        return response
+
+    def _patience(self, call: Call) -> tuple[float, float]:
+        """Seconds to connect, and between two bytes of the answer."""
+        connect, read = self._timeout
+        read = max(read, call.patience)
+        if self._until is None:
+            return connect, read
+        left = max(self._until - self._clock(), LEAST_WAIT)
+        return min(connect, left), min(read, left)
 
     def _unreachable(self, call: Call, error: requests.RequestException) -> Unreachable:
         why = self._redacted(cause_of(error))
@@ -235,13 +270,25 @@ def _path(*parts: str) -> str:
     """A path of the API, each part quoted as one segment. InvalidInput for one that can be none."""
     if unusable := [part for part in parts if part in ("", ".", "..")]:
         raise InvalidInput(f"{unusable[0]!r} cannot be an id or a name")
-    return "/api/v1/" + "/".join(quote(part, safe="") for part in parts)
+    try:
+        return "/api/v1/" + "/".join(quote(part, safe="") for part in parts)
+    except UnicodeError as error:
+        raise InvalidInput("an id or a name holds what is no text") from error
 
 
-def _again(error: CrewError, is_repeatable: bool) -> bool:
-    if isinstance(error, Unreachable):
-        return is_repeatable or error.never_sent
-    return is_repeatable and error.status in REPEATED
+def to_bytes(value: Any) -> bytes:
+    """A body. Raises InvalidInput for what JSON cannot say."""
+    try:
+        return dump(value).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInput(f"it cannot be sent as JSON: {error}") from error
+
+
+def _again(error: CrewError, call: Call) -> bool:
+    if isinstance(error, Unreachable) and error.never_sent:
+        return True
+    may_pass = isinstance(error, Unreachable | Unreadable) or error.status in REPEATED
+    return may_pass and call.is_repeatable
 
 
 def _wait(error: CrewError, tries: int) -> float:

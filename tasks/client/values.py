@@ -7,7 +7,8 @@ from typing import Any, Self, TypedDict
 
 from ..rules import spelling
 from ..rules.names import camel
-from ..rules.spec import read_time
+from .errors import InvalidInput
+from .fields import Fields
 
 Json = Mapping[str, Any]
 
@@ -23,13 +24,14 @@ class Group:
     raw: Json = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def of(cls, raw: Json) -> Self:
+    def of(cls, raw: object) -> Self:
+        told = Fields(raw)
         return cls(
-            id=raw["id"],
-            name=raw.get("name", ""),
-            created_at=_time(raw, "createdAt"),
-            is_paused=raw.get("isPaused", False),
-            raw=raw,
+            id=told.needed("id"),
+            name=told.text("name"),
+            created_at=told.time("createdAt"),
+            is_paused=told.flag("isPaused"),
+            raw=told.raw,
         )
 
 
@@ -59,28 +61,29 @@ class Task:
     raw: Json = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def of(cls, raw: Json) -> Self:
+    def of(cls, raw: object) -> Self:
+        told = Fields(raw)
         return cls(
-            id=raw["id"],
-            task_group_id=raw.get("taskGroupId", ""),
-            name=raw.get("name", ""),
-            worker=raw.get("worker", ""),
-            workgroup=raw.get("workgroup", ""),
-            key=raw.get("key", ""),
-            remaining_attempts=raw.get("remainingAttempts", 0),
-            is_paused=raw.get("isPaused", False),
-            is_complete=raw.get("isComplete", False),
-            is_seed=raw.get("isSeed", False),
-            busy_executing=raw.get("busyExecuting", False),
-            run_after=_time(raw, "runAfter"),
-            error_delay_in_seconds=raw.get("errorDelayInSeconds", 0),
-            priority=raw.get("priority", 0),
-            input=raw.get("input"),
-            output=raw.get("output"),
-            errors=tuple(raw.get("errors") or ()),
-            parent_ids=tuple(raw.get("parentIds") or ()),
-            created_at=_time(raw, "createdAt"),
-            raw=raw,
+            id=told.needed("id"),
+            task_group_id=told.text("taskGroupId"),
+            name=told.text("name"),
+            worker=told.text("worker"),
+            workgroup=told.text("workgroup"),
+            key=told.text("key"),
+            remaining_attempts=told.whole("remainingAttempts"),
+            is_paused=told.flag("isPaused"),
+            is_complete=told.flag("isComplete"),
+            is_seed=told.flag("isSeed"),
+            busy_executing=told.flag("busyExecuting"),
+            run_after=told.time("runAfter"),
+            error_delay_in_seconds=told.whole("errorDelayInSeconds"),
+            priority=told.whole("priority"),
+            input=told.value("input"),
+            output=told.value("output"),
+            errors=told.texts("errors"),
+            parent_ids=told.texts("parentIds"),
+            created_at=told.time("createdAt"),
+            raw=told.raw,
         )
 
 
@@ -110,21 +113,22 @@ class Attempt:
     raw: Json = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def of(cls, raw: Json) -> Self:
+    def of(cls, raw: object) -> Self:
+        told = Fields(raw)
         return cls(
-            task_id=raw["taskId"],
-            number=raw["number"],
-            worker=raw.get("worker", ""),
-            outcome=raw.get("outcome", ""),
-            status=raw.get("status"),
-            error=raw.get("error", ""),
-            note=raw.get("note", ""),
-            started_at=_time(raw, "startedAt"),
-            finished_at=_time(raw, "finishedAt"),
-            late=raw.get("late"),
-            request=raw.get("request"),
-            answer=raw.get("answer"),
-            raw=raw,
+            task_id=told.needed("taskId"),
+            number=told.count("number"),
+            worker=told.text("worker"),
+            outcome=told.text("outcome"),
+            status=told.maybe_whole("status"),
+            error=told.text("error"),
+            note=told.text("note"),
+            started_at=told.time("startedAt"),
+            finished_at=told.time("finishedAt"),
+            late=told.value("late"),
+            request=told.value("request"),
+            answer=told.value("answer"),
+            raw=told.raw,
         )
 
 
@@ -143,14 +147,15 @@ class Worker:
     raw: Json = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def of(cls, raw: Json) -> Self:
+    def of(cls, raw: object) -> Self:
+        told = Fields(raw)
         return cls(
-            name=raw["name"],
-            max_concurrency=raw.get("maxConcurrency"),
-            limit=raw.get("limit"),
-            in_flight=raw.get("inFlight", 0),
-            rests_until=_time(raw.get("rest") or {}, "until"),
-            raw=raw,
+            name=told.needed("name"),
+            max_concurrency=told.maybe_whole("maxConcurrency"),
+            limit=told.maybe_whole("limit"),
+            in_flight=told.whole("inFlight"),
+            rests_until=told.inner("rest").time("until"),
+            raw=told.raw,
         )
 
 
@@ -164,12 +169,13 @@ class Workgroup:
     raw: Json = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def of(cls, raw: Json) -> Self:
+    def of(cls, raw: object) -> Self:
+        told = Fields(raw)
         return cls(
-            name=raw["name"],
-            is_held=raw.get("isHeld", False),
-            held_until=_time(raw, "heldUntil"),
-            raw=raw,
+            name=told.needed("name"),
+            is_held=told.flag("isHeld"),
+            held_until=told.time("heldUntil"),
+            raw=told.raw,
         )
 
 
@@ -234,8 +240,10 @@ class Which(TypedDict, total=False):
 def to_json(fields: Mapping[str, Any]) -> dict[str, Any]:
     """A task in the API's words, without what is None; camelCase names pass as they are.
 
-    Raises TypeError for a name that no task has, ValueError for a time without a zone.
+    Raises TypeError for a name that no task has, InvalidInput for a time without a zone.
     """
+    if not isinstance(fields, Mapping):
+        raise TypeError(f"a task is given as its fields by name, not as {type(fields)}")
     words = to_words(fields)
     given = zip(words, fields.values(), strict=True)
     body = {word: _plain(value) for word, value in given if value is not None}
@@ -285,8 +293,12 @@ def _filter(name: str, value: object) -> str | None:
 
 
 def id_of(thing: Any) -> str:
-    """The id of a group or task, or the id itself."""
-    return thing if isinstance(thing, str) else str(thing.id)
+    """The id of a group or task, or the id itself. Raises TypeError for anything else."""
+    if isinstance(thing, str):
+        return thing
+    if not hasattr(thing, "id"):
+        raise TypeError(f"an id is a text, or a group or task that has one; not {type(thing)}")
+    return str(thing.id)
 
 
 _WIRE = {name: camel(name) for name in (*TaskFields.__annotations__, "created_at")}
@@ -295,10 +307,6 @@ _WIRE = {name: camel(name) for name in (*TaskFields.__annotations__, "created_at
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         if value.tzinfo is None:
-            raise ValueError("a time must know its time zone")
+            raise InvalidInput("a time must know its time zone")
         return value.isoformat()
     return value
-
-
-def _time(raw: Json, name: str) -> datetime | None:
-    return read_time(raw.get(name), name)

@@ -1,10 +1,12 @@
 """Waiting for a group by asking again and again, ever more slowly."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from .errors import GroupStuck, WaitTimeout
+from .errors import CrewError, GroupStuck, Unreachable, Unreadable, WaitTimeout
+from .transport import REPEATED
 from .values import Group
 
 if TYPE_CHECKING:
@@ -19,35 +21,91 @@ MOVING = ("executing", "ready", "scheduled", "paused")
 STUCK = {"failed": "have no attempts left", "unassigned": "have no worker"}
 
 
+class Progress(float):
+    """How much of a group is complete, 0 to 1; `outage` is why no more is known at the moment."""
+
+    outage: CrewError | None = None
+
+
+@dataclass(slots=True)
+class Waiting:
+    """One wait, from look to look. An outage of the server is waited through."""
+
+    crew: "Crew"
+    group_id: str
+    progress: Callable[[Progress], object] | None
+    timeout: float | None
+    until: float | None  # when that is over, by the crew's clock
+    fraction: float = 0.0
+    moved: bool = True
+    outage: CrewError | None = None
+    told: tuple[float, bool] | None = None
+
+    def is_over(self) -> Group | None:
+        """The group, if it is complete by this look."""
+        try:
+            with self.crew._within(self.until):
+                done = self._look()
+                self.outage = None
+        except CrewError as error:
+            if not _may_pass(error):
+                raise
+            done, self.outage = None, error
+        self._tell()
+        return done
+
+    def _look(self) -> Group | None:
+        fraction = self.crew.progress(self.group_id)
+        self.moved, self.fraction = fraction != self.fraction or self.told is None, fraction
+        if fraction >= 1 or (fraction == 0 and not self.crew.count_tasks(self.group_id)):
+            return self.crew.group(self.group_id)  # an empty group has nothing left to do
+        if not self.moved:
+            _check_moving(self.crew, self.group_id)
+        return None
+
+    def _tell(self) -> None:
+        now = (self.fraction, self.outage is not None)
+        if now != self.told and self.progress:
+            seen = Progress(self.fraction)
+            seen.outage = self.outage
+            self.progress(seen)
+        self.told = now
+
+    def pause(self, poll: float) -> float:
+        """Seconds until the next look; WaitTimeout when there is no time for one."""
+        asked = getattr(self.outage, "retry_after", None)
+        poll = max(poll, asked or 0)
+        left = poll if self.until is None else min(poll, self.until - self.crew._clock())
+        if left > 0:
+            return left
+        why = f"; the server did not answer at the end: {self.outage}" if self.outage else ""
+        raise WaitTimeout(
+            f"group {self.group_id} was not complete within {self.timeout:g} s,"
+            f" but to {self.fraction:.0%}{why}",
+            self.fraction,
+        )
+
+
 def wait(
     crew: "Crew",
     group_id: str,
     *,
     timeout: float | None,
     poll: float,
-    progress: Callable[[float], object] | None,
-    sleep: Callable[[float], object],
-    clock: Callable[[], float],
+    progress: Callable[[Progress], object] | None,
 ) -> Group:
-    deadline = None if timeout is None else clock() + timeout
-    before = -1.0
+    until = None if timeout is None else crew._clock() + timeout
+    waiting = Waiting(crew, group_id, progress, timeout, until)
     while True:
-        fraction = crew.progress(group_id)
-        if fraction != before and progress:
-            progress(fraction)
-        if fraction >= 1 or (fraction == 0 and not crew.count_tasks(group_id)):
-            return crew.group(group_id)  # an empty group has nothing left to do
-        if fraction == before:
-            _check_moving(crew, group_id)
-        left = poll if deadline is None else min(poll, deadline - clock())
-        if left <= 0:
-            raise WaitTimeout(
-                f"group {group_id} was not complete within {timeout:g} s, but to {fraction:.0%}",
-                fraction,
-            )
-        before = fraction
-        sleep(left)
+        group = waiting.is_over()
+        if group:
+            return group
+        crew._sleep(waiting.pause(poll))
         poll = min(poll * GROWTH, max(poll, MOST_POLL))
+
+
+def _may_pass(error: CrewError) -> bool:
+    return isinstance(error, Unreachable | Unreadable) or error.status in REPEATED
 
 
 def _check_moving(crew: "Crew", group_id: str) -> None:
