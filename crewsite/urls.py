@@ -1,17 +1,25 @@
 """The URLs of the Crew site."""
 
 import sys
+from typing import NoReturn
 
 from django.conf import settings
 from django.contrib import admin
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import include, path
 from django.views.generic import RedirectView
 
 from tasks.sql.patience import is_outage
 
+
+def _no_page(request: HttpRequest, rest: str) -> NoReturn:
+    raise Http404
+
+
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
+    # Django looks for whatever row is named here; none of ours has another page to go to.
+    path("admin/r/<path:rest>", _no_page),
     path("admin/", admin.site.urls),
     path("", include("tasks.urls")),
 ]

@@ -45,6 +45,15 @@ _AGAIN = "tests/test_again.py::test_"
 _CHAINS = "tests/test_key_chains.py::test_"
 
 MUTANTS = (
+    # --- Doors ---
+    Mutant(
+        "doors: the admin takes any lookup",
+        "tasks/admin/list_urls.py",
+        "        if not left_out:",
+        "        if left_out:",
+        ("tests/test_admin_lookups.py::test_a_pattern_that_never_ends_is_left_out_and_told",),
+        LITE,
+    ),
     # --- Tasks that run again ---
     Mutant(
         "again: what the new answer does not name stays",

@@ -14,6 +14,7 @@ from django.db import connection
 from tasks import control
 from tasks.models import Task
 from tasks.rules.names import check_id
+from tasks.urls import urlpatterns
 
 from .api_client import (
     GROUP,
@@ -751,6 +752,37 @@ def test_q11_states_that_there_are_not(api, group, state):
     refused(api, "GET", f"{TASKS}?state={state}", match="^state is one of complete, ")
     path = f"{TASKS}/pause?state={state}"
     refused(api, "POST", path, type=PROBLEM, match="^state is one of complete, ")
+
+
+ODD_VALUES = [
+    "%00",
+    "9" * 40,
+    "-1",
+    ",".join(["a"] * 2_000),
+    "%1B[2J+%ED%A0%80",
+    "0001-01-01T00:00:00%2B14:00",
+]
+ALONG = {"after": "limit=1", "limit": "all=1&dryRun=1"}  # some go only with others
+
+
+@pytest.mark.parametrize(
+    "route", [one for one in urlpatterns if one.name], ids=lambda one: one.name
+)
+def test_q14_every_parameter_of_every_route_takes_odd_values(api, group, route):
+    make_task(group, id="t")
+    path = "/" + re.sub("<[^>]*:(gid|tid|[a-z]+)>", _in_a_path, str(route.pattern))
+    for method, names in getattr(route.callback.cls, "takes", {}).items():
+        for name in names:
+            for value in ODD_VALUES:
+                asked = f"{path}?{name}={value}&{ALONG.get(name, 'all=1')}"
+
+                said = api.send(method, asked)
+
+                assert said.status < 500, (method, asked, said.text)
+
+
+def _in_a_path(part):
+    return {"gid": "g", "tid": "t"}.get(part[1], "1")
 
 
 EMPTY = [

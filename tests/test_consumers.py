@@ -60,6 +60,16 @@ async def code_of(path, *headers):
 
 
 @in_a_loop
+async def test_a_session_that_no_database_could_look_for():
+    group = await sync_to_async(make_group)()
+    cookie = (b"cookie", rb'sessionid="\000aaaaaaaaaaa"')
+
+    code = await code_of(path_of(group.pk, "-"), (b"origin", b"http://testserver"), cookie)
+
+    assert code == 4401
+
+
+@in_a_loop
 async def test_a_server_that_cannot_refuse_by_http_closes_with_a_code():
     group = await sync_to_async(make_group)()
     origin = (b"origin", b"http://evil.example")

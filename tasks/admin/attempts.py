@@ -43,6 +43,7 @@ class AttemptAdmin(ReadOnlyAdmin):
     list_display_links = ("number",)
     list_filter = ("outcome", "started_at")
     search_fields = ("task__id__exact",)
+    linked_by = ("task__id__exact",)
     ordering = ("-id",)
 
     class Media:
@@ -50,9 +51,6 @@ class AttemptAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).defer("request", "answer")
-
-    def lookup_allowed(self, lookup: str, value: Any, request: Any = None) -> bool:
-        return lookup == "task__id__exact" or super().lookup_allowed(lookup, value, request)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         hidden = ("id", "task", "request", "answer")

@@ -14,6 +14,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from .dress import dress
+from .list_urls import ListedLookups
 from .refused import REFUSALS, RefusalsTold, told
 from .watched import Watched
 
@@ -30,10 +31,11 @@ __all__ = ["CrewAdmin", "ModelAdmin", "ReadOnlyAdmin", "TabularInline", "link", 
 NONE = "-"
 
 
-class CrewAdmin(RefusalsTold, Watched, ModelAdmin):
+class CrewAdmin(RefusalsTold, ListedLookups, Watched, ModelAdmin):
     """A form that shows what the verbs refuse, and lists that never count a whole table twice."""
 
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER  # a count of the whole table for each choice
     list_per_page = 50
     list_max_show_all = 200
     list_fullwidth = True  # of unfold

@@ -49,7 +49,6 @@ class TaskGroupAdmin(CrewAdmin):
     history_at = "#history"
     change_list_template = "crew/admin/groups.html"
     paginator = NewestPages
-    show_facets = admin.ShowFacets.NEVER
     list_display = ("title", "now", "id_to_copy", "created_at")
     list_display_links = ("title",)
     list_filter = ("is_paused", "created_at")

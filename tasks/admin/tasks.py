@@ -81,6 +81,8 @@ class TaskAdmin(CrewAdmin):
     search_fields = ("=id", "name__startswith", "=key")
     ordering = ("-id",)
     raw_id_fields = ("group",)
+    linked_by = ("group__id__exact",)
+    prefilled = ("group", "parents")
     actions = ("pause", "resume", "retry", "reset")
 
     def get_queryset(self, request: HttpRequest) -> Any:
@@ -88,9 +90,6 @@ class TaskAdmin(CrewAdmin):
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> Any:
         return type("TaskList", (WithoutPayload, super().get_changelist(request, **kwargs)), {})
-
-    def lookup_allowed(self, lookup: str, value: Any, request: Any = None) -> bool:
-        return lookup == "group__id__exact" or super().lookup_allowed(lookup, value, request)
 
     # --- The form ---
 
