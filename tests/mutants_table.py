@@ -342,14 +342,14 @@ MUTANTS = (
     ),
     Mutant(
         "claim: follows across groups",
-        _SQL + "claim.py",
+        _SQL + "leaders.py",
         "WHERE t.group_id = k.group_id AND t.key = k.key AND t.key <> '' AND {_IS_FREE}",
         "WHERE t.key = k.key AND t.key <> '' AND {_IS_FREE}",
         (CLAIM + "::test_a_task_of_another_group_never_follows",),
     ),
     Mutant(
         "claim: a second leader of a key",
-        _SQL + "claim.py",
+        _SQL + "leaders.py",
         "WHERE (SELECT l.id FROM crew_task l\n",
         "WHERE (SELECT l.id FROM (SELECT * FROM crew_task WHERE false) l\n",
         (CLAIM + "::test_a_duplicate_that_comes_later_follows_when_it_is_met",),
@@ -365,7 +365,7 @@ MUTANTS = (
     ),
     Mutant(
         "limit: counted without the lock",
-        _SQL + "claim.py",
+        _SQL + "worker_rooms.py",
         "{_LIMITED} FOR NO KEY UPDATE SKIP LOCKED",
         "{_LIMITED}",
         (RACES,),
@@ -408,7 +408,7 @@ MUTANTS = (
     ),
     Mutant(
         "cut: not counted by the claim",
-        _SQL + "claim.py",
+        _SQL + "worker_rooms.py",
         "WHERE c.worker = value AND {TAKES})",
         "WHERE c.worker = value AND {TAKES} AND false)",
         (CUTS + "::test_a_call_that_is_given_up_takes_its_slot_until_it_has_ended",),
@@ -416,7 +416,7 @@ MUTANTS = (
     ),
     Mutant(
         "cut: a key is free at once",
-        _SQL + "claim.py",
+        _SQL + "cuts.py",
         "c.key = t.key AND c.key <> '' AND {TAKES} LIMIT 1",
         "c.key = t.key AND c.key = '' AND {TAKES} LIMIT 1",
         (CUTS + "::test_no_second_call_of_a_key_while_the_first_is_being_ended",),
@@ -479,7 +479,7 @@ MUTANTS = (
     ),
     Mutant(
         "outage: many try a worker that rested",
-        _SQL + "claim.py",
+        _SQL + "worker_rooms.py",
         "WHEN l.rests > 0 THEN 1 ELSE",
         "WHEN l.rests > 0 THEN 2 ELSE",
         (OUTAGES + "::test_one_call_tries_a_worker_that_has_rested_over_all_schedulers",),
@@ -511,7 +511,7 @@ MUTANTS = (
     ),
     Mutant(
         "outage: a call that was given up leaves room for another that tries",
-        _SQL + "claim.py",
+        _SQL + "worker_rooms.py",
         "AND c.until IS NULL AND c.since >= {since})",
         "AND false)",
         (OUTAGES + "::test_a_call_that_was_given_up_counts_until_it_has_ended",),
@@ -564,14 +564,14 @@ MUTANTS = (
     ),
     Mutant(
         "settle: children in any lock order",
-        _SQL + "settle.py",
+        _SQL + "children.py",
         "(SELECT * FROM child ORDER BY id)",
         "(SELECT * FROM child ORDER BY random())",
         (RACES,),
     ),
     Mutant(
         "settle: two parents count once",
-        _SQL + "settle.py",
+        _SQL + "children.py",
         "SELECT e.child_id AS id, sum(p.done)::int AS done",
         "SELECT e.child_id AS id, max(p.done)::int AS done",
         (SETTLE + "::test_parents_of_one_child_complete_in_one_batch",),
@@ -602,7 +602,7 @@ MUTANTS = (
     ),
     Mutant(
         "settle: a late answer kept of any end",
-        _SQL + "settle.py",
+        _SQL + "late_answers.py",
         "AND h.scheduler = l.scheduler\n          AND h.late_at IS NULL"
         " AND h.outcome IN ('abandoned', 'cancelled')",
         "AND h.scheduler = l.scheduler\n          AND h.late_at IS NULL",
@@ -642,7 +642,7 @@ MUTANTS = (
     # --- Merges ---
     Mutant(
         "merge: across groups",
-        _SQL + "settle.py",
+        _SQL + "shared_outcomes.py",
         "WHERE t.group_id = l.group_id AND t.key = l.key",
         "WHERE t.key = l.key",
         (SETTLE + "::test_duplicates_complete_with_the_same_output_and_free_their_children",),
@@ -657,7 +657,7 @@ MUTANTS = (
     ),
     Mutant(
         "merge: complete ones too",
-        _SQL + "settle.py",
+        _SQL + "shared_outcomes.py",
         '_WAITS = "NOT t.is_complete AND t.leased_by IS NULL"',
         '_WAITS = "t.leased_by IS NULL"',
         (SETTLE + "::test_duplicates_complete_with_the_same_output_and_free_their_children",),
@@ -738,14 +738,14 @@ MUTANTS = (
     ),
     Mutant(
         "parts: only the first duplicates",
-        _SQL + "settle.py",
+        _SQL + "shared_outcomes.py",
         "FROM twin HAVING count(*) >= %(most)s",
         "FROM twin HAVING false",
         (SHARED + "::test_many_duplicates_and_children_are_written_some_at_a_time",),
     ),
     Mutant(
         "parts: only the first children",
-        _SQL + "settle.py",
+        _SQL + "children.py",
         "FROM child HAVING count(*) >= %(most)s",
         "FROM child HAVING false",
         (SHARED + "::test_many_duplicates_and_children_are_written_some_at_a_time",),
@@ -1452,7 +1452,7 @@ MUTANTS = (
     ),
     Mutant(
         "hold: followers wait by themselves",
-        "tasks/sql/settle.py",
+        _SQL + "shared_outcomes.py",
         "WHEN 'held' THEN CASE WHEN t.workgroup = a.workgroup THEN",
         "WHEN 'held' THEN CASE WHEN false THEN",
         ("tests/test_opened_holds.py::test_the_followers_of_a_key_are_let_go_too",),

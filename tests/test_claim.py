@@ -16,7 +16,7 @@ from tasks.models import Change, SchedulerProcess, Task, Worker, Workgroup
 from tasks.models.queries import READY
 from tasks.sql import READY as READY_SQL
 from tasks.sql import claim as sql
-from tasks.sql import run, steer
+from tasks.sql import lanes, run, steer
 
 from .factories import (
     claim,
@@ -549,14 +549,14 @@ def test_the_claim_reads_the_ready_index_only(fresh_tables):
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE crew_task")
     steer()  # as the claim does
-    lanes = '[{"worker": "worker-1", "workgroup": "", "priority": 0, "n": 10}]'
+    share = '[{"worker": "worker-1", "workgroup": "", "priority": 0, "n": 10}]'
 
     plans = {
         "lanes": explain(
-            sql.LANES,
+            lanes.LANES,
             {"worker": "", "workgroup": "", "priority": -32_768, "lanes": 1000, "most": 100},
         ),
-        "claim": explain(sql.CLAIM, {"lanes": lanes, "me": "s1"}),
+        "claim": explain(sql.CLAIM, {"lanes": share, "me": "s1"}),
     }
 
     for plan in plans.values():
@@ -576,7 +576,7 @@ def test_lanes_count_no_further_than_asked():
         make_task(group)
 
     rows = run(
-        sql.LANES, {"worker": "", "workgroup": "", "priority": -32_768, "lanes": 10, "most": 3}
+        lanes.LANES, {"worker": "", "workgroup": "", "priority": -32_768, "lanes": 10, "most": 3}
     )
 
     assert [line[:4] for line in rows] == [("worker-a", "", 0, 3)]

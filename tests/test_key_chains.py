@@ -5,9 +5,7 @@ import pytest
 from tasks import control, edit
 from tasks.engine.settle import Settlement, settle, settle_each
 from tasks.models import Task
-from tasks.sql import claim as claim_sql
-from tasks.sql import duplicates
-from tasks.sql import settle as settle_sql
+from tasks.sql import duplicates, leaders, shared_outcomes
 from tasks.upkeep.invariants import INVARIANTS
 
 from .factories import claim_all, claim_ids, complete, completed, fail, make_group, row, wire
@@ -216,7 +214,7 @@ def short(statement, reach: int):
 
 def test_what_a_walk_does_not_reach_has_its_turn_when_it_waits_for_nothing(monkeypatch):
     """The walk is bounded: a duplicate that waits is not decided on behind its end."""
-    for module, name in [(settle_sql, "DUPLICATES"), (claim_sql, "FOLLOW")]:
+    for module, name in [(shared_outcomes, "DUPLICATES"), (leaders, "FOLLOW")]:
         monkeypatch.setattr(module, name, short(getattr(module, name), 3))
     chain = [wire(id=f"n{n}", parent_ids=[f"n{n - 1}" if n else "a"]) for n in range(8)]
     make_group(

@@ -10,11 +10,24 @@ from tasks import create
 from tasks.engine.settle import Settlement, settle
 from tasks.models import Task, TaskGroup
 from tasks.rules.jsonio import dump
+from tasks.sql import (
+    children,
+    lanes,
+    late_answers,
+    leaders,
+    patience,
+    payloads,
+    prepared,
+    run,
+    run_steered,
+    shared_outcomes,
+    steer,
+    worker_rooms,
+)
 from tasks.sql import claim as claim_sql
 from tasks.sql import control as control_sql
 from tasks.sql import create as create_sql
 from tasks.sql import health as health_sql
-from tasks.sql import patience, prepared, run, run_steered, steer
 from tasks.sql import settle as settle_sql
 from tasks.upkeep.invariants import INVARIANTS
 
@@ -58,30 +71,30 @@ BATCHES = {
         claim_sql.CLAIM,
         {"lanes": '[{"worker": "w", "workgroup": "", "priority": 0, "n": 500}]', "me": "s1"},
     ),
-    "lanes": (claim_sql.LANES, LANES),
-    "known lanes": (claim_sql.KNOWN_LANES, {"known": '[["w", "", 0]]', "most": 500}),
+    "lanes": (lanes.LANES, LANES),
+    "known lanes": (lanes.KNOWN_LANES, {"known": '[["w", "", 0]]', "most": 500}),
     "lease": (claim_sql.LEASE, {"ids": '["t1"]', "me": "s1"}),
-    "tried": (claim_sql.TRIED, {"workers": '["w"]'}),
+    "tried": (worker_rooms.TRIED, {"workers": '["w"]'}),
     "health": (health_sql.HEALTH, {"workers": '["w"]'}),
     "ill": (health_sql.ILL, {"workers": '["w"]'}),
     "judged": (health_sql.JUDGED, {"rows": '[{"name": "w", "fails": 1, "rests": 0}]'}),
     "failed": (health_sql.FAILED, {"rows": '[{"id": "t1", "attempt": 1}]'}),
-    "leaders": (claim_sql.LEADERS, {"ids": '["t1"]'}),
-    "follow": (claim_sql.FOLLOW, {"keys": '[{"group_id": "g", "key": "k"}]'}),
+    "leaders": (leaders.LEADERS, {"ids": '["t1"]'}),
+    "follow": (leaders.FOLLOW, {"keys": '[{"group_id": "g", "key": "k"}]'}),
     "parents": (
-        claim_sql.PARENTS,
+        payloads.PARENTS,
         {"ids": '["c1"]', "edges": 1_000, "most": 1_000, "largest": 1_000},
     ),
-    "texts": (claim_sql.TEXTS, {"ids": '["t1"]', "outputs": True}),
+    "texts": (payloads.TEXTS, {"ids": '["t1"]', "outputs": True}),
     "groups": (settle_sql.GROUPS, {"groups": '["g"]'}),
     "outcomes": (settle_sql.OUTCOMES, {"rows": "[]"}),
-    "children": (settle_sql.CHILDREN, DONE | SOME),
-    "children left": (settle_sql.CHILDREN_LEFT, DONE | SOME),
-    "some children": (settle_sql.CHILDREN_SOME, DONE),
-    "duplicates": (settle_sql.DUPLICATES, FAILED | SOME),
-    "duplicates left": (settle_sql.DUPLICATES_LEFT, FAILED | SOME),
-    "some duplicates": (settle_sql.DUPLICATES_SOME, FAILED | {"ids": '["t2"]'}),
-    "late": (settle_sql.LATE, {"rows": "[]"}),
+    "children": (children.CHILDREN, DONE | SOME),
+    "children left": (children.CHILDREN_LEFT, DONE | SOME),
+    "some children": (children.CHILDREN_SOME, DONE),
+    "duplicates": (shared_outcomes.DUPLICATES, FAILED | SOME),
+    "duplicates left": (shared_outcomes.DUPLICATES_LEFT, FAILED | SOME),
+    "some duplicates": (shared_outcomes.DUPLICATES_SOME, FAILED | {"ids": '["t2"]'}),
+    "late": (late_answers.LATE, {"rows": "[]"}),
     "known": (create_sql.KNOWN, {"ids": '["t1"]'}),
     "count in": (create_sql.COUNT_IN, {"counts": '[{"id": "g", "n": 1}]', "most": 10}),
 }
@@ -187,16 +200,16 @@ def test_a_statement_that_did_not_stay_prepared_is_to_be_tried_again(monkeypatch
     """As behind a PgBouncer that gives the next transaction another server."""
     make_task()
     with prepared.prepared():
-        run_steered((claim_sql.LANES, LANES))
+        run_steered((lanes.LANES, LANES))
         with connection.cursor() as cursor:
             # In a block, so that psycopg does not notice.
             cursor.execute("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$")
 
         with pytest.raises(OperationalError), transaction.atomic():
-            run_steered((claim_sql.LANES, LANES))
+            run_steered((lanes.LANES, LANES))
 
         assert prepared.is_on() is False
-        assert len(run_steered((claim_sql.LANES, LANES))[0]) == 1
+        assert len(run_steered((lanes.LANES, LANES))[0]) == 1
     with prepared.prepared():
         assert prepared.is_on() is False
 

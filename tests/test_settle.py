@@ -13,8 +13,8 @@ from tasks.engine.settle import Abandoned, Returned, Settlement, settle, settle_
 from tasks.models import Attempt, Change, ParentEdge, Task, TaskGroup, Workgroup
 from tasks.rules.decide import Completed, Failed, Held, Interrupted
 from tasks.rules.transcript import Transcript
+from tasks.sql import children, shared_outcomes, steer
 from tasks.sql import settle as sql
-from tasks.sql import steer
 from tasks.store.rows import known
 
 from .factories import (
@@ -1010,11 +1010,11 @@ def test_browsers_are_told_of_a_child_that_is_free_though_nobody_claims_it():
             },
         ),
         (
-            sql.CHILDREN,
+            children.CHILDREN,
             {"rows": '[{"id": "t1", "done": 1, "wait": 5}]', "after": "", "most": 10_000},
         ),
         (
-            sql.DUPLICATES,
+            shared_outcomes.DUPLICATES,
             {
                 "rows": '[{"id": "t1", "outcome": "failed", "error": "e", "wait": 0}]',
                 "after": "",

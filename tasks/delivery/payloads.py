@@ -12,7 +12,7 @@ from typing import Any
 from ..conf import conf
 from ..rules.jsonio import dump
 from ..sql import Call, run
-from ..sql import claim as sql
+from ..sql import payloads as sql
 from .calls import Parent
 
 SLICE = 8 * 1024 * 1024  # bytes of texts that one statement gives, about

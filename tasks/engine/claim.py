@@ -19,7 +19,7 @@ from ..rules.decide import ERROR_DELAY
 from ..rules.fair_share import Lane
 from ..rules.jsonio import dump
 from ..sql import claim as sql
-from ..sql import on_postgres, run, run_steered, run_together
+from ..sql import lanes, leaders, on_postgres, run, run_steered, run_together, worker_rooms
 from ..sql import rescue as rescue_sql
 from ..store import changes
 from . import failpoints
@@ -238,8 +238,8 @@ def _seen(part: Part, slots: int, ask: Run) -> list[list[tuple[Any, ...]]]:
     """The lanes of this part as they are now: those in turn, and those that are known."""
     worker, workgroup, priority = part.place
     behind = {"worker": worker, "workgroup": workgroup, "priority": priority}
-    in_turn = (sql.LANES, behind | {"lanes": part.count, "most": slots})
-    known = (sql.KNOWN_LANES, {"known": _sent(part.known), "most": slots})
+    in_turn = (lanes.LANES, behind | {"lanes": part.count, "most": slots})
+    known = (lanes.KNOWN_LANES, {"known": _sent(part.known), "most": slots})
     calls = [in_turn] * bool(part.count) + [known] * bool(part.known)
     told = ask(*calls) if calls else []
     return [told[0] if part.count else [], told[-1] if part.known else []]
@@ -257,10 +257,10 @@ def _rooms(workers: Sequence[str]) -> dict[str, int | None]:
     if not workers:
         return {}
     default = conf.CREW_WORKER_MAX_CONCURRENCY
-    rows = run(sql.WORKERS, {"workers": dump(workers), "default": default})
+    rows = run(worker_rooms.WORKERS, {"workers": dump(workers), "default": default})
     ours = {name: limit for name, limit, is_ours in rows if is_ours}
     rooms: dict[str, int | None] = {name: 0 for name, _, is_ours in rows if not is_ours}
-    in_flight = run(sql.IN_FLIGHT, {"workers": dump(list(ours))}) if ours else []
+    in_flight = run(worker_rooms.IN_FLIGHT, {"workers": dump(list(ours))}) if ours else []
     for name, count in in_flight:
         limit = default if ours[name] is None else ours[name]
         rooms[name] = fair_share.room(limit, count)
@@ -271,8 +271,8 @@ def _rooms_of_ill(workers: Sequence[str]) -> dict[str, int | None]:
     """The room of each worker that failed, its row locked until then; none where others hold it."""
     if not workers:
         return {}
-    rows = run(sql.TRIED, {"workers": dump(workers)})
-    trying = dict(run(sql.TRYING, {"workers": dump([name for name, _ in rows])}))
+    rows = run(worker_rooms.TRIED, {"workers": dump(workers)})
+    trying = dict(run(worker_rooms.TRYING, {"workers": dump([name for name, _ in rows])}))
     known = {
         name: fair_share.room(None if allowed is None else int(allowed), trying[name])
         for name, allowed in rows
@@ -321,15 +321,15 @@ def _take_keyed(
 ) -> list[tuple[Any, ...]]:
     """Lease one task of each key; every other task of that key follows it (contract part 3)."""
     groups = sorted({group for _, _, group in picked})
-    locked = {row[0] for row in run(sql.KEY_LOCKS, {"groups": dump(groups)})}
+    locked = {row[0] for row in run(leaders.KEY_LOCKS_AT_ONCE, {"groups": dump(groups)})}
     ids = [id_ for id_, _, group in picked if group in locked]
     if not ids:
         return []
-    leaders = [row[0] for row in run(sql.LEADERS, {"ids": dump(ids)})]
-    leased = run(sql.LEASE, {"ids": dump(leaders), "me": me}) if leaders else []
+    first = [row[0] for row in run(leaders.LEADERS, {"ids": dump(ids)})]
+    leased = run(sql.LEASE, {"ids": dump(first), "me": me}) if first else []
     keys = sorted({(group, key) for _, key, group in picked if group in locked})
     followed = run(
-        sql.FOLLOW, {"keys": dump([{"group_id": group, "key": key} for group, key in keys])}
+        leaders.FOLLOW, {"keys": dump([{"group_id": group, "key": key} for group, key in keys])}
     )
     note.updated((group, id_) for id_, group in followed)
     return leased

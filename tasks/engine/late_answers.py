@@ -13,8 +13,8 @@ from ..models import Attempt, AuditEntry
 from ..redact import one_line
 from ..rules.jsonio import dump
 from ..rules.transcript import Transcript
+from ..sql import late_answers as sql
 from ..sql import run
-from ..sql import settle as sql
 from ..sql.probes import among, probed
 from .claim import Lease
 

@@ -29,7 +29,18 @@ from ..rules.fair_share import Lane
 from ..rules.jsonio import dump, quote
 from ..rules.outages import Cost, Fault
 from ..rules.transcript import NOTHING, Transcript
-from ..sql import Call, Statement, Within, on_postgres, run, run_steered, run_together
+from ..sql import (
+    Call,
+    Statement,
+    Within,
+    children,
+    leaders,
+    on_postgres,
+    run,
+    run_steered,
+    run_together,
+    shared_outcomes,
+)
 from ..sql import settle as sql
 from ..sql.patience import is_locked, is_outage, is_overload
 from ..store import changes, cut_calls
@@ -363,7 +374,7 @@ def _locks(settlements: Sequence[Settlement], *, alone: bool) -> list[Call]:
     )
     return [
         (which[_skips()], {"groups": dump(ids)}),
-        *([(sql.KEY_LOCKS, {"groups": dump(keyed)})] if keyed else []),
+        *([(leaders.KEY_LOCKS, {"groups": dump(keyed)})] if keyed else []),
     ]
 
 
@@ -530,14 +541,16 @@ def _share_with_duplicates(live: Sequence[Settlement]) -> list[tuple[Any, ...]]:
     given = {s.lease.task_id: _duplicated(s) for s in live}
     asked = {"rows": dump(list(given.values())), "most": AT_ONCE}
     if not on_postgres():
-        return run_together((sql.IN_COMMON, asked), (sql.DUPLICATES, asked))[1]
-    shared, after = _part(run(sql.DUPLICATES, asked | {"after": ""}))
-    for part in _parts(sql.DUPLICATES_LEFT, asked, after):
+        return run_together(
+            (shared_outcomes.IN_COMMON, asked), (shared_outcomes.DUPLICATES, asked)
+        )[1]
+    shared, after = _part(run(shared_outcomes.DUPLICATES, asked | {"after": ""}))
+    for part in _parts(shared_outcomes.DUPLICATES_LEFT, asked, after):
         following = sorted((pair for pair in part if pair[1]), key=itemgetter(1))
         for leader, pairs in groupby(following, key=itemgetter(1)):
             ids = [id_ for id_, _ in pairs]
             some = {"rows": dump([given[leader]]), "ids": dump(ids)}
-            shared += run(sql.DUPLICATES_SOME, some)
+            shared += run(shared_outcomes.DUPLICATES_SOME, some)
     return shared
 
 
@@ -601,10 +614,10 @@ def _tell_children(parents: Sequence[dict[str, Any]], note: changes.Note) -> lis
 
 def _tell_children_of(rows: Sequence[dict[str, Any]]) -> list[tuple[Any, ...]]:
     asked = {"rows": dump(rows), "after": "", "most": AT_ONCE}
-    touched, after = _part(run(sql.CHILDREN, asked))
-    for part in _parts(sql.CHILDREN_LEFT, asked, after):
+    touched, after = _part(run(children.CHILDREN, asked))
+    for part in _parts(children.CHILDREN_LEFT, asked, after):
         some = [{"id": id_, "done": done, "wait": wait} for id_, done, wait in part]
-        touched += run(sql.CHILDREN_SOME, {"rows": dump(some)})
+        touched += run(children.CHILDREN_SOME, {"rows": dump(some)})
     return touched
 
 

@@ -31,6 +31,9 @@ AFTER = {
     "sqlite": "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', '+' || {} || ' seconds')",
 }
 
+# The later of two times, or the larger of two numbers.
+GREATEST = {"postgresql": "greatest", "sqlite": "max"}
+
 # The errors of task `t` and one more; the last 50 are kept.
 ERRORS = {
     "postgresql": """CASE WHEN jsonb_array_length(t.errors) >= 50 THEN t.errors - 0

@@ -6,6 +6,12 @@ from .probes import IDS, TASK
 # A row `c` that takes a slot, and its key, now.
 TAKES = "(c.until IS NULL OR c.until > {now})"
 
+# Such a row of the key of a task `t`.
+CUT_OF_KEY = f"""
+    SELECT 1 FROM crew_cutcall c
+    WHERE c.group_id = t.group_id AND c.key = t.key AND c.key <> '' AND {TAKES} LIMIT 1
+"""
+
 _GIVE_UP = """
     INSERT INTO crew_cutcall (task_id, attempt, scheduler, worker, group_id, key, since)
     SELECT t.id, t.attempt, t.leased_by, t.worker, t.group_id, t.key, {{now}}

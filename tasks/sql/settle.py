@@ -1,8 +1,6 @@
 """Statements of the settle."""
 
-from . import AFTER, ERRORS, PROBED, statement
-from .again import HAS_MADE
-from .duplicates import BELOW, FOLLOWS, HANGS
+from . import AFTER, ERRORS, GREATEST, PROBED, statement
 
 # Keep the groups from being reset, paused or deleted while their answers are written: one after
 # the other in id order. A probe for each: a plan that was kept from when there was one group would
@@ -45,14 +43,6 @@ GROUPS_ALONE_AT_ONCE = statement(
     postgresql=GROUPS_AT_ONCE.postgresql.replace("FOR KEY SHARE", "FOR UPDATE"), sqlite=""
 )
 
-# Decide alone, for each of these groups, which task of a key leads and which follow.
-KEY_LOCKS = statement(
-    postgresql="""
-        SELECT count(pg_advisory_xact_lock(hashtextextended('crew key ' || g.id, 0)))
-        FROM (SELECT jsonb_array_elements_text(%(groups)s::jsonb) AS id ORDER BY 1) AS g
-    """,
-    sqlite="SELECT 0",
-)
 
 # A hold beyond the hundredth in a row uses up an attempt, if it is not spared (decision 8).
 _COSTS = "(a.outcome = 'held' AND t.held_count >= 100 AND NOT a.spared)"
@@ -63,7 +53,6 @@ _ERROR = f"""CASE
             || ' an attempt from the 101st time on: ' || a.error
         WHEN {_LAST_LOSS} THEN a.error || ', the third in a row: it is tried no more'
         ELSE a.error END"""
-_GREATEST = {"postgresql": "greatest", "sqlite": "max"}
 _LEAST = {"postgresql": "least", "sqlite": "min"}
 
 
@@ -74,7 +63,7 @@ def _outcome(vendor: str) -> str:
     lost lease in a row leaves none: the task may be what kills its schedulers. What was interrupted
     says nothing about the task, nor about its worker.
     """
-    after, greatest = AFTER[vendor], _GREATEST[vendor]
+    after, greatest = AFTER[vendor], GREATEST[vendor]
     longest = f"""CASE WHEN a.soon THEN {_LEAST[vendor]}(t.error_delay_in_seconds, 1)
                        ELSE {greatest}(t.error_delay_in_seconds, a.wait) END"""
     errors = ERRORS[vendor].format(_ERROR)
@@ -210,218 +199,6 @@ WRITE = statement(
 )
 
 
-def _shared(vendor: str) -> str:
-    """What the outcome `a` of its leader makes of the columns of a duplicate `t`.
-
-    `a.workgroup` is the one whose hold the outcome is, if any: that keeps its duplicates too.
-    """
-    after, greatest = AFTER[vendor], _GREATEST[vendor]
-    longest = f"{greatest}(t.error_delay_in_seconds, a.wait)"
-    return f"""
-        is_complete = a.outcome = 'completed',
-        completed_at = CASE WHEN a.outcome = 'completed' THEN {{now}} END,
-        merged_into = CASE WHEN a.outcome = 'completed' THEN a.leader END,
-        output = CASE WHEN a.outcome = 'completed' THEN a.output ELSE t.output END,
-        shared_output_id = CASE WHEN a.outcome = 'completed' THEN a.shared
-                                ELSE t.shared_output_id END,
-        errors = CASE WHEN a.outcome = 'failed' THEN {ERRORS[vendor].format("a.error")}
-                      ELSE t.errors END,
-        remaining_attempts = CASE WHEN a.outcome = 'failed'
-                                  THEN {greatest}(0, t.remaining_attempts - 1)
-                                  ELSE t.remaining_attempts END,
-        run_after = CASE a.outcome
-            WHEN 'failed' THEN {after.format(longest)}
-            WHEN 'held' THEN CASE WHEN t.workgroup = a.workgroup THEN t.run_after
-                                  ELSE {greatest}(t.run_after, {after.format("a.wait")}) END
-            ELSE t.run_after END
-    """
-
-
-_WAITS = "NOT t.is_complete AND t.leased_by IS NULL"
-
-
-# The leader of a duplicate that is completed and whose own earlier answers made children.
-def _ran_before(table: str) -> str:
-    has_made = HAS_MADE.format(table, f"{table}.is_complete AND {table}.attempt > 0")
-    return f"CASE WHEN {has_made} THEN {table}.merged_into END"
-
-
-_SHARING = """
-            FROM jsonb_to_recordset(%(rows)s::jsonb)
-                AS d(id text, outcome text, error text, wait float, workgroup text, shared uuid)
-            CROSS JOIN LATERAL (SELECT * FROM crew_task WHERE crew_task.id = d.id LIMIT 1) l
-"""
-_FOUND = """
-            SELECT s.id, l.group_id, l.key, l.id AS leader, d.outcome, d.error, d.wait, d.workgroup,
-                   d.shared,
-                   CASE WHEN d.shared IS NULL THEN l.output END AS output
-"""
-# Some of the other tasks of the keys, and which of them follow.
-_TWINS = f"""
-        twin AS MATERIALIZED (
-            {_FOUND}, s.hangs, s.pending_parents
-            {_SHARING} CROSS JOIN LATERAL (
-                SELECT t.id, t.pending_parents, {HANGS} AS hangs FROM crew_task t
-                WHERE t.group_id = l.group_id AND t.key = l.key AND t.key <> ''
-                  AND t.id <> l.id AND {_WAITS} OFFSET 0
-            ) s
-            WHERE s.id || '' > %(after)s ORDER BY s.id LIMIT %(most)s
-        ), {BELOW["postgresql"]}
-"""
-_FOLLOWS = FOLLOWS["postgresql"]
-
-
-def _merge(found: str) -> str:
-    return f"""
-        WITH RECURSIVE {found}, duplicate AS MATERIALIZED (
-            SELECT found.* FROM (SELECT * FROM found ORDER BY id) found CROSS JOIN LATERAL (
-                SELECT FROM crew_task t
-                WHERE t.id = found.id AND t.group_id = found.group_id AND t.key = found.key
-                  AND {_WAITS} FOR NO KEY UPDATE
-            ) held
-        ), in_common AS (
-            INSERT INTO crew_sharedoutput (id, value)
-            SELECT u.shared, l.output
-            FROM (SELECT DISTINCT leader, shared FROM duplicate WHERE shared IS NOT NULL) u
-            CROSS JOIN LATERAL (SELECT * FROM crew_task WHERE crew_task.id = u.leader LIMIT 1) l
-            ON CONFLICT DO NOTHING
-        ), done AS (
-            UPDATE crew_task t SET {_shared("postgresql")}
-            FROM duplicate a WHERE t.id{PROBED.format("a.id")}
-            RETURNING t.id, t.group_id, t.is_complete, {_ran_before("t")} AS ran_before
-        )
-        SELECT id, group_id, is_complete, ran_before FROM done
-    """
-
-
-# The other tasks of a key share its outcome (contract part 3). A completed one leaves with the
-# output, one row of which stands for all of them where `shared` names it; a failed one costs each
-# an attempt; otherwise they are only let go. The last column is `_ran_before`.
-# PostgreSQL takes `most` of them, by id, behind `after`: however many there are, no statement runs
-# into its timeout. A last row without a group says that more may be left, and behind whom.
-DUPLICATES = statement(
-    postgresql=f"""
-        {_merge(f"{_TWINS}, found AS MATERIALIZED (SELECT * FROM twin WHERE {_FOLLOWS})")}
-        UNION ALL SELECT max(id), NULL, NULL, NULL FROM twin HAVING count(*) >= %(most)s
-    """,
-    sqlite=f"""
-        WITH RECURSIVE leader AS MATERIALIZED (
-            SELECT l.id AS leader, l.group_id, l.key, d.value ->> 'outcome' AS outcome,
-                   CASE WHEN d.value ->> 'shared' IS NULL THEN l.output END AS output,
-                   d.value ->> 'error' AS error, d.value ->> 'wait' AS wait,
-                   d.value ->> 'workgroup' AS workgroup, d.value ->> 'shared' AS shared
-            FROM json_each(%(rows)s) d JOIN crew_task l ON l.id = d.value ->> 'id'
-        ), twin AS MATERIALIZED (
-            SELECT leader.leader, t.id, t.pending_parents, {HANGS} AS hangs
-            FROM leader JOIN crew_task t ON t.group_id = leader.group_id AND t.key = leader.key
-            WHERE t.key <> '' AND t.id <> leader.leader AND {_WAITS}
-        ), {BELOW["sqlite"]}
-        UPDATE crew_task AS t SET {_shared("sqlite")}
-        FROM twin JOIN leader a ON a.leader = twin.leader
-        WHERE t.id = twin.id AND {FOLLOWS["sqlite"]}
-        RETURNING id, group_id, is_complete, {_ran_before("crew_task")}
-    """,
-)
-
-# Those that are left, found at once, without a leader if they do not follow; and some of one
-# leader's: to look for them again for each part would cost the square of their number.
-DUPLICATES_LEFT = statement(
-    postgresql=f"""
-        WITH RECURSIVE {_TWINS}
-        SELECT twin.id, CASE WHEN {_FOLLOWS} THEN twin.leader END FROM twin ORDER BY twin.id
-    """,
-    sqlite="",
-)
-DUPLICATES_SOME = statement(
-    postgresql=_merge(f"""
-        found AS MATERIALIZED (
-            {_FOUND} {_SHARING} CROSS JOIN jsonb_array_elements_text(%(ids)s::jsonb) AS s(id))
-    """),
-    sqlite="",
-)
-
-# Before the duplicates, as SQLite writes nothing inside WITH.
-IN_COMMON = statement(
-    postgresql="",
-    sqlite=f"""
-        INSERT INTO crew_sharedoutput (id, value)
-        SELECT d.value ->> 'shared', l.output
-        FROM json_each(%(rows)s) d JOIN crew_task l ON l.id = d.value ->> 'id'
-        WHERE d.value ->> 'shared' IS NOT NULL AND l.key <> '' AND EXISTS (
-            SELECT 1 FROM crew_task t WHERE t.key = l.key AND t.group_id = l.group_id
-              AND t.key <> '' AND t.id <> l.id AND {_WAITS})
-    """,
-)
-
-
-def _freed(vendor: str) -> str:
-    return f"""
-        pending_parents = t.pending_parents - a.done,
-        run_after = CASE WHEN a.wait > 0 AND NOT t.is_complete
-                         THEN {_GREATEST[vendor]}(t.run_after, {AFTER[vendor].format("a.wait")})
-                         ELSE t.run_after END
-    """
-
-
-_FREE = f"""
-        locked AS MATERIALIZED (
-            SELECT child.* FROM (SELECT * FROM child ORDER BY id) child
-            CROSS JOIN LATERAL (
-                SELECT t.id FROM crew_task t WHERE t.id = child.id FOR NO KEY UPDATE
-            ) held
-        ), freed AS (
-            UPDATE crew_task t SET {_freed("postgresql")} FROM locked a
-            WHERE t.id{PROBED.format("a.id")}
-            RETURNING t.group_id, t.id, t.worker, t.workgroup, t.priority,
-                      t.pending_parents = 0 AS is_free,
-                      NOT t.is_complete AND (a.wait > 0 OR t.pending_parents = 0) AS is_other
-        )
-        SELECT id, group_id, '', NULL, NULL FROM freed WHERE is_other
-        UNION ALL SELECT DISTINCT NULL, NULL, worker, workgroup, priority FROM freed WHERE is_free
-"""
-_CHILD = """
-            SELECT e.child_id AS id, sum(p.done)::int AS done, max(p.wait) AS wait
-            FROM jsonb_to_recordset(%(rows)s::jsonb) AS p(id text, done int, wait float)
-            CROSS JOIN LATERAL (
-                SELECT child_id FROM crew_parentedge WHERE parent_id = p.id OFFSET 0
-            ) e
-            WHERE e.child_id || '' > %(after)s
-            GROUP BY e.child_id ORDER BY e.child_id LIMIT %(most)s
-"""
-
-# What each task's answer does to the children it has: one parent less when it is `done`, and no
-# start before now + `wait` (`childrenDelayInSeconds`). Locked in id order, because settles of
-# other schedulers touch the same children. Returns those that look otherwise now (they wait for no
-# parent any more, or were put off), and the lanes of those that wait for no parent any more; SQLite
-# tells of all, with the worker of those that are free.
-# PostgreSQL takes `most` of them, by id; a last row without a group says that more may be left.
-CHILDREN = statement(
-    postgresql=f"""
-        WITH child AS MATERIALIZED ({_CHILD}), {_FREE}
-        UNION ALL SELECT max(id), NULL, NULL, NULL, NULL FROM child HAVING count(*) >= %(most)s
-    """,
-    sqlite=f"""
-        UPDATE crew_task AS t SET {_freed("sqlite")}
-        FROM (SELECT e.child_id AS id, sum(p.value ->> 'done') AS done,
-                     max(p.value ->> 'wait') AS wait
-              FROM json_each(%(rows)s) p JOIN crew_parentedge e ON e.parent_id = p.value ->> 'id'
-              GROUP BY 1) a
-        WHERE t.id = a.id
-        RETURNING id, group_id, iif(pending_parents = 0, worker, NULL), workgroup, priority
-    """,
-)
-
-# Those that are left, and some of them, as with duplicates.
-CHILDREN_LEFT = statement(postgresql=_CHILD, sqlite="")
-CHILDREN_SOME = statement(
-    postgresql=f"""
-        WITH child AS MATERIALIZED (
-            SELECT * FROM jsonb_to_recordset(%(rows)s::jsonb) AS c(id text, done int, wait float)
-        ), {_FREE}
-    """,
-    sqlite="",
-)
-
 # `workgroupDelayInSeconds`: one row holds every task of the workgroup, in all groups, those that
 # will be created or freed meanwhile included. A hold is never shortened by an answer.
 HOLD = statement(
@@ -441,31 +218,5 @@ HOLD = statement(
         ON CONFLICT (name)
         DO UPDATE SET held_until = excluded.held_until, held_by = excluded.held_by
         WHERE held_until IS NULL OR held_until < excluded.held_until
-    """,
-)
-
-# An answer under a lease that is no longer held: kept beside the attempt, never applied.
-LATE = statement(
-    postgresql=f"""
-        UPDATE crew_attempt h SET late_at = {{now}}, late_outcome = l.outcome,
-                                  late_status = l.status, late_error = l.error,
-                                  request = l.request, answer = l.answer
-        FROM jsonb_to_recordset(%(rows)s::jsonb)
-            AS l(id text, attempt int, scheduler text, outcome text, status int, error text,
-                 request text, answer text)
-        WHERE h.task_id{PROBED.format("l.id")} AND h.number = l.attempt
-          AND h.scheduler = l.scheduler
-          AND h.late_at IS NULL AND h.outcome IN ('abandoned', 'cancelled')
-        RETURNING h.task_id, h.number
-    """,
-    sqlite="""
-        UPDATE crew_attempt AS h SET late_at = {now}, late_outcome = l.value ->> 'outcome',
-            late_status = l.value ->> 'status', late_error = l.value ->> 'error',
-            request = l.value ->> 'request', answer = l.value ->> 'answer'
-        FROM json_each(%(rows)s) l
-        WHERE h.task_id = l.value ->> 'id' AND h.number = l.value ->> 'attempt'
-          AND h.scheduler = l.value ->> 'scheduler'
-          AND h.late_at IS NULL AND h.outcome IN ('abandoned', 'cancelled')
-        RETURNING task_id, number
     """,
 )

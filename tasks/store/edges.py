@@ -18,8 +18,8 @@ from ..rules import graph
 from ..rules.jsonio import dump
 from ..sql import control as sql
 from ..sql import run
+from ..sql.leaders import KEY_LOCKS
 from ..sql.probes import probed, sliced
-from ..sql.settle import KEY_LOCKS
 from . import changes, cut_calls, wire
 from .rows import known
 

@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 from ...models import Workgroup
 from ...rules.jsonio import dump
 from ...sql import Statement, run
-from ...sql import claim as claim_sql
+from ...sql import lanes as lanes_sql
 from ...sql import overview as sql
 from .resting import Rest
 
@@ -51,7 +51,7 @@ Counts = Mapping[tuple[str, str], Waiting]  # by worker and workgroup
 def lanes() -> tuple[Lane, ...]:
     """The lanes that have tasks, due or not."""
     first = {"worker": "", "workgroup": "", "priority": -32_768}
-    rows = run(claim_sql.LANES, first | {"lanes": LANES, "most": 1})
+    rows = run(lanes_sql.LANES, first | {"lanes": LANES, "most": 1})
     return tuple(
         Lane(worker, workgroup, priority, has_due=n > 0, wait=wait)
         for worker, workgroup, priority, n, wait, *_ in rows

@@ -11,8 +11,8 @@ from django.db.models.functions import Now
 
 from ...models import Limit
 from ...rules.jsonio import dump
-from ...sql import claim as sql
 from ...sql import run
+from ...sql import worker_rooms as sql
 
 IS_ILL = Q(rests__gt=0) | Q(ramp__isnull=False)
 
