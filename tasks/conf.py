@@ -9,6 +9,7 @@ from math import inf
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 
 from .rules.transcript import MOST_KEPT
 
@@ -261,12 +262,17 @@ class Conf:
     """`conf.CREW_X` is Django's `settings.CREW_X`, or the default when it is not set.
 
     Read at each use: an embedding project sets only what differs, and `override_settings` works.
+    ImproperlyConfigured for a list that is none: as "nothing" it would open a door.
     """
 
     def __getattr__(self, name: str) -> Any:
         if name not in SETTINGS:
             raise AttributeError(f"{name} is not a setting of Crew")
-        return getattr(settings, name, SETTINGS[name].default)
+        setting = SETTINGS[name]
+        value = getattr(settings, name, setting.default)
+        if setting.kind is list and not isinstance(value, list | tuple):
+            raise ImproperlyConfigured(f"{name} must be a list")
+        return value
 
 
 conf = Conf()

@@ -1521,6 +1521,14 @@ MUTANTS = (
         LITE,
     ),
     Mutant(
+        "doors: no secrets of those given, no signature asked for",
+        "tasks/rules/signing.py",
+        "    if not keys:",
+        "    if False:",
+        ("tests/test_worker.py::test_secrets_that_are_none_are_refused_where_some_are_given",),
+        LITE,
+    ),
+    Mutant(
         "unread: whatever was acknowledged",
         "tasks/delivery/unread.py",
         "if acknowledged > sent_before + _SYN:",

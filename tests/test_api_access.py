@@ -546,3 +546,11 @@ def test_every_answer_says_how_it_may_be_kept(name, method, secret):
         "no-store" in said.headers["Cache-Control"] or "no-cache" in said.headers["Cache-Control"]
     )
     assert "Authorization" in said.headers["Vary"]
+
+
+@pytest.mark.parametrize("wrong", [None, "", (name for name in ())])
+def test_a_list_of_authentication_that_is_none_lets_nobody_in(settings, client, wrong):
+    settings.CREW_AUTHENTICATION = wrong
+    client.raise_request_exception = False
+
+    assert client.get("/api/v1/task_groups").status_code == 500

@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from tasks.delivery.calls import Delivery, Parent, make_deliverer, payload
@@ -160,6 +161,12 @@ def test_the_message_id_is_stable_for_an_attempt_and_holds_no_dot(start, worker)
 def test_a_bad_secret_stops_the_start(start, secret):
     with pytest.raises(ValueError, match="CREW_SIGNING_SECRETS"):
         start("http://127.0.0.1:1/", CREW_SIGNING_SECRETS=[secret])
+
+
+def test_signing_secrets_that_are_no_list_stop_the_start(start):
+    for secrets in (map(str, [SECRET]), SECRET, None):
+        with pytest.raises(ImproperlyConfigured, match="CREW_SIGNING_SECRETS must be a list"):
+            start("http://127.0.0.1:1/", CREW_SIGNING_SECRETS=secrets)
 
 
 def test_proxies_and_netrc_of_the_environment_are_ignored(start, worker, monkeypatch, tmp_path):

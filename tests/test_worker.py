@@ -209,6 +209,60 @@ def test_a_secret_that_is_none_is_an_error_that_does_not_tell_it(secret):
     assert len(secret) < 7 or secret not in str(caught.value)
 
 
+def from_generator(*secrets):
+    yield from secrets
+
+
+# Each gives its secrets to the first who goes through them, and nobody else.
+ONCE_ONLY = [map, filter, from_generator, iter]
+
+
+def once_only(kind):
+    match kind.__name__:
+        case "map":
+            return map(str, [SECRET])
+        case "filter":
+            return filter(None, [SECRET])
+        case "iter":
+            return iter([SECRET])
+        case _:
+            return kind(SECRET)
+
+
+@pytest.mark.parametrize("kind", ONCE_ONLY)
+def test_secrets_that_can_be_gone_through_once_are_asked_for_at_every_call(rf, kind):
+    view = crew_worker(secrets=once_only(kind))(lambda call: "done")
+
+    def status(**headers):
+        return view(
+            rf.post("/", BODY, content_type="application/json", headers=headers)
+        ).status_code
+
+    assert [status(), status()] == [401, 401]
+    assert status(**signed(BODY, SECRET)) == 200
+    assert read_call(BODY, signed(BODY, SECRET), secrets=once_only(kind))
+    with pytest.raises(Unauthenticated):
+        read_call(BODY, {}, secrets=once_only(kind))
+
+
+@pytest.mark.parametrize("secrets", [(), [], {}, set(), iter(()), map(str, []), "", SECRET, b""])
+def test_secrets_that_are_none_are_refused_where_some_are_given(secrets):
+    with pytest.raises(ValueError, match="signing secrets") as caught:
+        read_call(BODY, {}, secrets=secrets)
+    with pytest.raises(ValueError, match="signing secrets"):
+        crew_worker(secrets=secrets)
+
+    assert not isinstance(caught.value, Unauthenticated)
+
+
+@pytest.mark.parametrize("authorization", ["", " "])
+def test_an_empty_authorization_is_refused(authorization):
+    with pytest.raises(ValueError, match="authorization is empty"):
+        read_call(BODY, {}, authorization=authorization)
+    with pytest.raises(ValueError, match="authorization is empty"):
+        crew_worker(authorization=authorization)
+
+
 # --- Answering -------------------------------------------------------------------------------
 
 

@@ -53,13 +53,19 @@ class IdsField(forms.Field):
     widget = forms.Textarea(attrs={"rows": 4, "cols": 80, "spellcheck": "false"})
 
     def to_python(self, value: Any) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((value or "").replace(",", " ").split()))
+        ids = tuple(dict.fromkeys((value or "").replace(",", " ").split()))
+        if not ids and (value or "").strip():
+            raise forms.ValidationError("There is no id in this; empty it if you mean none.")
+        return ids
 
     def prepare_value(self, value: Any) -> Any:
         return value if value is None or isinstance(value, str) else "\n".join(value)
 
     def has_changed(self, initial: Any, data: Any) -> bool:
-        return tuple(initial or ()) != self.to_python(data)
+        try:
+            return tuple(initial or ()) != self.to_python(data)
+        except forms.ValidationError:
+            return True
 
 
 if TYPE_CHECKING:

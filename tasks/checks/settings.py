@@ -129,7 +129,8 @@ def _authorization() -> Iterator[CheckMessage]:
 def _kinds() -> Iterator[CheckMessage]:
     """Texts, lists and switches that are none. What stands there may be a secret: not shown."""
     for name, setting in SETTINGS.items():
-        if setting.kind in _WANTED and not setting.allows(getattr(conf, name)):
+        given = getattr(settings, name, setting.default)  # `conf` gives no list that is none
+        if setting.kind in _WANTED and not setting.allows(given):
             yield fault(5, f"{name} must be {_WANTED[setting.kind]}.", _hint(setting))
 
 

@@ -28,7 +28,7 @@ from ..rules.decide import Answer
 from ..rules.jsonio import MANY_ZEROS, dump, from_store, safe_text
 from ..rules.names import check_base, worker_url
 from ..rules.outages import Fault
-from ..rules.signing import signing_key
+from ..rules.signing import signing_keys
 from ..rules.transcript import Transcript, message
 from .destinations import Destinations
 
@@ -302,7 +302,7 @@ def tls_context(ca_file: str) -> ssl.SSLContext:
 
 def _signing_keys(secrets: Sequence[str]) -> tuple[bytes, ...]:
     try:
-        return tuple(map(signing_key, secrets))
+        return signing_keys(secrets) if secrets else ()
     except ValueError as error:
         raise ValueError(f"CREW_SIGNING_SECRETS: {error}") from error
 

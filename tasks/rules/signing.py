@@ -2,8 +2,22 @@
 
 import base64
 import binascii
+from collections.abc import Iterable
 
 MIN_KEY = 24  # bytes
+
+
+def signing_keys(secrets: Iterable[str]) -> tuple[bytes, ...]:
+    """Their keys, once and for all: an iterator would give them to the first who asks, only.
+
+    ValueError when there are none: whoever names secrets does not mean "check nothing".
+    """
+    if isinstance(secrets, str | bytes):
+        raise ValueError("the signing secrets are a list, not one text")
+    keys = tuple(map(signing_key, secrets))
+    if not keys:
+        raise ValueError("there are no signing secrets in what was given; give none at all instead")
+    return keys
 
 
 def signing_key(secret: str) -> bytes:

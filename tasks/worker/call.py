@@ -4,11 +4,11 @@ import base64
 import hmac
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..rules.signing import signing_key
+from ..rules.signing import signing_keys
 
 TOLERANCE = 300  # seconds that a signed call may be old, or ahead of our clock
 
@@ -52,25 +52,45 @@ class Call:
     attempt: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What a call must show. None: nothing; an empty one is refused where it is given."""
+
+    keys: tuple[bytes, ...] | None = None
+    authorization: str | None = None
+
+    @classmethod
+    def of(cls, secrets: Iterable[str] | None, authorization: str | None) -> "Proof":
+        """ValueError for a secret that is none, and for no secrets or an empty text."""
+        if authorization is not None and not authorization.strip():
+            raise ValueError("authorization is empty: every call without the header would pass")
+        return cls(None if secrets is None else signing_keys(secrets), authorization)
+
+
 def read_call(
     body: bytes,
     headers: Mapping[str, str],
     *,
-    secrets: Sequence[str] = (),
+    secrets: Iterable[str] | None = None,
     authorization: str | None = None,
 ) -> Call:
     """The call in a request: `body` as received, byte for byte; `headers` in any case.
 
     With `secrets` ("whsec_" and base64) the Standard Webhooks signature must be by one of them
     and at most 300 s old. With `authorization` that must be the exact `Authorization` header.
-    Raises Unauthenticated, BadCall, and ValueError for a secret that is none.
+    Raises Unauthenticated, BadCall, and ValueError for a secret that is none, for `secrets`
+    without any, and for an empty `authorization`.
     """
-    keys = [signing_key(secret) for secret in secrets]
+    return proven_call(body, headers, Proof.of(secrets, authorization))
+
+
+def proven_call(body: bytes, headers: Mapping[str, str], proof: Proof) -> Call:
+    """As `read_call`, for one who made the proof before."""
     found = {name.lower(): value for name, value in headers.items()}
-    if authorization is not None:
-        _check_authorization(found.get("authorization", ""), authorization)
-    if keys:
-        _check_signature(body, found, keys)
+    if proof.authorization is not None:
+        _check_authorization(found.get("authorization", ""), proof.authorization)
+    if proof.keys is not None:
+        _check_signature(body, found, proof.keys)
     return _parse(body, found)
 
 

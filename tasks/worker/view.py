@@ -2,13 +2,12 @@
 
 import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
-from ..rules.signing import signing_key
 from .answer import Answer, failure, output
-from .call import BadCall, Call, Unauthenticated, read_call
+from .call import BadCall, Call, Proof, Unauthenticated, proven_call
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
@@ -20,24 +19,21 @@ View = Callable[["HttpRequest"], Any]
 
 
 def crew_worker(
-    *, secrets: Sequence[str] = (), authorization: str | None = None
+    *, secrets: Iterable[str] | None = None, authorization: str | None = None
 ) -> Callable[[Worker], View]:
     """Make a view of a function that takes a `Call` and returns an `Answer`, or just the output.
 
     The view takes POST only and no CSRF token; it is async if the function is. What the function
     raises becomes a 500 with its text, so keep secrets out of exceptions. Raises ValueError at
-    once for a secret that is none.
+    once for a secret that is none, and for `secrets` or an `authorization` that are empty.
     """
-    for secret in secrets:
-        signing_key(secret)
+    proof = Proof.of(secrets, authorization)
 
     def read(request: "HttpRequest") -> Call | Answer:
         from django.core.exceptions import RequestDataTooBig
 
         try:
-            return read_call(
-                request.body, request.headers, secrets=secrets, authorization=authorization
-            )
+            return proven_call(request.body, request.headers, proof)
         except (BadCall, Unauthenticated) as error:
             return Answer(error.status, {"error": str(error)})
         except RequestDataTooBig:
