@@ -78,7 +78,7 @@ SETTINGS: dict[str, Setting] = {
         list,
         [],
         "private networks that may be called, `10.1.0.0/16,…`; what the base URL's own host"
-        " resolves to always may, link-local never",
+        " resolves to may as well, unless it was public at the start, link-local never",
     ),
     "CREW_WORKER_CA_FILE": Setting(
         str, "", "PEM file of the authority of the workers' certificates; none is the system's"

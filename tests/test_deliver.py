@@ -506,18 +506,53 @@ def test_a_forbidden_address_is_refused_even_as_base_url(start, host):
 
 
 def test_a_name_that_changes_to_a_forbidden_address_is_refused(start, worker, monkeypatch):
-    addresses = iter(["127.0.0.1", "169.254.169.254"])
-    fake_dns(monkeypatch, lambda host: next(addresses))
+    address = "127.0.0.1"
+    fake_dns(monkeypatch, lambda host: address)
     worker.behaviour = in_turn(lambda exchange: raw(OK)(exchange))
     if start.name == "asyncio":
         monkeypatch.setattr("tasks.delivery.pool._DNS_SECONDS", 0)
     calls = start(f"http://rebind.test:{worker.port}/")
 
-    first, second = calls.one(), calls.one()
+    first = calls.one()
+    address = "169.254.169.254"
+    second = calls.one()
 
     assert first.status == 200
     assert "169.254.169.254 is an address that workers are never called at" in second.error
     assert len(worker.requests) == 1
+
+
+def test_s3_a_name_that_was_public_at_the_start_is_not_called_when_it_is_local(
+    start, worker, monkeypatch
+):
+    address = "8.8.8.8"
+    fake_dns(monkeypatch, lambda host: address)
+    calls = start(f"http://worker.test:{worker.port}/")
+    address = "127.0.0.1"
+
+    got = calls.one()
+
+    assert "127.0.0.1 is a local address" in got.error
+    assert "worker.test was a public one at first" in got.error
+    assert not worker.requests
+
+
+def test_a_name_that_is_local_from_the_start_may_move(start, worker, monkeypatch):
+    address = "10.1.2.3"
+    fake_dns(monkeypatch, lambda host: address)
+    calls = start(f"http://worker.test:{worker.port}/")
+    address = "127.0.0.1"
+
+    assert calls.one().status == 200
+
+
+def test_a_name_that_is_not_known_at_the_start_is_met_by_its_first_call(start, worker, monkeypatch):
+    address = "no-such-name.invalid"
+    fake_dns(monkeypatch, lambda host: address)
+    calls = start(f"http://worker.test:{worker.port}/")
+    address = "127.0.0.1"
+
+    assert calls.one().status == 200
 
 
 OK = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"

@@ -103,6 +103,43 @@ def answering(monkeypatch, *answers):
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
 
 
+AT_FIRST_PUBLIC = ["8.8.8.8"], ["8.8.8.8", "2606:4700::1111"], ["64:ff9b::8.8.8.8"]
+AT_FIRST_LOCAL = ["127.0.0.1"], ["10.0.0.1"], ["fd12::1"], ["8.8.8.8", "10.0.0.1"]
+
+
+@pytest.mark.parametrize("first", AT_FIRST_PUBLIC)
+@pytest.mark.parametrize("address", LOCAL)
+def test_s3_a_base_host_that_was_public_is_not_called_when_it_is_local(first, address):
+    destinations = Destinations.of("https://Workers.example/", ["10.0.0.0/8"])
+    destinations.meet("workers.example.", first)
+    destinations.meet("workers.example", [address])  # the first time counts
+
+    destinations.check("workers.example", "1.1.1.1")
+    destinations.check("workers.example", "10.1.2.3")
+    if not any(part in address for part in ("10.0.0.1", "2002:0a00")):
+        with pytest.raises(DestinationError, match="was a public one at first"):
+            destinations.check("WORKERS.example.", address)
+
+
+@pytest.mark.parametrize("first", AT_FIRST_LOCAL)
+def test_s3_a_base_host_that_was_local_may_move(first):
+    destinations = Destinations.of("http://worker:9000/", [])
+    destinations.meet("worker", first)
+
+    for address in (*LOCAL, "8.8.8.8"):
+        destinations.check("worker", address)
+    for address in NEVER:
+        with pytest.raises(DestinationError, match="never called at"):
+            destinations.check("worker", address)
+
+
+def test_another_host_says_nothing_of_the_base(monkeypatch):
+    destinations = Destinations("h")
+    destinations.meet("other", ["8.8.8.8"])
+
+    destinations.check("h", "10.0.0.1")
+
+
 def test_connect_goes_to_the_address_it_checked(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

@@ -30,7 +30,7 @@ from ..rules.names import check_base, worker_url
 from ..rules.outages import Fault
 from ..rules.signing import signing_keys
 from ..rules.transcript import Transcript, message
-from .destinations import Destinations
+from .destinations import Destinations, meet_base
 
 NO_CONNECTION = "no connection to"
 TIMED_OUT = "no complete answer within"
@@ -191,6 +191,11 @@ class CallRules:
             slots=conf.CREW_SLOTS,
             destinations=Destinations.of(_host_base(), conf.CREW_WORKER_ALLOW_NETS),
         )
+
+    def meet_host(self) -> None:
+        """When calls begin to be made: see `destinations.meet_base`."""
+        if base := _host_base():
+            meet_base(self.destinations, base)
 
     def url(self, worker: str) -> str:
         """ValueError when this worker may not be called (S1)."""

@@ -1,13 +1,15 @@
 """Which network addresses a worker may be called at (S3), and sockets that go nowhere else.
 
 The check is made on the resolved address a socket is about to connect to, never on a name: a
-name may answer with a public address first and a private one later.
+name may answer with a public address first and a private one later (DNS rebinding).
 """
 
+import contextlib
 import ipaddress
 import socket
+import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -57,10 +59,18 @@ _LOCAL = _networks(
 # All other IPv6 is unassigned.
 _PUBLIC_IPV6 = ipaddress.IPv6Network("2000::/3")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_MEETS_WITHIN = 2.0  # seconds that a start waits for the name of the base host
 
 
 class DestinationError(ValueError):
     """This address is not one that workers may be called at."""
+
+
+@dataclass(slots=True)
+class Met:
+    """What the base host was when its name was first looked up; None before."""
+
+    is_public: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +78,14 @@ class Destinations:
     """Public addresses are allowed; local ones only in `nets`, or for the operator's own host.
 
     A call whose host is `base_host`, the host of the workers' base URL, may go to whatever
-    local address that name has: the operator chose it. Link-local, metadata, multicast and
-    reserved addresses are refused for every host and whatever `nets` says.
+    local address that name has: the operator chose it. But not if all of its addresses were public
+    at first: then it is not the operator who says now that it is here. Link-local, metadata,
+    multicast and reserved addresses are refused for every host and whatever `nets` says.
     """
 
     base_host: str = ""
     nets: tuple[Network, ...] = ()
+    met: Met = field(default_factory=Met, compare=False)
 
     @classmethod
     def of(cls, base: str, nets: Iterable[str]) -> "Destinations":
@@ -89,10 +101,14 @@ class Destinations:
         meant = _meant(given)
         if _within(given, _NEVER) or _within(meant, _NEVER) or _is_unassigned(meant):
             raise DestinationError(f"{address} is an address that workers are never called at")
-        if not _within(meant, _LOCAL) or _plain(host) == self.base_host:
+        is_local, is_ours = _within(meant, _LOCAL), _plain(host) == self.base_host
+        if not is_local or (is_ours and not self.met.is_public):
             return
         if not (_within(meant, self.nets) or _within(given, self.nets)):
-            raise DestinationError(f"{address} is a local address outside CREW_WORKER_ALLOW_NETS")
+            was = f", and {self.base_host} was a public one at first" if is_ours else ""
+            raise DestinationError(
+                f"{address} is a local address outside CREW_WORKER_ALLOW_NETS{was}"
+            )
 
     def check_literal(self, host: str) -> None:
         """Check a host that is itself an address, in any spelling; let names pass."""
@@ -109,6 +125,31 @@ class Destinations:
                 return
             self.check(host, socket.inet_ntoa(packed))
 
+    def meet(self, host: str, addresses: Iterable[str]) -> None:
+        """These, which were checked, are what `host` has now. The first time counts."""
+        if self.met.is_public is None and _plain(host) == self.base_host:
+            self.met.is_public = not any(_is_local(address) for address in addresses)
+
+
+def meet_base(destinations: Destinations, base: str) -> None:
+    """At a start: look the base host up, so that it cannot be another kind of host later.
+
+    A name that is not known yet, or not in time, is met by the first call.
+    """
+    parts = urlsplit(base)
+    if parts.hostname:
+        looking = threading.Thread(
+            target=_meet, args=(destinations, parts.hostname, parts.port or 0), daemon=True
+        )
+        looking.start()
+        looking.join(_MEETS_WITHIN)
+
+
+def _meet(destinations: Destinations, host: str, port: int) -> None:
+    # What is wrong with it is said by each call.
+    with contextlib.suppress(OSError, ValueError):
+        resolve(destinations, host, port)
+
 
 def resolve(destinations: Destinations, host: str, port: int) -> list[Any]:
     """The addresses of `host` as `socket.getaddrinfo` gives them; all are checked.
@@ -116,8 +157,10 @@ def resolve(destinations: Destinations, host: str, port: int) -> list[Any]:
     OSError when there are none, DestinationError when a single one must not be called.
     """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    for *_, address in found:
-        destinations.check(host, str(address[0]))
+    addresses = [str(address[0]) for *_, address in found]
+    for address in addresses:
+        destinations.check(host, address)
+    destinations.meet(host, addresses)
     return found
 
 
@@ -141,6 +184,10 @@ def connect(
     order.reached(one)
     sock.settimeout(timeout)
     return sock
+
+
+def _is_local(address: str) -> bool:
+    return _within(_meant(ipaddress.ip_address(address.partition("%")[0])), _LOCAL)
 
 
 def _plain(host: str) -> str:

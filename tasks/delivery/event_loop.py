@@ -71,6 +71,7 @@ class AsyncioDeliverer:
 
     def start(self, on_answer: OnAnswer) -> None:
         rules = CallRules.from_conf()
+        rules.meet_host()
         tls = tls_context(rules.ca_file)
         loop = uvloop.new_event_loop()
         calls = _Calls(rules, tls, on_answer, self.on_sent, self.ask, loop)

@@ -51,6 +51,7 @@ class RequestsDeliverer:
     def start(self, on_answer: OnAnswer) -> None:
         self._on_answer = on_answer
         self._rules = CallRules.from_conf()
+        self._rules.meet_host()
         self._tls = tls_context(self._rules.ca_file)
         self._tls.sslsocket_class = WatchedTLSSocket
         self._executor = ThreadPoolExecutor(self._rules.slots, thread_name_prefix="crew-deliver")
