@@ -290,7 +290,7 @@ OUTSIDE = (
     _lite(
         "stream: foreign pages may open it",
         "live/socket",
-        'if origin not in allowed and not (is_token and "*" in allowed):',
+        "if not is_own and (self.is_session or not _is_welcome(origin)):",
         "if not origin:",
         CONSUMERS + "::test_a_ticket_is_not_used_up_by_a_foreign_page",
     ),

@@ -54,6 +54,14 @@ MUTANTS = (
         ("tests/test_admin_lookups.py::test_a_pattern_that_never_ends_is_left_out_and_told",),
         LITE,
     ),
+    Mutant(
+        "doors: without authentication a page of nowhere writes",
+        "tasks/access/origins.py",
+        "    if origin is None:",
+        '    if origin in (None, "null"):',
+        ("tests/test_login.py::test_without_authentication_no_route_is_for_other_s_pages",),
+        LITE,
+    ),
     # --- Tasks that run again ---
     Mutant(
         "again: what the new answer does not name stays",

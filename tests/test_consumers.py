@@ -167,6 +167,29 @@ async def test_so_is_one_whose_session_has_ended(monkeypatch, client):
         await one.wait()
 
 
+@pytest.mark.parametrize(
+    ("origin", "code"),
+    [
+        (b"http://testserver", None),
+        (b"https://ui.example", None),
+        (b"https://watch.example", None),
+        (b"http://evil.example", 4403),
+        (b"null", 4403),
+    ],
+)
+@in_a_loop
+async def test_without_authentication_our_own_pages_watch(origin, code):
+    group = await sync_to_async(make_group)()
+    streams = ["*", "https://watch.example"]
+
+    with override_settings(
+        CREW_AUTHENTICATION=[],
+        CORS_ALLOWED_ORIGINS=["https://ui.example"],
+        CREW_STREAM_ORIGINS=streams,
+    ):
+        assert await code_of(path_of(group.pk, "-"), (b"origin", origin)) == code
+
+
 @in_a_loop
 async def test_our_own_origin_is_the_one_that_the_proxy_was_asked_for():
     group = await sync_to_async(make_group)()

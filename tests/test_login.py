@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import statistics
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from tasks.access import callers, tokens
 from tasks.access.callers import READ, WRITE, sent_token
 from tasks.access.http import TokenAuthentication, client_address
 from tasks.models import TaskGroup, Token
+from tasks.urls import urlpatterns
 
 from .api_client import GROUPS, JSON, PROBLEM, TEXT, Api, Said
 from .factories import in_threads, make_group
@@ -201,26 +203,74 @@ def test_an_embedder_s_own_class_lets_in_whom_it_names(settings):
     assert Api("please").get(GROUPS).status == 401
 
 
-@pytest.mark.parametrize(
-    ("site", "kind", "status"),
-    [
-        ("cross-site", "text/plain", 403),
-        ("cross-site", "application/x-www-form-urlencoded", 403),
-        ("cross-site", "", 403),
-        ("cross-site", "application/json; charset=utf-8", 200),
-        ("same-origin", "text/plain", 200),
-        ("same-site", "text/plain", 200),
-        (None, "text/plain", 200),
-    ],
-)
-def test_without_authentication_no_other_site_s_form_gets_in(settings, client, site, kind, status):
+UI = "https://ui.example"
+PAGES = [
+    ({}, True),  # no browser
+    ({"Origin": "http://testserver"}, True),
+    ({"Origin": "HTTP://TestServer"}, True),
+    ({"Origin": UI}, True),
+    ({"Origin": UI, "Sec-Fetch-Site": "cross-site"}, True),
+    ({"Origin": "https://forms.example"}, True),
+    ({"Origin": "https://a.wild.example"}, True),
+    ({"Sec-Fetch-Site": "same-origin"}, True),
+    ({"Sec-Fetch-Site": "none"}, True),
+    ({"Origin": "null"}, False),
+    ({"Origin": ""}, False),
+    ({"Origin": "null", "Sec-Fetch-Site": "same-origin"}, False),
+    ({"Origin": "https://testserver"}, False),
+    ({"Origin": "http://testserver:81"}, False),
+    ({"Origin": "http://testserver.evil.example"}, False),
+    ({"Origin": "http://evil.example"}, False),
+    ({"Origin": f"{UI}.evil.example"}, False),
+    ({"Origin": f"{UI}, http://evil.example"}, False),
+    ({"Origin": "https://wild.example"}, False),
+    ({"Sec-Fetch-Site": "cross-site"}, False),
+    ({"Sec-Fetch-Site": "same-site"}, False),
+]
+TYPES = ["text/plain", "application/x-www-form-urlencoded", "", "application/json"]
+
+
+@pytest.fixture
+def without_authentication(settings):
     settings.CREW_AUTHENTICATION = []
-    headers = {"Sec-Fetch-Site": site} if site else {}
+    settings.CORS_ALLOWED_ORIGINS = [UI]
+    settings.CSRF_TRUSTED_ORIGINS = ["https://forms.example", "https://*.wild.example"]
 
-    said = client.post(GROUPS, b'{"name": "g"}', content_type=kind, headers=headers)
 
-    assert said.status_code == status
-    assert TaskGroup.objects.exists() is (status == 200)
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize(("sent", "may"), PAGES, ids=str)
+def test_without_authentication_only_our_own_pages_write(
+    without_authentication, client, kind, sent, may
+):
+    said = client.post(GROUPS, b'{"id": "g"}', content_type=kind, headers=sent)
+
+    assert (said.status_code, TaskGroup.objects.exists()) == ((200, True) if may else (403, False))
+    assert client.get(GROUPS, headers=sent).status_code == 200
+
+
+def test_without_authentication_no_route_is_for_other_s_pages(without_authentication, client):
+    for route in urlpatterns:
+        path = "/" + re.sub("<[^>]*>", "1", str(route.pattern))
+        for method in set(getattr(route.callback.cls, "needs", {})) - {"GET"}:
+            said = client.generic(method, path, headers={"Origin": "null"})
+
+            is_no_route = route.name in ("login", "logout")
+            assert said.status_code == (405 if is_no_route else 403), (method, path)
+
+
+def test_without_authentication_any_page_writes_where_cors_says_so(settings, client):
+    settings.CREW_AUTHENTICATION, settings.CORS_ALLOW_ALL_ORIGINS = [], True
+
+    said = client.post(GROUPS, b"{}", content_type="", headers={"Origin": "http://any.example"})
+
+    assert said.status_code == 200
+
+
+def test_our_own_origin_is_known_by_its_default_port_too(settings, client):
+    settings.CREW_AUTHENTICATION = []
+    sent = {"Origin": "http://testserver", "Host": "testserver:80"}
+
+    assert client.post(GROUPS, b"{}", content_type="", headers=sent).status_code == 200
 
 
 class OnlyTheSecretWord:

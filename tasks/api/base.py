@@ -27,7 +27,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView, set_rollback
 
 from .. import audit
-from ..access import callers
+from ..access import callers, origins
 from ..access.callers import Access
 from ..access.http import client_address, imported, of_embedder
 from ..conf import conf
@@ -143,7 +143,7 @@ class CrewView(APIView):  # type: ignore[misc]
 
     def _access(self, request: Request) -> Access:
         if not conf.CREW_AUTHENTICATION:
-            _refuse_foreign_form(request)
+            _refuse_foreign(request)
             return callers.everything("anyone")
         authenticator = request.successful_authenticator
         if authenticator is None:
@@ -336,12 +336,10 @@ def _refuse_form(request: Request) -> None:
         raise UnsupportedMediaType(kind)
 
 
-def _refuse_foreign_form(request: Request) -> None:
-    """Raise PermissionDenied for what any page could have sent here without asking.
+def _refuse_foreign(request: Request) -> None:
+    """Raise PermissionDenied for what a page of somebody else's sends, to do something.
 
-    Nothing else keeps it out when there is no authentication. A type that forms cannot have makes
-    browsers ask first, and CORS answers.
+    Nothing else keeps it out when there is no authentication.
     """
-    is_foreign = request.META.get("HTTP_SEC_FETCH_SITE") == "cross-site"
-    if is_foreign and request.method == "POST" and request._request.content_type != JSON_TYPE:
-        raise PermissionDenied(f"from another site only with the Content-Type {JSON_TYPE}")
+    if request.method != "GET" and origins.is_foreign(request._request):
+        raise PermissionDenied("pages of this origin may not write here; CORS_ORIGINS names some")

@@ -22,7 +22,7 @@ from django.core.exceptions import DisallowedHost
 from django.core.handlers.asgi import ASGIRequest
 from django.db import DatabaseError
 
-from ..access import callers
+from ..access import callers, origins
 from ..access.http import by_embedder
 from ..conf import conf
 from ..models import TaskGroup
@@ -139,21 +139,15 @@ class _Socket:
         return found or by_embedder(request, sent or self.token)
 
     def _check_origin(self, request: ASGIRequest) -> None:
-        """A cookie goes along with whatever page asks, so only our own may use one.
-
-        So may, without authentication, those that are named. Who has a token needs no more, where
-        the settings say so; what is no browser sends no origin.
-        """
+        """Raise Refused for a page that may not watch; what is no browser sends no origin."""
         origin = request.META.get("HTTP_ORIGIN", "").lower()
         if not origin and not self.is_session:
             return
         try:
-            own = f"{'https' if request.is_secure() else 'http'}://{request.get_host()}".lower()
+            is_own = origin == origins.own(request)
         except DisallowedHost as error:
             raise Refused(400, 4400, "this host is not known here") from error
-        allowed = {own} if self.is_session else {own, *map(str.lower, conf.CREW_STREAM_ORIGINS)}
-        is_token = bool(conf.CREW_AUTHENTICATION) and not self.is_session
-        if origin not in allowed and not (is_token and "*" in allowed):
+        if not is_own and (self.is_session or not _is_welcome(origin)):
             raise Refused(*FOREIGN)
 
     def _may_stay(self) -> bool:
@@ -266,6 +260,16 @@ async def _refuse(scope: Message, send: Send, refused: Refused) -> None:
     start = {"type": "websocket.http.response.start", "status": refused.status}
     await send(start | {"headers": headers})
     await send({"type": "websocket.http.response.body", "body": body + b"\n"})
+
+
+def _is_welcome(origin: str) -> bool:
+    """Whether pages of another origin may watch. Never with a cookie, which goes along with
+    whatever page asks. Who has a token needs no more, where the settings say so.
+    """
+    named = [each.lower() for each in conf.CREW_STREAM_ORIGINS]
+    if conf.CREW_AUTHENTICATION and "*" in named:
+        return True
+    return origin in named or (not conf.CREW_AUTHENTICATION and origins.is_trusted(origin))
 
 
 def _request(scope: Message) -> ASGIRequest:
