@@ -17,7 +17,7 @@ LARGE, MIDDLE = "large", "middle"
 WORKERS = 8
 OTHERS = 1_000  # groups
 SCHEDULER = "s1"
-AT_ONCE = 10_000  # rows in one statement's list
+ROWS_PER_STATEMENT = 10_000  # rows in one statement's list
 ERROR = "ConnectError: files.example.org refused"
 
 
@@ -55,9 +55,9 @@ def add_group(group_id: str, levels: int, width: int, now: datetime) -> None:
     for edge in edges:
         if not tasks[edge.parent_id].is_complete:
             tasks[edge.child_id].pending_parents += 1
-    Task.objects.bulk_create(tasks.values(), batch_size=AT_ONCE)
-    ParentEdge.objects.bulk_create(edges, batch_size=AT_ONCE)
-    Attempt.objects.bulk_create(_attempts(tasks.values(), now), batch_size=AT_ONCE)
+    Task.objects.bulk_create(tasks.values(), batch_size=ROWS_PER_STATEMENT)
+    ParentEdge.objects.bulk_create(edges, batch_size=ROWS_PER_STATEMENT)
+    Attempt.objects.bulk_create(_attempts(tasks.values(), now), batch_size=ROWS_PER_STATEMENT)
 
 
 def _tasks(group_id: str, levels: int, width: int, now: datetime) -> Iterator[Task]:

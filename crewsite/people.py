@@ -15,7 +15,7 @@ from django.http import HttpRequest
 
 from tasks.access import roles
 from tasks.admin.list_urls import ListedLookups
-from tasks.admin.refused import RefusalsTold
+from tasks.admin.refused import RefusalsShown
 from tasks.admin.watched import Watched
 from tasks.audit import Kind
 
@@ -34,7 +34,7 @@ def ensure_roles(apps: Any = apps, **kwargs: Any) -> None:
     Group.objects.get(name=roles.ADMIN).permissions.add(*people)
 
 
-class People(RefusalsTold, ListedLookups, Watched):
+class People(RefusalsShown, ListedLookups, Watched):
     """For the admin of users: who is no superuser changes only people who may not do more."""
 
     kind, audited = Kind.USER, ("create", "edit", "delete")
@@ -74,7 +74,7 @@ class RoleFilter(RelatedFieldListFilter):
         self.title = "role"
 
 
-class Roles(RefusalsTold, ListedLookups, Watched):
+class Roles(RefusalsShown, ListedLookups, Watched):
     """For the admin of roles: what a role may do is for superusers to say."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:

@@ -18,7 +18,7 @@ from .sql import health, run, run_steered
 from .store import changes
 
 MAX_CONCURRENCY = 1_000_000
-FREED_AT_ONCE = 2_000  # tasks, in one transaction
+FREED_PER_TRANSACTION = 2_000  # tasks, in one transaction
 
 
 def limit_worker(name: str, max_concurrency: int | None) -> None:
@@ -64,7 +64,7 @@ def try_worker(name: str) -> None:
     resting = Limit.objects.filter(kind="worker", name=name, rests__gt=0)
     if not resting.exists():
         return
-    while _free(name) == FREED_AT_ONCE:
+    while _free(name) == FREED_PER_TRANSACTION:
         pass
     with transaction.atomic():
         if resting.update(held_until=Now()):
@@ -75,7 +75,7 @@ def try_worker(name: str) -> None:
 def _free(worker: str) -> int:
     asked = {
         "worker": worker,
-        "most": FREED_AT_ONCE,
+        "most": FREED_PER_TRANSACTION,
         "most_wait": outages.MOST_WAIT,
         "spared": outages.SPARED,
     }

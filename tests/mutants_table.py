@@ -1469,7 +1469,7 @@ MUTANTS = (
     Mutant(
         "try now: nothing is due",
         "tasks/limits_and_holds.py",
-        "while _free(name) == FREED_AT_ONCE:",
+        "while _free(name) == FREED_PER_TRANSACTION:",
         "while False:",
         ("tests/test_opened_holds.py",),
         LITE,

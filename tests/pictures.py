@@ -37,7 +37,7 @@ django.setup()
 from tasks.live import hub, messages, pacing, socket_queue
 pacing.FRAMES, pacing.RELOAD_REST = 150, 0.1
 hub.MOST_FLUSHED, hub.MOST_MISSED = 20, 60
-messages.MOST_HELD, messages.AT_ONCE = 20, 7
+messages.MOST_HELD = 20
 socket_queue.MOST_MESSAGES = 120
 execute_from_command_line(["manage.py", *sys.argv[1:]])
 """

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.postgres, pytest.mark.timeout(240)]
 
 GROUPS = "/api/v1/task_groups"
 SLOTS = 6
-AT_ONCE = 5  # no worker gets the last slot
+CALLS_IN_FLIGHT = 5  # no worker gets the last slot
 LARGE = 2_000  # tasks, of a megabyte and more
 
 
@@ -50,8 +50,8 @@ class Crew(Site):
     def begin(self) -> None:
         self.worker.may_answer.clear()
         self.worker.requests.clear()
-        self.group = self.create("work", 2 * AT_ONCE)
-        wait_until(lambda: len(self.worker.requests) == AT_ONCE)
+        self.group = self.create("work", 2 * CALLS_IN_FLIGHT)
+        wait_until(lambda: len(self.worker.requests) == CALLS_IN_FLIGHT)
 
     def create(self, name: str, count: int, **fields: object) -> str:
         tasks = [{"worker": "w", "input": "x" * 500}] * count
@@ -88,7 +88,7 @@ class Crew(Site):
         """All of the work, by one call for each task, and no rule is broken."""
         wait_until(lambda: self.done(self.group) == 1)
         calls = [request.headers["webhook-id"] for request in self.worker.requests]
-        assert len(set(calls)) == len(calls) == 2 * AT_ONCE
+        assert len(set(calls)) == len(calls) == 2 * CALLS_IN_FLIGHT
         assert self.process.poll() is None
         assert "Traceback" not in "".join(self.lines)
         assert self.web.errors() == ""
@@ -125,7 +125,7 @@ def test_when_tables_cannot_grow_nothing_is_half_stored_and_no_answer_is_lost(cr
         wait_until(lambda: crew.errors_of_the_server("could not extend file") > refusals + 2)
         assert crew.status("/healthz/ready") == 200
         assert crew.done(crew.group) == 0
-        assert len(crew.worker.requests) == AT_ONCE
+        assert len(crew.worker.requests) == CALLS_IN_FLIGHT
 
     crew.completes()
     assert len(crew.said("A turn failed")) == turns_failed + 1
@@ -145,7 +145,7 @@ def test_when_the_log_cannot_grow_the_server_stops_and_is_waited_for(crew):
             assert crew.errors_of_the_server("PANIC")
             crew.worker.may_answer.set()
             wait_until(lambda: len(crew.said("A turn failed")) > turns_failed)
-            assert len(crew.worker.requests) == AT_ONCE
+            assert len(crew.worker.requests) == CALLS_IN_FLIGHT
         crew.server.restart()
         accepted = creating.result(30)
 

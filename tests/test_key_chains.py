@@ -193,7 +193,7 @@ def test_several_leaders_in_one_batch_keep_to_their_own_descendants():
 
 
 def test_in_parts_as_at_once(monkeypatch):
-    monkeypatch.setattr("tasks.engine.settle.AT_ONCE", 2)
+    monkeypatch.setattr("tasks.engine.settle.TASKS_PER_STATEMENT", 2)
     monkeypatch.setattr("tasks.engine.settle.FOUND", 3)
     twins = [wire(id=f"t{n}", key="k", parent_ids=["x"]) for n in range(9)]
     below = [wire(id=f"b{n}", key="k", parent_ids=["a", "x"]) for n in range(9)]

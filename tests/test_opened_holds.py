@@ -249,7 +249,7 @@ def test_a_worker_that_is_well_frees_nothing() -> None:
 
 
 def test_all_that_waits_for_a_worker_is_freed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits_and_holds, "FREED_AT_ONCE", 7)
+    monkeypatch.setattr(limits_and_holds, "FREED_PER_TRANSACTION", 7)
     resting(IN_A_ROW + 2)
     Change.objects.all().delete()
 

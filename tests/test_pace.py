@@ -6,7 +6,7 @@ from tasks import control, create, edit
 from tasks.live import pacing
 from tasks.live.change_reader import Seen
 from tasks.live.messages import reload_text
-from tasks.live.pacing import Pace, most_at_once
+from tasks.live.pacing import Pace, most_one_by_one
 
 from .factories import make_group
 from .web import Clients, Web
@@ -69,7 +69,7 @@ def test_after_a_reload_the_rest_is_longer_the_more_come_to_load():
 
 @pytest.mark.parametrize(("watchers", "most"), [(0, 20_000), (1, 20_000), (100, 200)])
 def test_the_more_watch_the_fewer_tasks_are_told_at_once(watchers, most):
-    assert most_at_once(watchers) == most
+    assert most_one_by_one(watchers) == most
 
 
 SLOW = """

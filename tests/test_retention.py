@@ -28,7 +28,7 @@ OLD = timedelta(days=31)
 @pytest.fixture(autouse=True)
 def two_at_once(monkeypatch):
     monkeypatch.setattr(finished_groups, "GROUPS", 1)
-    monkeypatch.setattr(finished_groups, "AT_ONCE", 2)
+    monkeypatch.setattr(finished_groups, "TASKS_PER_TRANSACTION", 2)
 
 
 def age(group, by=OLD):

@@ -141,9 +141,9 @@ def test_without_duplicates_nothing_is_shared(key: str) -> None:
     assert outputs("done", "alone") == [1, LONG]
 
 
-@pytest.mark.parametrize("at_once", [1, 2, 10])
-def test_each_key_of_a_batch_shares_its_own(monkeypatch: Any, at_once: int) -> None:
-    monkeypatch.setattr(settle, "AT_ONCE", at_once)
+@pytest.mark.parametrize("most", [1, 2, 10])
+def test_each_key_of_a_batch_shares_its_own(monkeypatch: Any, most: int) -> None:
+    monkeypatch.setattr(settle, "TASKS_PER_STATEMENT", most)
     group = make_group()
     for key in "abc":
         make_task(group, id=f"{key}0", key=key)
@@ -181,7 +181,7 @@ def test_many_duplicates_and_children_are_written_some_at_a_time(
     monkeypatch: Any, outcome: str
 ) -> None:
     """None twice, none left out; the parts are one transaction."""
-    monkeypatch.setattr(settle, "AT_ONCE", 3)
+    monkeypatch.setattr(settle, "TASKS_PER_STATEMENT", 3)
     monkeypatch.setattr(settle, "FOUND", 7)
     tasks = [sent(id="leader", key="k")]
     tasks += [sent(id=f"d{n:02}", key="k") for n in range(20)]
@@ -211,7 +211,7 @@ def test_many_duplicates_and_children_are_written_some_at_a_time(
 
 
 def test_children_put_off_by_one_of_many_answers_are_told(monkeypatch: Any) -> None:
-    monkeypatch.setattr(settle, "AT_ONCE", 3)
+    monkeypatch.setattr(settle, "TASKS_PER_STATEMENT", 3)
     monkeypatch.setattr(settle, "FOUND", 3)
     children = [sent(id=f"c{n}", parent_ids=["p"]) for n in range(10)]
     make_group(id="g", tasks=[sent(id="p"), *children])
@@ -226,7 +226,7 @@ def test_children_put_off_by_one_of_many_answers_are_told(monkeypatch: Any) -> N
 
 
 @pytest.mark.postgres
-def test_of_many_only_some_follow_at_once_and_all_are_settled() -> None:
+def test_of_many_only_some_follow_most_and_all_are_settled() -> None:
     many = 2_050
     group = make_group(id="g")
     Task.objects.bulk_create(
@@ -326,7 +326,7 @@ def test_a_group_that_is_reset_or_deleted_leaves_nothing_behind() -> None:
 def test_of_very_many_some_are_looked_at_each_time(monkeypatch: Any) -> None:
     shared()
     monkeypatch.setattr(expired_rows, "LOOKED_AT", 4)
-    monkeypatch.setattr(expired_rows, "AT_ONCE", 2)
+    monkeypatch.setattr(expired_rows, "ROWS_PER_STATEMENT", 2)
     values = SharedOutput.objects.bulk_create(SharedOutput(value=n) for n in range(20))
     ids = sorted(value.pk for value in values)
     Task.objects.bulk_create(
@@ -343,7 +343,7 @@ def test_of_very_many_some_are_looked_at_each_time(monkeypatch: Any) -> None:
 def test_where_many_can_go_all_are_looked_at_each_once(monkeypatch: Any) -> None:
     shared()
     monkeypatch.setattr(expired_rows, "LOOKED_AT", 4)
-    monkeypatch.setattr(expired_rows, "AT_ONCE", 2)
+    monkeypatch.setattr(expired_rows, "ROWS_PER_STATEMENT", 2)
     SharedOutput.objects.bulk_create(SharedOutput(value=n) for n in range(20))
 
     gone = list(expired_rows.prune_outputs())
@@ -479,7 +479,7 @@ def test_what_is_deleted_is_told_without_what_it_shares(
     monkeypatch: Any,
 ) -> None:
     """It would be read once for each of thousands."""
-    monkeypatch.setattr(edges, "AT_ONCE", 2)
+    monkeypatch.setattr(edges, "TASKS_IN_MEMORY", 2)
     shared()
     make_task(TaskGroup.objects.get(), id="other", output="its own", is_complete=True)
     Change.objects.all().delete()

@@ -142,7 +142,7 @@ def test_a_retention_takes_its_parts_by_probes(fresh_tables, monkeypatch):
     fill("old", MANY)
     Task.objects.update(is_complete=True, completed_at="2020-01-01T00:00:00Z")
     TaskGroup.objects.update(created_at="2020-01-01T00:00:00Z")
-    monkeypatch.setattr(finished_groups, "AT_ONCE", FEW)
+    monkeypatch.setattr(finished_groups, "TASKS_PER_TRANSACTION", FEW)
 
     assert pages_read(lambda: finished_groups.prune_groups(1, seconds=60)) < 100 * MANY
     assert not TaskGroup.objects.exists()

@@ -197,7 +197,7 @@ def test_an_old_group_that_is_too_much_at_once_goes_in_smaller_parts(monkeypatch
         return remove(group_id, ids, **named) if len(ids) <= 40 else refuses()
 
     monkeypatch.setattr(edges, "remove", remove_few)
-    monkeypatch.setattr(finished_groups, "AT_ONCE", 50)
+    monkeypatch.setattr(finished_groups, "TASKS_PER_TRANSACTION", 50)
     monkeypatch.setattr(finished_groups, "PARTED", 2)
 
     assert finished_groups.prune_groups(30, seconds=60) == (1, 90)

@@ -25,7 +25,7 @@ from workers_demo.workers import Answer, Call, answer, read_call, wait
 PROGRAM = Path(__file__).parent.parent / "workers_demo" / "standalone.py"
 DEADLINE = 20  # seconds
 NOW = datetime(2026, 11, 24, 6, 20, 6, 999_999, tzinfo=UTC)
-AT_ONCE = {"seconds": 0}
+NO_WAIT = {"seconds": 0}
 
 
 def body(given: object = None, **fields: object) -> bytes:
@@ -117,7 +117,7 @@ def test_worker_c_chooses_new_ids_each_time():
 def test_worker_c_hands_its_seconds_on_to_its_children():
     children = answer("worker-c", Call(seconds=0), now=NOW).body["children"]
 
-    assert [child["input"] for child in children] == [AT_ONCE] * 4
+    assert [child["input"] for child in children] == [NO_WAIT] * 4
 
 
 # --- As Django views -------------------------------------------------------------------------
@@ -136,7 +136,7 @@ def post_async(path, data):
 @pytest.mark.parametrize("post", [post_sync, post_async])
 @pytest.mark.parametrize("letter", "abcd")
 def test_a_view_answers_as_its_worker(post, letter):
-    response = post(f"/worker-{letter}", body(AT_ONCE))
+    response = post(f"/worker-{letter}", body(NO_WAIT))
 
     assert response.status_code == 200
     assert response.json()["output"]["message"] == f"Worker {letter.upper()} was here!"
@@ -146,7 +146,7 @@ def test_a_view_answers_as_its_worker(post, letter):
 @pytest.mark.urls("workers_demo.urls")
 @pytest.mark.parametrize("post", [post_sync, post_async])
 def test_a_view_fails_when_told_to(post):
-    response = post("/worker-b", body(AT_ONCE | {"throw": "no luck"}))
+    response = post("/worker-b", body(NO_WAIT | {"throw": "no luck"}))
 
     assert response.status_code == 500
     assert response.json() == {"error": "no luck"}
@@ -196,7 +196,7 @@ def test_a_view_takes_nothing_but_post(method):
 def test_a_view_refuses_a_body_larger_than_django_takes(settings):
     settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 10
 
-    response = post_sync("/worker-a", body(AT_ONCE))
+    response = post_sync("/worker-a", body(NO_WAIT))
 
     assert response.status_code == 413
     assert "error" in response.json()
@@ -267,7 +267,7 @@ def program(log):
 
 
 def ask(connection, path="/worker-a", data=None, *, method="POST", **headers):
-    connection.request(method, path, body(AT_ONCE) if data is None else data, headers)
+    connection.request(method, path, body(NO_WAIT) if data is None else data, headers)
     response = connection.getresponse()
     return response.status, json.loads(response.read())
 
@@ -278,7 +278,7 @@ def test_the_program_serves_the_same_workers(program):
 
     assert status == 200
     assert answered["output"]["message"] == "Worker C was here!"
-    assert [child["input"] for child in answered["children"]] == [AT_ONCE] * 4
+    assert [child["input"] for child in answered["children"]] == [NO_WAIT] * 4
 
 
 def test_the_program_answers_many_calls_on_one_connection(program):
@@ -294,7 +294,7 @@ def test_the_program_answers_many_calls_on_one_connection(program):
 
 def test_the_program_fails_when_told_to(program):
     with program.connect() as connection:
-        answered = ask(connection, data=body(AT_ONCE | {"throw": "no luck"}))
+        answered = ask(connection, data=body(NO_WAIT | {"throw": "no luck"}))
 
     assert answered == (500, {"error": "no luck"})
 
@@ -372,7 +372,7 @@ def test_the_program_runs_as_a_module_too():
 
 def test_each_call_leaves_one_line_in_the_log(program):
     with program.connect() as connection:
-        ask(connection, data=body(AT_ONCE, taskId="T1\nforged"))
+        ask(connection, data=body(NO_WAIT, taskId="T1\nforged"))
         ask(connection, "/worker-x")
 
     program.stop()

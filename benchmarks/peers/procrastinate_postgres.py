@@ -6,7 +6,7 @@ from procrastinate import App, PsycopgConnector, SyncPsycopgConnector
 from .call import BASE, BROKER, MOST, body, enqueue
 
 app = App(connector=PsycopgConnector(conninfo=BROKER))
-AT_ONCE = 1_000
+TASKS_PER_STATEMENT = 1_000
 _sessions: list[aiohttp.ClientSession] = []
 
 
@@ -27,8 +27,8 @@ async def call(context, left: int = 0):
 
 
 def independent(count: int) -> None:
-    for done in range(0, count, AT_ONCE):
-        call.batch_defer(*[{}] * min(AT_ONCE, count - done))
+    for done in range(0, count, TASKS_PER_STATEMENT):
+        call.batch_defer(*[{}] * min(TASKS_PER_STATEMENT, count - done))
 
 
 def hops(count: int) -> None:

@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString
 
 from .dress import dress
 from .list_urls import ListedLookups
-from .refused import REFUSALS, RefusalsTold, told
+from .refused import REFUSALS, RefusalsShown, in_words
 from .watched import Watched
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ __all__ = ["CrewAdmin", "ModelAdmin", "ReadOnlyAdmin", "TabularInline", "link", 
 NONE = "-"
 
 
-class CrewAdmin(RefusalsTold, ListedLookups, Watched, ModelAdmin):
+class CrewAdmin(RefusalsShown, ListedLookups, Watched, ModelAdmin):
     """A form that shows what the verbs refuse, and lists that never count a whole table twice."""
 
     show_full_result_count = False

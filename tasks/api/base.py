@@ -266,7 +266,7 @@ class CrewView(APIView):  # type: ignore[misc]
 
     def _tell_ignored(self, request: HttpRequest, response: HttpResponseBase) -> None:
         response.headers["X-Crew-Ignored"] = spelling.in_header(self.ignored)
-        names = spelling.told(self.ignored, self.known)
+        names = spelling.with_hints(self.ignored, self.known)
         log.warning("Ignored at %s %s: %s", request.method, request.path, names)
 
     def handle_exception(self, exc: Exception) -> HttpResponseBase:

@@ -23,7 +23,7 @@ from .repeat import once
 
 NDJSON = {"application/x-ndjson", "application/jsonl"}
 VERB_TAKES = (*query.FILTERS, "all", "dryRun", "limit", "after")
-MOST_AT_ONCE = 10_000  # tasks of one call with a limit
+MOST_PER_CALL = 10_000  # tasks of one call with a limit
 
 
 class BulkCreate(CrewView):
@@ -198,8 +198,8 @@ def _named(request: Request, sent: dict[str, Any]) -> TaskFilter:
 def _limit(request: Request, which: TaskFilter) -> int:
     """How many tasks this call is for; 0 for all."""
     limit = query.whole(request, "limit", 0)
-    if "limit" in request.query_params and not 1 <= limit <= MOST_AT_ONCE:
-        raise InvalidInputError(f"limit goes from 1 to {MOST_AT_ONCE}")
+    if "limit" in request.query_params and not 1 <= limit <= MOST_PER_CALL:
+        raise InvalidInputError(f"limit goes from 1 to {MOST_PER_CALL}")
     if "after" in request.query_params and not limit:
         raise InvalidInputError("after goes with limit")
     if limit and which.ids is not None:

@@ -40,7 +40,7 @@ def page(request: Request, *, strict: bool = False) -> Page:
         and _is_within(request, "pageSize", conf.CREW_MAX_PAGE)
     ):
         raise InvalidInputError(f"page counts from 1, pageSize goes up to {conf.CREW_MAX_PAGE}")
-    return page_of(number, size, most=conf.CREW_MAX_PAGE, most_at_once=conf.CREW_MAX_PAGE_ALL)
+    return page_of(number, size, most=conf.CREW_MAX_PAGE, most_all=conf.CREW_MAX_PAGE_ALL)
 
 
 def search(request: Request) -> str:

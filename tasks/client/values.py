@@ -258,7 +258,7 @@ def to_words(names: Iterable[str]) -> list[str]:
     """Names of fields as the API has them. Raises TypeError for a name that no task has."""
     names = list(names)
     if unknown := spelling.unknown(names, (*_WIRE, *_WIRE.values())):
-        raise TypeError(f"a task has no {spelling.told(sorted(unknown), tuple(_WIRE))}")
+        raise TypeError(f"a task has no {spelling.with_hints(sorted(unknown), tuple(_WIRE))}")
     return [_WIRE.get(name, name) for name in names]
 
 
@@ -270,7 +270,7 @@ def to_query(which: Mapping[str, object], known: Collection[str] = ()) -> dict[s
     """
     filters = tuple(Which.__annotations__)
     if unknown := spelling.unknown(which, known or filters):
-        raise TypeError(f"there is no filter {spelling.told(unknown, known or filters)}")
+        raise TypeError(f"there is no filter {spelling.with_hints(unknown, known or filters)}")
     query = {camel(name): _filter(name, which[name]) for name in filters if name in which}
     if query.get("state") == "":
         return None

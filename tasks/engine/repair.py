@@ -19,7 +19,7 @@ from . import heartbeat
 
 T = TypeVar("T")
 
-AT_ONCE = 200
+ROWS_PER_STATEMENT = 200
 
 
 def repair(name: str) -> int | None:
@@ -111,7 +111,7 @@ def _broken(name: str) -> list[str]:
 
 def _batches(rows: Iterable[T]) -> Iterator[list[T]]:
     source = iter(rows)
-    while batch := list(islice(source, AT_ONCE)):
+    while batch := list(islice(source, ROWS_PER_STATEMENT)):
         yield batch
 
 

@@ -15,7 +15,7 @@ from .settle import Abandoned, Haste, Settlement, hastily, settle_within, why_no
 
 logger = logging.getLogger(__name__)
 
-RESCUED_AT_ONCE = 200
+RESCUED_PER_TRANSACTION = 200
 PARTS = 8  # of what did not go as a whole
 HASTE = Haste(Within(lock=0.1, statement=5.0))
 
@@ -25,7 +25,7 @@ class Sweep:
     """What it goes past, and how many leases it tries at once."""
 
     passed: Passed = field(default_factory=Passed)
-    most: int = RESCUED_AT_ONCE
+    most: int = RESCUED_PER_TRANSACTION
 
 
 def rescue(*, lease_seconds: float, sweep: Sweep | None = None) -> int:

@@ -35,7 +35,7 @@ WORKS = Within(lock=1.0, statement=1.0)  # a small write, where the database wor
 
 PAUSES = (0.02, 0.5)  # seconds between two rounds; the longer the less of them helps
 STUCK_PAUSES = (1.0, 60.0)  # seconds until one that is refused whatever it holds is tried again
-AT_ONCE = 500  # answers of a group in one transaction
+ANSWERS_PER_TRANSACTION = 500  # answers of a group in one transaction
 PARTS = 8  # of what did not go as a whole
 MOST_TRIES = 3  # with which an answer goes alone: 500, 62, 7, 1
 ROUND, FAILURES = 1.0, 3  # seconds, or failed tries, after which other groups have their turn
@@ -298,7 +298,7 @@ def _batches(entries: Sequence[_Entry]) -> Iterator[list[_Entry]]:
     for entry in entries:
         by_tries[entry.tries].append(entry)
     for tries, those in sorted(by_tries.items()):
-        size = max(1, AT_ONCE // PARTS**tries)
+        size = max(1, ANSWERS_PER_TRANSACTION // PARTS**tries)
         if size == 1:
             random.shuffle(those)  # not all may have their turn
         yield from _together(those, size)

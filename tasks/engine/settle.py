@@ -58,7 +58,9 @@ COPIED = 1_000  # characters of an output that each duplicate gets for itself; l
 # When this process begins to share, by `time.monotonic()`. A scheduler that starts beside others
 # lets them look first whether the tables are too new for them: their claims would not see it.
 shares_from = 0.0
-AT_ONCE = 2_000  # tasks written by one statement of those that an answer touches beside its own
+TASKS_PER_STATEMENT = (
+    2_000  # tasks written by one statement of those that an answer touches beside its own
+)
 FOUND = 20_000  # of their ids looked up by one, or of parents whose children are
 
 
@@ -370,7 +372,9 @@ def _locks(settlements: Sequence[Settlement], *, alone: bool) -> list[Call]:
     ids = sorted({s.lease.group_id for s in settlements})
     keyed = sorted({s.lease.group_id for s in settlements if s.lease.key})
     which = (
-        (sql.GROUPS_ALONE, sql.GROUPS_ALONE_AT_ONCE) if alone else (sql.GROUPS, sql.GROUPS_AT_ONCE)
+        (sql.GROUPS_ALONE, sql.GROUPS_ALONE_SKIP_LOCKED)
+        if alone
+        else (sql.GROUPS, sql.GROUPS_SKIP_LOCKED)
     )
     return [
         (which[_skips()], {"groups": dump(ids)}),
@@ -428,7 +432,7 @@ def _outcomes(settlements: Sequence[Settlement]) -> list[Call]:
     rows = {"rows": "[" + ",".join(map(_row, settlements)) + "]"}
     whats = [sql.OUTCOMES] if on_postgres() else [sql.LIVE, sql.HISTORY, sql.WRITE]
     if _skips():
-        whats = [sql.OUTCOMES_AT_ONCE]
+        whats = [sql.OUTCOMES_SKIP_LOCKED]
     return [(what, rows) for what in whats]
 
 
@@ -539,7 +543,7 @@ def _share_with_duplicates(live: Sequence[Settlement]) -> list[tuple[Any, ...]]:
     if not live:
         return []
     given = {s.lease.task_id: _duplicated(s) for s in live}
-    asked = {"rows": dump(list(given.values())), "most": AT_ONCE}
+    asked = {"rows": dump(list(given.values())), "most": TASKS_PER_STATEMENT}
     if not on_postgres():
         return run_together(
             (shared_outcomes.IN_COMMON, asked), (shared_outcomes.DUPLICATES, asked)
@@ -560,7 +564,9 @@ def _parts(
     """What is left behind `after`, in parts that one statement may write; None is nothing."""
     while after is not None:
         found = run(what, {**asked, "after": after, "most": FOUND})
-        yield from (found[at : at + AT_ONCE] for at in range(0, len(found), AT_ONCE))
+        yield from (
+            found[at : at + TASKS_PER_STATEMENT] for at in range(0, len(found), TASKS_PER_STATEMENT)
+        )
         after = found[-1][0] if len(found) == FOUND else None
 
 
@@ -613,7 +619,7 @@ def _tell_children(parents: Sequence[dict[str, Any]], note: changes.Note) -> lis
 
 
 def _tell_children_of(rows: Sequence[dict[str, Any]]) -> list[tuple[Any, ...]]:
-    asked = {"rows": dump(rows), "after": "", "most": AT_ONCE}
+    asked = {"rows": dump(rows), "after": "", "most": TASKS_PER_STATEMENT}
     touched, after = _part(run(children.CHILDREN, asked))
     for part in _parts(children.CHILDREN_LEFT, asked, after):
         some = [{"id": id_, "done": done, "wait": wait} for id_, done, wait in part]

@@ -25,7 +25,7 @@ from .find import Page
 
 LOOKED_AT = 10_000  # failed tasks that are read and grouped: the newest
 COUNTED = 100_000  # failed tasks are counted so far and no further
-AT_ONCE = 10_000  # rows of one look-up
+IDS_PER_STATEMENT = 10_000  # rows of one look-up
 GROUPS = 10  # groups named in one failure
 FIRST_PAGE = Page(0, 50)
 MAX_LENGTH = 300  # characters of an error that are shown and looked at
@@ -234,8 +234,8 @@ def _rows(ids: list[str]) -> Iterator[_Row]:
         "run_after",
         "error_delay_in_seconds",
     )
-    for start in range(0, len(ids), AT_ONCE):
-        some = tasks.filter(probed("id", ids[start : start + AT_ONCE]))
+    for start in range(0, len(ids), IDS_PER_STATEMENT):
+        some = tasks.filter(probed("id", ids[start : start + IDS_PER_STATEMENT]))
         for id_, group, worker, text, status, ended, due, delay in some:
             failed_at = ended or (due - timedelta(seconds=delay) if text else due)
             yield _Row(id_, group, worker, text or "", status, failed_at)

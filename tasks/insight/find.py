@@ -102,13 +102,13 @@ class Page:
         return rows[self.start : self.start + self.size]
 
 
-def page(number: int, size: int, *, most: int, most_at_once: int) -> Page:
+def page(number: int, size: int, *, most: int, most_all: int) -> Page:
     """The page of the old API (contract 1.3): 1 is the first, size 0 is all, on page 1 only.
 
-    Nonsense gives an empty page. `most` caps a page's size, `most_at_once` the size of "all".
+    Nonsense gives an empty page. `most` caps a page's size, `most_all` the size of "all".
     """
     if size == 0:
-        return Page(0, most_at_once if number == 1 else 0)
+        return Page(0, most_all if number == 1 else 0)
     if number < 1 or size < 0:
         return Page(0, 0)
     size = min(size, most)

@@ -22,7 +22,7 @@ from ..store import wire
 from ..store.states import STATE, State
 
 ATTEMPTS = 20  # of one task: the last
-AT_ONCE = 500  # ids in one look-up
+IDS_PER_STATEMENT = 500  # ids in one look-up
 EDGES = 50_000  # looked at for when the tasks shown were freed
 NEAR_END = 20_000  # tasks created last, among which the one that completed last is sought
 
@@ -139,8 +139,8 @@ def _freed(tasks: Sequence[Task]) -> dict[str, datetime]:
     """
     freed: dict[str, datetime] = {}
     left = EDGES
-    for start in range(0, len(tasks), AT_ONCE):
-        some = tasks[start : start + AT_ONCE]
+    for start in range(0, len(tasks), IDS_PER_STATEMENT):
+        some = tasks[start : start + IDS_PER_STATEMENT]
         edges = ParentEdge.objects.filter(child_id__in=[task.pk for task in some]).order_by()
         rows = list(edges.values_list("child_id", "parent__completed_at")[: left + 1])
         left -= len(rows)
@@ -223,4 +223,4 @@ def _time(moment: datetime | None) -> str | None:
 
 
 def _chunks(ids: list[str]) -> Iterator[list[str]]:
-    return (ids[at : at + AT_ONCE] for at in range(0, len(ids), AT_ONCE))
+    return (ids[at : at + IDS_PER_STATEMENT] for at in range(0, len(ids), IDS_PER_STATEMENT))

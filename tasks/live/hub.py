@@ -20,7 +20,7 @@ from ..sql.patience import is_outage, is_overload
 from ..store import changes
 from . import messages as tell
 from .change_reader import Seen, Tail
-from .pacing import Pace, most_at_once
+from .pacing import Pace, most_one_by_one
 from .socket_queue import Watcher
 
 logger = logging.getLogger(__name__)
@@ -157,7 +157,7 @@ class Hub:
         if len(self._owed) > MOST_MISSED or has_gap:
             told = tell.reloads(self._owed, watchers, self._tail.safe)
         else:
-            each = {name: most_at_once(count) for name, count in watchers.items()}
+            each = {name: most_one_by_one(count) for name, count in watchers.items()}
             told = tell.messages(self._owed, each, self._tail.safe, before=self._places)
         self._owed = []
         self._stand(watchers, self._tail.safe)

@@ -72,6 +72,6 @@ class Pace:
         return min((max(0.0, self._until[name] - now) for name in self._kept), default=math.inf)
 
 
-def most_at_once(watchers: int) -> int:
+def most_one_by_one(watchers: int) -> int:
     """How many tasks of a group with so many watchers are told one by one."""
     return FRAMES // max(1, watchers)

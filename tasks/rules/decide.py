@@ -318,7 +318,7 @@ def _note_slips(reading: _Reading) -> None:
     unread = spelling.unknown(reading.fields, FIELDS)[: spelling.MOST]
     slips = [name for name in unread if spelling.meant(name, FIELDS)]
     if slips:
-        reading.notes.append(f"ignored: {spelling.told(slips, FIELDS)}")
+        reading.notes.append(f"ignored: {spelling.with_hints(slips, FIELDS)}")
 
 
 def _children(reading: _Reading, limits: Limits) -> tuple[TaskSpec, ...]:
@@ -337,7 +337,7 @@ def _children(reading: _Reading, limits: Limits) -> tuple[TaskSpec, ...]:
         except InvalidInputError as error:
             raise InvalidInputError(f"child {index}: {error}") from error
     if ignored:
-        reading.notes.append(f"ignored of children: {spelling.told(ignored, TASK_WORDS)}")
+        reading.notes.append(f"ignored of children: {spelling.with_hints(ignored, TASK_WORDS)}")
     graph.check_new(children, max_parents=limits.children)
     _check_siblings(children)
     reading.notes += graph.keys_of_several_workers(children)

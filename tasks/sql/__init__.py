@@ -17,7 +17,7 @@ from ..conf import conf
 from . import patience, prepared
 from .patience import IDLE
 
-AT_ONCE = 10_000  # rows that are held in memory on their way into SQLite
+ROWS_IN_MEMORY = 10_000  # rows that are held in memory on their way into SQLite
 
 # The clock of the database, as an expression; the SQLite form is what Django's Now() writes.
 NOW = {
@@ -145,7 +145,7 @@ def put(what: Statement, rows: Iterable[tuple[Any, ...]]) -> None:
                     copy.write_row(row)
         else:
             left = iter(rows)
-            while some := list(islice(left, AT_ONCE)):
+            while some := list(islice(left, ROWS_IN_MEMORY)):
                 cursor.executemany(what.sqlite, some)
 
 

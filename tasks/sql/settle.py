@@ -19,8 +19,8 @@ GROUPS = statement(
 )
 
 # The same for whoever does not wait: one row, a JSON object of those that could be had at once. It
-# is kept for OUTCOMES_AT_ONCE, which comes in the same round trip and writes for these alone.
-GROUPS_AT_ONCE = statement(
+# is kept for OUTCOMES_SKIP_LOCKED, which comes in the same round trip and writes for these alone.
+GROUPS_SKIP_LOCKED = statement(
     postgresql="""
         WITH kept AS MATERIALIZED (
             SELECT g.id, g.is_paused
@@ -39,8 +39,8 @@ GROUPS_AT_ONCE = statement(
 GROUPS_ALONE = statement(
     postgresql=GROUPS.postgresql.replace("FOR KEY SHARE", "FOR UPDATE"), sqlite=GROUPS.sqlite
 )
-GROUPS_ALONE_AT_ONCE = statement(
-    postgresql=GROUPS_AT_ONCE.postgresql.replace("FOR KEY SHARE", "FOR UPDATE"), sqlite=""
+GROUPS_ALONE_SKIP_LOCKED = statement(
+    postgresql=GROUPS_SKIP_LOCKED.postgresql.replace("FOR KEY SHARE", "FOR UPDATE"), sqlite=""
 )
 
 
@@ -151,8 +151,8 @@ OUTCOMES = statement(
     sqlite="",  # LIVE, HISTORY and WRITE: SQLite writes nothing inside WITH
 )
 
-# The same for the groups that GROUPS_AT_ONCE could have, without their tasks that others hold.
-OUTCOMES_AT_ONCE = statement(
+# The same for the groups that GROUPS_SKIP_LOCKED could have, without their tasks that others hold.
+OUTCOMES_SKIP_LOCKED = statement(
     postgresql=_outcomes(
         _LIVE.replace("FOR NO KEY UPDATE", "FOR NO KEY UPDATE SKIP LOCKED"),
         """WHERE (SELECT current_setting('crew.kept')::jsonb) ? a."group" """,

@@ -38,7 +38,7 @@ UNRUN: dict[str, Any] = {
     "keeps_complete": None,
 }
 SHOWN_PAYLOAD = 4096  # characters of a deleted task's input, output and errors
-AT_ONCE = 100  # such tasks in memory: each may be some MiB
+TASKS_IN_MEMORY = 100  # such tasks in memory: each may be some MiB
 SHOWN = 500  # tasks that went: to read more of them would keep the group for seconds
 
 
@@ -245,7 +245,7 @@ def last_states(ids: Sequence[str]) -> list[wire.Json]:
     """
     if len(ids) > SHOWN:
         return [{"id": id_} for id_ in ids]
-    parts = (ids[at : at + AT_ONCE] for at in range(0, len(ids), AT_ONCE))
+    parts = (ids[at : at + TASKS_IN_MEMORY] for at in range(0, len(ids), TASKS_IN_MEMORY))
     return [_shown(task) for some in parts for task in wire.tasks(_without_shared(some))]
 
 

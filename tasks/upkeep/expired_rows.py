@@ -23,7 +23,7 @@ from ..store import changes
 
 CALLS_KEPT = timedelta(hours=24)
 LOOKED_AT = 10_000  # shared outputs, of which one in ten at least must go for a look at more
-AT_ONCE = 1_000  # of them in one statement
+ROWS_PER_STATEMENT = 1_000  # of them in one statement
 SLICE, LEAST = 10_000, 1_000  # rows of the others in one statement
 PARTED = 10  # by so much smaller is the next slice, if that was too much
 MOMENT = 0.25  # seconds of one transaction; what takes longer is done in smaller slices
@@ -118,7 +118,7 @@ def _outputs_behind(place: UUID, *, until: UUID | None) -> list[UUID]:
     rows = SharedOutput.objects.order_by("pk").filter(pk__gt=place)
     if until:
         rows = rows.filter(pk__lte=until)
-    return list(rows.values_list("pk", flat=True)[:AT_ONCE])
+    return list(rows.values_list("pk", flat=True)[:ROWS_PER_STATEMENT])
 
 
 def _drop_unused(ids: Sequence[Any]) -> int:

@@ -31,7 +31,7 @@ from .expired_rows import MOMENT, is_our_turn
 
 logger = logging.getLogger(__name__)
 
-AT_ONCE = 2_000  # tasks in one transaction
+TASKS_PER_TRANSACTION = 2_000  # tasks in one transaction
 LEAST = 500  # of them where they take long: a transaction by itself costs as much as a hundred
 FEWEST, PARTED = 20, 10  # with less at once where the database does not get done, by that much
 GROUPS = 200  # in one transaction, looked up at once: to find all would cost more than to delete
@@ -117,17 +117,17 @@ def steps(days: float) -> Iterator[Gone | None]:
 
     None, and the end: another process is at it.
     """
-    place, at_once, is_alone = None, AT_ONCE, False
+    place, size, is_alone = None, TASKS_PER_TRANSACTION, False
     while True:
         started = time.monotonic()
         try:
-            batch = _batch(days, place, 0 if is_alone else at_once)
+            batch = _batch(days, place, 0 if is_alone else size)
         except DatabaseError as error:
             is_in_the_way = is_overload(error) or is_locked(error) or not is_outage(error)
             if is_alone or not is_in_the_way:
                 raise  # to find the groups, or for whatever is asked
-            is_alone = at_once <= FEWEST  # the one at fault comes by itself, and says so
-            at_once = max(FEWEST, at_once // PARTED)
+            is_alone = size <= FEWEST  # the one at fault comes by itself, and says so
+            size = max(FEWEST, size // PARTED)
             continue
         if batch is None:
             yield None
@@ -140,13 +140,13 @@ def steps(days: float) -> Iterator[Gone | None]:
                 return
         if batch.place is None:
             return
-        at_once = AT_ONCE if is_alone else at_once  # the others are not to blame
+        size = TASKS_PER_TRANSACTION if is_alone else size  # the others are not to blame
         place, is_alone = batch.place, False
         if time.monotonic() - started > MOMENT and not batch.large:
-            at_once = max(min(LEAST, at_once), at_once // 2)
+            size = max(min(LEAST, size), size // 2)
 
 
-def _batch(days: float, place: tuple[Any, str] | None, at_once: int) -> _Batch | None:
+def _batch(days: float, place: tuple[Any, str] | None, size: int) -> _Batch | None:
     """Delete the next old groups that together have so many tasks at most; None: not our turn."""
     with transaction.atomic():
         if not is_our_turn("groups"):
@@ -155,7 +155,7 @@ def _batch(days: float, place: tuple[Any, str] | None, at_once: int) -> _Batch |
         found = _next_groups(age, place)
         some, tasks = 0, 0
         for _, _, count in found:
-            if tasks + count > at_once:
+            if tasks + count > size:
                 break
             some, tasks = some + 1, tasks + count
         gone = _delete_finished([id_ for id_, _, _ in found[:some]], age)
@@ -208,22 +208,22 @@ def _parts(group_id: str, days: float) -> Iterator[Gone | None]:
 
     None: it is another process's turn.
     """
-    is_first, is_gone, at_once = True, False, AT_ONCE
+    is_first, is_gone, size = True, False, TASKS_PER_TRANSACTION
     while not is_gone:
         try:
             with transaction.atomic():
                 is_ours = is_our_turn("groups")
                 if is_ours and not run(sql.GROUP_FREE, {"group": group_id}):
                     return  # somebody has it, perhaps for long; others are old too
-                count, is_gone = _part(group_id, days, at_once, is_first) if is_ours else (0, False)
+                count, is_gone = _part(group_id, days, size, is_first) if is_ours else (0, False)
         except NotFoundError:
             return
         except DatabaseError as error:
             is_too_much = is_overload(error)
             if is_outage(error) and not is_too_much and not is_locked(error):
                 raise
-            if is_too_much and at_once > FEWEST:
-                at_once //= PARTED
+            if is_too_much and size > FEWEST:
+                size //= PARTED
                 continue
             logger.warning("Task group %s cannot be deleted: %s", one_line(group_id), error)
             return
@@ -236,14 +236,14 @@ def _parts(group_id: str, days: float) -> Iterator[Gone | None]:
         is_first = False
 
 
-def _part(group_id: str, days: float, at_once: int, is_first: bool) -> tuple[int, bool]:
+def _part(group_id: str, days: float, size: int, is_first: bool) -> tuple[int, bool]:
     with slices.alone(group_id):
         if is_first and not finished(days).filter(pk=group_id).exists():
             return 0, False
-        return _delete_some(group_id, days, at_once)
+        return _delete_some(group_id, days, size)
 
 
-def _delete_some(group_id: str, days: float, at_once: int) -> tuple[int, bool]:
+def _delete_some(group_id: str, days: float, size: int) -> tuple[int, bool]:
     """Delete some tasks of a group that was finished, if it still is; whether all are gone.
 
     To look at all of its tasks for each part would make a large group cost the square of itself.
@@ -251,13 +251,13 @@ def _delete_some(group_id: str, days: float, at_once: int) -> tuple[int, bool]:
     tasks = Task.objects.filter(group_id=group_id)
     is_old = Q(is_complete=True, completed_at__lt=Now() - timedelta(days=days))
     some = tasks.order_by("created_at", "id").annotate(is_old=is_old)
-    found = list(some.values_list("id", "is_old")[: at_once + 1])
+    found = list(some.values_list("id", "is_old")[: size + 1])
     if tasks.filter(is_complete=False).exists() or not all(is_old for _, is_old in found):
         return 0, False
-    if len(found) <= at_once:
+    if len(found) <= size:
         with audit.by(WHO):
             return control.delete_group(group_id), True
-    ids = [id_ for id_, _ in found[:at_once]]
+    ids = [id_ for id_, _ in found[:size]]
     edges.lock(group_id, ids)
     edges.remove(group_id, ids, is_told=False)
-    return at_once, False
+    return size, False

@@ -27,7 +27,7 @@ PROFILES = {
 @pytest.mark.timeout(3_600)
 def test_the_engine_does_what_the_contract_says(monkeypatch):
     monkeypatch.setattr(settle, "COPIED", 0)  # every output is shared,
-    monkeypatch.setattr(settle, "AT_ONCE", 2)  # and what follows is written in parts
+    monkeypatch.setattr(settle, "TASKS_PER_STATEMENT", 2)  # and what follows is written in parts
     monkeypatch.setattr(settle, "shares_from", 0.0)
     profile = PROFILES[os.environ.get("CREW_HYPOTHESIS_PROFILE", "default")]
     health = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]

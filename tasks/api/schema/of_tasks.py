@@ -37,7 +37,7 @@ BULK = {
         DRY_RUN,
         Parameter(
             "limit",
-            {"type": "integer", "minimum": 1, "maximum": bulk.MOST_AT_ONCE},
+            {"type": "integer", "minimum": 1, "maximum": bulk.MOST_PER_CALL},
             "Do it to so many, the oldest first, in this call. Not with ids.",
         ),
         Parameter("after", {"type": "string"}, "Go on behind this place, a `next` of an answer."),

@@ -4,7 +4,7 @@ import { el, find, said, toast } from "./dom.js";
 import { every, show } from "./look.js";
 import { groupProgress } from "./parts.js";
 
-const AT_ONCE = 25; // ids in one call: the path stays short
+const IDS_PER_CALL = 25; // ids in one call: the path stays short
 /** @type {NodeListOf<HTMLElement>} */
 const places = document.querySelectorAll("[data-group]");
 const cells = new Map([...places].map((cell) => [cell.dataset.group, cell]));
@@ -12,7 +12,7 @@ const ids = [...cells.keys()];
 
 async function read() {
   const parts = [];
-  for (let n = 0; n < ids.length; n += AT_ONCE) parts.push(ids.slice(n, n + AT_ONCE));
+  for (let n = 0; n < ids.length; n += IDS_PER_CALL) parts.push(ids.slice(n, n + IDS_PER_CALL));
   const answers = await Promise.all(
     parts.map((part) =>
       get(`api/v1/task_groups/now?ids=${part.map(encodeURIComponent).join(",")}`),

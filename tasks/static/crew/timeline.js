@@ -7,7 +7,7 @@ import { soon } from "./paced.js";
 const SVG = "http://www.w3.org/2000/svg";
 const ROW = 22;
 const NAMES = 180;
-const AT_ONCE = 300; // rows drawn; more are asked for by a button
+const ROWS_PER_STEP = 300; // rows drawn; more are asked for by a button
 
 const svg = (name, attributes, ...children) => {
   const made = document.createElementNS(SVG, name);
@@ -25,7 +25,7 @@ const span = (seconds) =>
         : `${(seconds / 3600).toFixed(1)} h`;
 
 export function open(panel, context) {
-  let rows = AT_ONCE;
+  let rows = ROWS_PER_STEP;
   let ended = false;
   // It stays, and where it is scrolled to.
   const scroll = el("div", { class: "crew-scroll" });
@@ -56,7 +56,7 @@ export function open(panel, context) {
       .reduce((sum, bar) => sum + bar.ranSeconds, 0);
     const words = `${span((to - from) / 1000)} from first to last · ${span(worked)} of work in attempts, ${span(waited)} waited after it was due · critical path of ${number(critical.size)} tasks${chart.leftOut ? ` · ${number(chart.leftOut)} tasks are left out` : ""}`;
     const longer = () => {
-      rows += AT_ONCE;
+      rows += ROWS_PER_STEP;
       show(chart);
     };
     const shown = ran.slice(0, rows);

@@ -17,8 +17,8 @@ from .into import Existing, How, Incoming, coming_in, is_there
 from .lines import FORMAT, Lines
 from .records import GroupRow, Json
 
-ROWS_AT_ONCE = 1_000
-BYTES_AT_ONCE = 1024 * 1024
+ROWS_PER_CHUNK = 1_000
+BYTES_PER_CHUNK = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ class _Parts:
             self._first = self._first if self._rows else self._last
             self._rows.append(self._row(kind, value))
             self._bytes += self._lines.size
-            if len(self._rows) >= ROWS_AT_ONCE or self._bytes >= BYTES_AT_ONCE:
+            if len(self._rows) >= ROWS_PER_CHUNK or self._bytes >= BYTES_PER_CHUNK:
                 self._flush()
         self._flush()
         self._check_end(value)

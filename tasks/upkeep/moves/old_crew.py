@@ -23,7 +23,7 @@ from ..invariants import on_cycles
 from .exported import Told
 from .into import Existing, How, coming_in, is_there
 from .lines import MAX_LINE, MAX_VALUES
-from .old_store import AT_ONCE, PREFIX, OldCrew, Redis
+from .old_store import PREFIX, RECORDS_IN_MEMORY, OldCrew, Redis
 from .records import GroupRow, TaskRow
 
 
@@ -67,7 +67,7 @@ def _group(old: OldCrew, group_id: str, record: bytes, how: How) -> Iterator[Tol
         nodes, amiss = _look(old, group_id, ids)
         with coming_in(group, how) as incoming:
             rows = _rows(old, group_id, nodes, how.suffix)
-            while some := list(islice(rows, AT_ONCE)):
+            while some := list(islice(rows, RECORDS_IN_MEMORY)):
                 incoming.add_tasks(some)
     except CrewError as error:
         yield Amiss(what, f"it did not come: {error}")
@@ -185,7 +185,7 @@ def _task_row(id_: str, group_id: str, record: bytes) -> tuple[TaskRow, list[str
     ignored: list[str] = []
     row = TaskRow(read_task(told, max_input=max_input, ignored=ignored))
     if ignored:
-        notes.append(f"left behind: {spelling.told(ignored, TASK_WORDS)}")
+        notes.append(f"left behind: {spelling.with_hints(ignored, TASK_WORDS)}")
     return row, notes
 
 

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 from ...errors import InvalidInputError
 
 PREFIX = "go-crew/"
-AT_ONCE = 100  # records in memory
-IDS_AT_ONCE = 1_000
+RECORDS_IN_MEMORY = 100  # records in memory
+IDS_PER_REQUEST = 1_000
 
 
 class Redis(Protocol):
@@ -37,7 +37,7 @@ class OldCrew:
         match = re.sub(r"([\[\]*?\\])", r"\\\1", start) + "*"
         cursor = 0
         while True:
-            cursor, keys = self._client.scan(cursor, match=match, count=IDS_AT_ONCE)
+            cursor, keys = self._client.scan(cursor, match=match, count=IDS_PER_REQUEST)
             ids = (_text(key)[len(start) :] for key in keys)
             yield from self.get(kind, ids)
             if not cursor:
@@ -46,7 +46,7 @@ class OldCrew:
     def get(self, kind: str, ids: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         """Those of the records that are there."""
         left = iter(ids)
-        while some := list(islice(left, AT_ONCE)):
+        while some := list(islice(left, RECORDS_IN_MEMORY)):
             found = self._client.mget([f"{self._prefix}{kind}{id_}" for id_ in some])
             # What is no text, as the lists of ids, gives nothing.
             for id_, record in zip(some, found, strict=True):
@@ -60,8 +60,8 @@ class OldCrew:
             raise InvalidInputError("its list of tasks is no list")
         ids: dict[str, None] = {}
         # From the old end, which stays where it is when a task is added.
-        for end in range(-1, -1 - self._client.llen(key), -IDS_AT_ONCE):
-            some = self._client.lrange(key, end - IDS_AT_ONCE + 1, end)
+        for end in range(-1, -1 - self._client.llen(key), -IDS_PER_REQUEST):
+            some = self._client.lrange(key, end - IDS_PER_REQUEST + 1, end)
             ids |= dict.fromkeys(_text(id_) for id_ in reversed(some))
         return list(ids)
 
