@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def in_turns(workload: Workload, contestants: list[Contestant], repeat: int) -> list[Result]:
-    """Each contestant once a round; a run that fails is told, and the others go on."""
+    """Each contestant once a round; a run that fails is reported, and the others go on."""
     results: list[Result] = [
         {"workload": workload.name, "title": workload.title, "contestant": who.name,
          "way": who.way, "database": who.database, "runs": [], "errors": []}
@@ -86,8 +86,8 @@ def in_turns(workload: Workload, contestants: list[Contestant], repeat: int) -> 
 def _tell(workload: Workload, who: Contestant, run: Figures) -> None:
     """That it goes on: a run with peers takes an hour."""
     measure = workload.measures[0]
-    told = report.short(run[measure.key]) if measure.key in run else "?"
-    print(f"  {workload.name}: {who.name} {who.way} {who.database}: {told} {measure.unit}",
+    value = report.short(run[measure.key]) if measure.key in run else "?"
+    print(f"  {workload.name}: {who.name} {who.way} {who.database}: {value} {measure.unit}",
           file=sys.stderr, flush=True)  # fmt: skip
 
 

@@ -79,7 +79,7 @@ class Web(Server):
 
 
 class Reader(threading.Thread):
-    """Somebody who looks at the list of groups, over and over, until told to stop."""
+    """Somebody who looks at the list of groups, over and over, until asked to stop."""
 
     def __init__(self, port: int) -> None:
         super().__init__(daemon=True)
@@ -178,8 +178,8 @@ def split(database: str, *, count: int) -> dict[str, object]:
         command, env=environment(database), cwd=ROOT, check=True, text=True, stdout=subprocess.PIPE
     )
     steps: dict[str, float] = json.loads(done.stdout)
-    told = ", ".join(f"{step} {seconds:.2f}" for step, seconds in steps.items())
-    print(f"split   {kind_of(database):10}: {sum(steps.values()):.2f} s: {told}", flush=True)
+    parts = ", ".join(f"{step} {seconds:.2f}" for step, seconds in steps.items())
+    print(f"split   {kind_of(database):10}: {sum(steps.values()):.2f} s: {parts}", flush=True)
     return {
         "workload": "bulk create, by step",
         "database": kind_of(database),

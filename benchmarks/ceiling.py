@@ -20,7 +20,7 @@ def run(workload: Workload, store: Store) -> Figures:
             return _create(workload, url)
         if workload.how == "run":
             return _work(workload, url, worker)
-        with store.told_of_waits(LOCK_WAIT) as waits:
+        with store.watched_waits(LOCK_WAIT) as waits:
             figures = _work(workload, url, worker)
             return figures | (waited(waits()) if waits else {})
 

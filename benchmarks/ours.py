@@ -94,8 +94,8 @@ def ran(
         url, f"SELECT count(CASE WHEN is_complete THEN 1 END), count(*) FROM {table}"
     )
     if not complete == tasks == workload.becomes:
-        told = "\n".join(logs)[-2_000:]
-        raise BrokenRunError(f"{complete} of {tasks} tasks are complete: {told}")
+        tail = "\n".join(logs)[-2_000:]
+        raise BrokenRunError(f"{complete} of {tasks} tasks are complete: {tail}")
     took = seconds(logs)
     return {
         "seconds": took,
@@ -116,7 +116,7 @@ def _seconds(url: str) -> float:
 
 
 def _count_waits(workload: Workload, store: Store, env: dict[str, str], worker: Sink) -> Figures:
-    with store.told_of_waits(LOCK_WAIT) as waits:
+    with store.watched_waits(LOCK_WAIT) as waits:
         figures = _work(workload, store, env, worker)
         if waits is None:
             return figures

@@ -116,8 +116,8 @@ def _conditions(figures: dict[str, Any]) -> str:
         "Versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
     ]
     for kind, settings in machine["databases"].items():
-        told = ", ".join(f"{name} {value}" for name, value in settings.items())
-        lines.append(f"{kind}: {told}.")
+        listed = ", ".join(f"{name} {value}" for name, value in settings.items())
+        lines.append(f"{kind}: {listed}.")
     if figures["scale"] != 1:
         lines.append(f"**Sizes were scaled by {figures['scale']}: these are no results.**")
     return "\n\n".join(lines)

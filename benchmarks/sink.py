@@ -146,7 +146,7 @@ WORKERS: dict[bytes, Callable[[Json], bytes]] = {
 }
 # Answers that need no look at the call.
 FIXED = {path: _response(200, WORKERS[path]({})) for path in (b"/noop", b"/ok")}
-# What is told of the calls.
+# What is reported about the calls.
 STATS = {
     b"/stats": ("calls", "in_flight", "max_in_flight"),
     b"/span": ("calls", "first_at", "last_at"),

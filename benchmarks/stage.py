@@ -52,7 +52,7 @@ class Store:
         raise NotImplementedError
 
     @contextmanager
-    def told_of_waits(self, _seconds: float) -> Iterator[Callable[[], list[Wait]] | None]:
+    def watched_waits(self, _seconds: float) -> Iterator[Callable[[], list[Wait]] | None]:
         """Gives a function that tells all longer waits for locks, or None if nobody can."""
         yield None
 
@@ -111,7 +111,7 @@ class PostgresStore(Store):
             self._execute(f"DROP DATABASE {name} WITH (FORCE)")
 
     @contextmanager
-    def told_of_waits(self, seconds: float) -> Iterator[Callable[[], list[Wait]] | None]:
+    def watched_waits(self, seconds: float) -> Iterator[Callable[[], list[Wait]] | None]:
         if self.log is None:
             yield None
             return

@@ -47,7 +47,7 @@ class People(RefusalsShown, ListedLookups, Watched):
 
     def user_change_password(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         view = transaction.atomic(super().user_change_password)  # type: ignore[misc]
-        return self.refusals_told(request, view, request, *args, **kwargs)
+        return self.showing_refusals(request, view, request, *args, **kwargs)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         fields = super().get_readonly_fields(request, obj)

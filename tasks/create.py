@@ -77,8 +77,8 @@ def create_tasks(
 def create_task(group_id: str, spec: TaskSpec) -> Task:
     """Store one task, as `create_tasks` does, and return it as it is stored."""
     graph.check_new([spec], max_parents=conf.CREW_MAX_PARENTS)
-    (told,) = _bring_in(group_id, [spec], _write_told)
-    return _stored(group_id, spec, told)
+    (stored,) = _bring_in(group_id, [spec], _write_returning)
+    return _stored(group_id, spec, stored)
 
 
 @uncollected()
@@ -114,7 +114,7 @@ def insert(families: Sequence[Family]) -> None:
 def _bring_in(group_id: str, specs: Sequence[TaskSpec], write: Callable[[Family], Any]) -> Any:
     """Store checked tasks in one transaction; return what `write` does.
 
-    An id in use is told by the database: to look first would not keep another from taking it.
+    The database finds an id in use: to look first would not keep another from taking it.
     """
     ids = [spec.id for spec in specs]
     outside = graph.outside_parents(specs, set(ids))
@@ -125,21 +125,21 @@ def _bring_in(group_id: str, specs: Sequence[TaskSpec], write: Callable[[Family]
             counts = {group_id: len(specs)}
             paused = _counted(counts, run(*_counting(counts)))[group_id]
             complete = _complete_parents(group_id, specs, outside)
-            told = write(Family(group_id, specs, paused, complete))
+            stored = write(Family(group_id, specs, paused, complete))
             changes.tasks_created(group_id, ids)
             key_warnings.warn(group_id, specs)
     except IntegrityError as error:
         _refuse_known(ids)
         raise ConflictError(f"the tasks could not be stored: {error}") from error
-    return told
+    return stored
 
 
 def _write(family: Family) -> None:
     run_together(*rows.calls([family]))
 
 
-def _write_told(family: Family) -> list[tuple[Any, ...]]:
-    return run_together(*rows.calls([family], sql.TASKS_TOLD))[-1]
+def _write_returning(family: Family) -> list[tuple[Any, ...]]:
+    return run_together(*rows.calls([family], sql.TASKS_RETURNING))[-1]
 
 
 def _counting(counts: Mapping[str, int]) -> Call:
@@ -156,9 +156,9 @@ def _counted(counts: Mapping[str, int], counted: Sequence[tuple[Any, ...]]) -> d
     return {group_id: bool(is_paused) for group_id, is_paused in counted}
 
 
-def _stored(group_id: str, spec: TaskSpec, told: Sequence[Any]) -> Task:
+def _stored(group_id: str, spec: TaskSpec, stored: Sequence[Any]) -> Task:
     """The new row, without looking at it again."""
-    created_at, run_after, is_paused, pending, input_json, output_json = told
+    created_at, run_after, is_paused, pending, input_json, output_json = stored
     return Task(
         id=spec.id,
         group_id=group_id,

@@ -8,7 +8,7 @@ CrewError
 
 
 class CrewError(Exception):
-    """Something the caller can be told in one sentence."""
+    """What the caller can be told in one sentence."""
 
 
 class InvalidInputError(CrewError, ValueError):

@@ -1,4 +1,4 @@
-"""Keeps secrets out of logs: whatever a line says, tokens and passwords in it are not told."""
+"""Keeps secrets out of logs: whatever a line says, tokens and passwords in it are not shown."""
 
 import logging
 import re
@@ -63,7 +63,7 @@ def _secrets() -> list[str]:
     values += [database.get("PASSWORD") for database in settings.DATABASES.values()]
     flat = [each for value in values for each in (value if isinstance(value, list) else [value])]
     texts = [each for each in flat if isinstance(each, str)]
-    # A header's credentials may be told without the scheme before them.
+    # A header's credentials may stand without the scheme before them.
     texts += [each.rpartition(" ")[2] for each in texts]
     found = {each for each in texts if len(each) >= MIN_LENGTH}
     return sorted(found, key=len, reverse=True)

@@ -27,7 +27,7 @@ from .sql.probes import among
 from .store.states import STATE, Progress, State, progress
 from .worker import Call, read_call
 
-TOLD = 10  # tasks named in one error
+NAMED = 10  # tasks named in one error
 
 
 class GroupStuck(Exception):
@@ -232,8 +232,8 @@ def _reasons(rows: Sequence[_Row], *, failures_allowed: bool) -> list[str]:
     passed = {State.COMPLETE, State.BLOCKED} | ({State.FAILED} if failures_allowed else set())
     stuck = [row for row in rows if row.state not in passed]
     held = set(Workgroup.objects.filter(held_until__gt=Now()).values_list("name", flat=True))
-    reasons = [f"{row.id} {_why(row, held)}" for row in stuck[:TOLD]]
-    return reasons + [f"and {len(stuck) - TOLD} more"] * (len(stuck) > TOLD)
+    reasons = [f"{row.id} {_why(row, held)}" for row in stuck[:NAMED]]
+    return reasons + [f"and {len(stuck) - NAMED} more"] * (len(stuck) > NAMED)
 
 
 def _why(row: _Row, held: Container[str]) -> str:

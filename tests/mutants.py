@@ -128,7 +128,7 @@ class Bench:
             text=True,
         )
         try:
-            told, _ = process.communicate(timeout=PATIENCE)
+            result, _ = process.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
@@ -137,10 +137,10 @@ class Bench:
         self._made.add(vendor)
         seconds = time.monotonic() - started
         if process.returncode in (0, TESTS_FAILED):
-            red = RED.search(told)
+            red = RED.search(result)
             return Found(red[1], (red[2] or "")[:120], seconds) if red else Found("", "", seconds)
         # The tests could not be run, which shows nothing.
-        return Found("", f"(pytest ended with {process.returncode}: {told[-500:]})", seconds)
+        return Found("", f"(pytest ended with {process.returncode}: {result[-500:]})", seconds)
 
 
 @contextmanager

@@ -320,7 +320,7 @@ OUTSIDE = (
         "live/socket_queue",
         "if len(self._waiting) > MOST_MESSAGES or self._characters > MOST_CHARACTERS:",
         "if self._characters < 0:",
-        CONSUMERS + "::test_one_who_does_not_keep_up_is_told_so_and_dropped",
+        CONSUMERS + "::test_one_who_does_not_keep_up_is_warned_and_dropped",
     ),
     _lite(
         "stream: an answer waits for a rest",
@@ -464,7 +464,7 @@ OUTSIDE = (
         "insight/explain",
         "    if task.group.is_paused:\n",
         "    if task.group is None:\n",
-        EXPLAIN + "::test_pauses_of_group_and_task_are_told_apart",
+        EXPLAIN + "::test_pauses_of_group_and_task_are_distinguished",
     ),
     _lite(
         "explain: a key reaches into other groups",
@@ -507,7 +507,7 @@ OUTSIDE = (
         "client/transport",
         " or wait > MOST_WAIT or",
         " or",
-        CLIENT + "::test_a_long_retry_after_is_told_and_not_waited_for",
+        CLIENT + "::test_a_long_retry_after_is_reported_and_not_waited_for",
     ),
     _lite(
         "client: the rest of a file is sent again",

@@ -994,9 +994,9 @@ MUTANTS = (
     Mutant(
         "verbs: a question holds the group",
         "tasks/api/bulk.py",
-        "                ids, going_on = self._look(gid, which, limit)\n                told",
+        "                ids, going_on = self._look(gid, which, limit)\n                answer",
         "                with slices.alone(gid):\n"
-        "                    ids, going_on = self._look(gid, which, limit)\n                told",
+        "                    ids, going_on = self._look(gid, which, limit)\n                answer",
         (SLICES + "::test_a_question_before_a_verb_locks_nothing",),
         LITE,
     ),
@@ -1115,7 +1115,7 @@ MUTANTS = (
     Mutant(
         "deliver: a connection is kept behind chunks that others read otherwise",
         "tasks/rules/answer_reader.py",
-        'told["transfer-encoding"].lower() != "chunked"',
+        'values["transfer-encoding"].lower() != "chunked"',
         "False",
         (ANSWERS + "::test_an_answer_has_one_meaning",),
         LITE,
@@ -1399,9 +1399,7 @@ MUTANTS = (
         "tasks/insight/troubles.py",
         "if (frames - gone) * page >= LOG_LARGE // 2:",
         "if frames * page >= LOG_LARGE // 2:",
-        (
-            "tests/test_troubles.py::test_a_reader_that_does_not_end_is_told_of_by_the_log_that_grows",
-        ),
+        ("tests/test_troubles.py::test_a_reader_that_does_not_end_is_shown_by_the_log_that_grows",),
         LITE,
     ),
     Mutant(
@@ -1515,7 +1513,7 @@ MUTANTS = (
     Mutant(
         "idle: what the host says is not heard",
         "tasks/delivery/pool.py",
-        "self._kept_for.told(keep_alive)",
+        "self._kept_for.heard(keep_alive)",
         "pass",
         ("tests/test_connections.py::test_what_an_answer_says_of_its_connection_counts",),
         LITE,
@@ -1547,7 +1545,7 @@ MUTANTS = (
     Mutant(
         "unread: an end is believed",
         "tasks/delivery/unread.py",
-        "return True if told[0] == _CLOSED else None",
+        "return True if info[0] == _CLOSED else None",
         "return True",
         ("tests/test_connections.py::test_a_worker_that_only_stopped_writing_may_read_the_call",),
         LITE,

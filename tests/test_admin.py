@@ -115,7 +115,7 @@ def act(client: Client, model: str, action: str, *ids: str, **more: Any) -> Any:
     return client.post(url(model, "changelist"), data, follow=True)
 
 
-def told(response: Any) -> str:
+def result(response: Any) -> str:
     return " ".join(str(message) for message in response.context["messages"])
 
 
@@ -363,7 +363,7 @@ def shown(client: Client, model: str, id_: str) -> dict[str, Any]:
     return sent
 
 
-def test_the_second_of_two_operators_is_told_that_the_task_changed_meanwhile(
+def test_the_second_of_two_operators_is_shown_that_the_task_changed_meanwhile(
     admin: Client,
 ) -> None:
     make_graph()
@@ -392,7 +392,7 @@ def test_saving_again_after_that_writes_what_stands_in_the_form(admin: Client) -
 
 
 @pytest.mark.parametrize("field", ["worker", "input", "parents", "priority", "is_paused"])
-def test_a_change_of_any_field_by_another_is_told(admin: Client, field: str) -> None:
+def test_a_change_of_any_field_by_another_is_shown(admin: Client, field: str) -> None:
     make_graph()
     changes = {
         "worker": {"worker": "other"},
@@ -423,7 +423,7 @@ def test_what_an_attempt_wrote_meanwhile_is_kept_and_no_hindrance(admin: Client)
     assert task.run_after.year == 2999
 
 
-def test_attempts_that_both_changed_are_told(admin: Client) -> None:
+def test_attempts_that_both_changed_are_shown(admin: Client) -> None:
     make_graph()
     form = shown(admin, "task", "a")
     Task.objects.filter(pk="a").update(remaining_attempts=3)
@@ -616,7 +616,7 @@ def test_actions_on_tasks(admin: Client) -> None:
     make_graph()
     Task.objects.filter(pk="b").update(remaining_attempts=0, errors=["x"])
 
-    assert told(act(admin, "task", "pause", "a", "b")) == "Paused 2 tasks."
+    assert result(act(admin, "task", "pause", "a", "b")) == "Paused 2 tasks."
     assert set(Task.objects.filter(is_paused=True).values_list("id", flat=True)) == {"a", "b"}
     act(admin, "task", "resume", "b")
     act(admin, "task", "retry", "b")
@@ -629,20 +629,20 @@ def test_actions_on_tasks(admin: Client) -> None:
     assert (task.is_paused, task.remaining_attempts, task.errors) == (False, 5, [])
 
 
-def test_resetting_an_executing_task_is_told(admin: Client) -> None:
+def test_resetting_an_executing_task_is_shown(admin: Client) -> None:
     make_graph()
     lease("a")
 
     answer = act(admin, "task", "reset", "a", confirmed="yes")
 
-    assert told(answer) == "task a is executing"
+    assert result(answer) == "task a is executing"
 
 
 def test_actions_span_groups(admin: Client) -> None:
     make_graph()
     create.create_group(id="h", tasks=[{"id": "z"}])
 
-    assert told(act(admin, "task", "pause", "a", "z")) == "Paused 2 tasks."
+    assert result(act(admin, "task", "pause", "a", "z")) == "Paused 2 tasks."
 
 
 # --- Groups ----------------------------------------------------------------------------------
@@ -680,7 +680,7 @@ def test_actions_on_groups(admin: Client) -> None:
     make_graph()
     Task.objects.filter(pk="a").update(remaining_attempts=0)
 
-    assert told(act(admin, "taskgroup", "pause", "g")) == "Paused 1 group: 3 tasks changed."
+    assert result(act(admin, "taskgroup", "pause", "g")) == "Paused 1 group: 3 tasks changed."
     assert TaskGroup.objects.get(pk="g").is_paused
     act(admin, "taskgroup", "resume", "g")
     assert not Task.objects.filter(is_paused=True).exists()
@@ -700,7 +700,7 @@ def test_a_reset_asks_first_and_says_what_goes(admin: Client) -> None:
 
     answer = act(admin, "taskgroup", "reset", "g", "h", confirmed="yes")
 
-    assert told(answer) == "Reset 2 groups; 2 tasks deleted."
+    assert result(answer) == "Reset 2 groups; 2 tasks deleted."
     assert set(Task.objects.values_list("id", flat=True)) == {"a", "z"}
 
 
@@ -734,7 +734,7 @@ def test_a_large_group_is_not_deleted_by_a_form_but_by_its_page(
     assert Task.objects.filter(group_id="g").count() == 3
 
 
-def test_a_group_that_went_meanwhile_is_told(admin: Client, monkeypatch: Any) -> None:
+def test_a_group_that_went_meanwhile_is_shown(admin: Client, monkeypatch: Any) -> None:
     make_graph()
     pause = control.pause_group
 
@@ -744,7 +744,7 @@ def test_a_group_that_went_meanwhile_is_told(admin: Client, monkeypatch: Any) ->
 
     monkeypatch.setattr(control, "pause_group", too_late)
 
-    assert told(act(admin, "taskgroup", "pause", "g")) == "task group not found"
+    assert result(act(admin, "taskgroup", "pause", "g")) == "task group not found"
 
 
 # --- Workers, workgroups, rights -------------------------------------------------------------
@@ -827,7 +827,7 @@ def test_who_may_only_look_cannot_write(viewer: Client) -> None:
 
 
 @pytest.mark.parametrize("action", ["pause", "resume", "retry"])
-def test_a_busy_database_is_told_and_changes_nothing(admin: Client, monkeypatch, action) -> None:
+def test_a_busy_database_is_shown_and_changes_nothing(admin: Client, monkeypatch, action) -> None:
     make_graph()
     for verb in ("pause_group", "resume_group", "retry_group"):
         monkeypatch.setattr(control, verb, _deadlock)
@@ -839,7 +839,7 @@ def test_a_busy_database_is_told_and_changes_nothing(admin: Client, monkeypatch,
     )
 
     assert answer.status_code == 200
-    assert "The database is busy; nothing was changed." in told(answer)
+    assert "The database is busy; nothing was changed." in result(answer)
 
 
 def _deadlock(*args: object, **kwargs: object) -> None:
@@ -859,7 +859,7 @@ def test_a_reset_of_all_that_a_filter_finds_says_how_many_and_takes_no_others(
 
     assert "Yes, reset 60 tasks" in page.content.decode()
     assert Task.objects.filter(errors=[]).count() == 0
-    assert told(admin.post(found, asked | {"confirmed": "yes"}, follow=True)) == "Reset 60 tasks."
+    assert result(admin.post(found, asked | {"confirmed": "yes"}, follow=True)) == "Reset 60 tasks."
     assert set(Task.objects.exclude(errors=[]).values_list("group_id", flat=True)) == {"g"}
 
 

@@ -75,7 +75,7 @@ def test_a_refused_form_is_shown_again_with_a_sentence(
     assert not Token.objects.exists()
 
 
-def test_a_value_that_a_check_refuses_is_told(admin):
+def test_a_value_that_a_check_refuses_is_shown(admin):
     with connection.cursor() as cursor:
         if connection.vendor != "postgresql":
             pytest.skip("SQLite takes no CHECK afterwards; its triggers are tried above")
@@ -86,7 +86,7 @@ def test_a_value_that_a_check_refuses_is_told(admin):
     assert "violates check constraint" in answer.content.decode()
 
 
-def test_refused_people_and_roles_are_told(admin):
+def test_refused_people_and_roles_are_shown(admin):
     ann = str(User.objects.get().pk)
     refuse("auth_user", "INSERT", "1 = 1")
     passwords = {"password1": "Gr8 dragons!", "password2": "Gr8 dragons!"}
@@ -117,7 +117,7 @@ ACTIONS = [
 
 
 @pytest.mark.parametrize(("table", "event", "model", "action", "ids"), ACTIONS)
-def test_a_refused_action_is_told(admin, table, event, model, action, ids):
+def test_a_refused_action_is_shown(admin, table, event, model, action, ids):
     refuse(table, event, "1 = 1")
 
     is_told(act(admin, model, action, *ids, post="yes"))
@@ -126,14 +126,14 @@ def test_a_refused_action_is_told(admin, table, event, model, action, ids):
 @pytest.mark.parametrize(
     ("table", "model", "pk"), [("crew_task", "task", "t"), ("crew_taskgroup", "taskgroup", "g")]
 )
-def test_a_refused_delete_is_told(admin, table, model, pk):
+def test_a_refused_delete_is_shown(admin, table, model, pk):
     refuse(table, "DELETE", "1 = 1")
 
     is_told(admin.post(url(model, "delete", pk), {"post": "yes"}, follow=True))
 
 
 @pytest.mark.parametrize("junk", ["\0", "\ud800", "\U0010ffff", "\\ud800", "a" * 5_000])
-def test_letters_that_no_database_takes_are_told(admin, junk):
+def test_letters_that_no_database_takes_are_shown(admin, junk):
     for model, pk, form in (
         ("task", "t", task_form("t", name=junk)),
         ("task", "t", task_form("t", input=f'"{junk}"')),

@@ -55,9 +55,9 @@ def test_an_answer_has_one_meaning(start, worker, row):
 
 
 def test_the_page_tells_the_table():
-    told = [line for line in PAGE.read_text().splitlines() if line.startswith("| ")]
+    result = [line for line in PAGE.read_text().splitlines() if line.startswith("| ")]
 
-    assert [line for line in told if not line.startswith("| what comes")] == [
+    assert [line for line in result if not line.startswith("| what comes")] == [
         row.line for row in ROWS
     ]
 

@@ -142,7 +142,7 @@ def test_clients_that_create_tasks_leave_connections_to_others(server, program):
         assert made.fetchall() == [(True,)]
 
 
-def test_who_finds_all_connections_in_use_is_told_so_and_probes_are_answered(server):
+def test_who_finds_all_connections_in_use_is_warned_and_probes_are_answered(server):
     """Their requests wait for a row that somebody locked."""
     with (
         served(server, "uvicorn", CREW_WEB_CONNECTIONS="2") as url,

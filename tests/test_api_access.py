@@ -280,7 +280,7 @@ def test_a_foreign_task_is_not_reached_through_an_own_group(method):
     assert Task.objects.get(pk="t").name == ""
 
 
-def test_an_id_in_a_foreign_group_is_taken_and_no_more_is_told():
+def test_an_id_in_a_foreign_group_is_taken_and_no_more_is_shown():
     limited, free = Api(token("admin", group_ids=["mine"])), Api(token("admin"))
     path = "/api/v1/task_group/mine/tasks"
     before = everything_stored()["Task"]

@@ -159,9 +159,9 @@ def test_a_dry_run_stores_nothing_and_answers_alike(api, path, body, kind):
     wet = api.post(path, body, kind=kind, Idempotency_Key="k")
 
     assert dry.status == wet.status == 200
-    told = {"ids", "id", "count", "name", "parentIds"}
-    assert {k: v for k, v in dry.json.items() if k in told} == {
-        k: v for k, v in wet.json.items() if k in told
+    result = {"ids", "id", "count", "name", "parentIds"}
+    assert {k: v for k, v in dry.json.items() if k in result} == {
+        k: v for k, v in wet.json.items() if k in result
     }
     assert dry.json.get("dryRun", True) is True
     assert "Idempotency-Replayed" not in wet.headers
@@ -613,13 +613,13 @@ def test_workers_with_their_limits(api, settings):
     limited = api.put("/api/v1/worker/a/x", {"maxConcurrency": 3})
     new = api.put("/api/v1/worker/c", {"maxConcurrency": 0})
 
-    told = {"name": "a/x", "maxConcurrency": 3, "limit": 3, "inFlight": 2, "rest": None}
-    assert (limited.status, limited.json) == (200, told)
+    result = {"name": "a/x", "maxConcurrency": 3, "limit": 3, "inFlight": 2, "rest": None}
+    assert (limited.status, limited.json) == (200, result)
     assert new.json == {"name": "c", "maxConcurrency": 0, "limit": 0, "inFlight": 0, "rest": None}
     assert api.get("/api/v1/workers").json == {
         "count": 3,
         "workers": [
-            told,
+            result,
             {"name": "b", "maxConcurrency": None, "limit": 9, "inFlight": 1, "rest": None},
             new.json,
         ],

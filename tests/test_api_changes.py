@@ -224,9 +224,9 @@ def test_a_create_takes_null_as_the_default(api):
 
 def test_a_null_names_no_tasks(api, before):
     """Beside a filter it is what is not there; alone it must not mean all, nor none at all."""
-    told = api.post(f"{TASKS}/retry?worker=w", {"ids": None, "remainingAttempts": None})
+    result = api.post(f"{TASKS}/retry?worker=w", {"ids": None, "remainingAttempts": None})
     alone = api.post(f"{TASKS}/retry", {"ids": None})
 
-    assert (told.status, told.json) == (200, {"count": 1})
+    assert (result.status, result.json) == (200, {"count": 1})
     assert Task.objects.get(pk="t").remaining_attempts == 5
     assert alone.status == 400

@@ -581,8 +581,8 @@ def test_post_tasks_with_every_field(api):
 
     said = is_json(api.post(TASKS, sent))
 
-    told = {"runAfter": "2026-11-10T07:00:00.000Z", "createdAt": "2026-01-02T03:04:05.123Z"}
-    is_task(said, **(sent | told))
+    result = {"runAfter": "2026-11-10T07:00:00.000Z", "createdAt": "2026-01-02T03:04:05.123Z"}
+    is_task(said, **(sent | result))
 
 
 def test_fields_of_the_server_are_ignored_at_creation(api):

@@ -89,13 +89,13 @@ def test_every_gate_that_there_is_has_its_code_in_the_document():
 def test_whatever_writes_says_that_the_database_may_refuse_it():
     for path, methods in API.raw_schema["paths"].items():
         for method, operation in methods.items():
-            told = operation["responses"]
+            result = operation["responses"]
             if method != "get":
-                assert {"400", "409"} <= told.keys(), f"{method} {path}"
-            if "application/problem+json" in told.get("403", {}).get("content", {}):
-                assert "400" in told, f"{method} {path}"
-            elif "403" in told:
-                assert "X-Crew-Ignored" in told["200"]["headers"], f"{method} {path}"
+                assert {"400", "409"} <= result.keys(), f"{method} {path}"
+            if "application/problem+json" in result.get("403", {}).get("content", {}):
+                assert "400" in result, f"{method} {path}"
+            elif "403" in result:
+                assert "X-Crew-Ignored" in result["200"]["headers"], f"{method} {path}"
 
 
 def test_the_document_says_where_it_is_mounted():

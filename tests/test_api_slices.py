@@ -29,10 +29,10 @@ def ten():
 
 def slices(api, path, *, limit, body=b""):
     """Every answer of a verb that is done slice by slice."""
-    told = [api.post(f"{path}&limit={limit}", body).json]
-    while (place := told[-1]["next"]) is not None and len(told) < 50:
-        told.append(api.post(f"{path}&limit={limit}&after={quoted(place)}", body).json)
-    return told
+    result = [api.post(f"{path}&limit={limit}", body).json]
+    while (place := result[-1]["next"]) is not None and len(result) < 50:
+        result.append(api.post(f"{path}&limit={limit}&after={quoted(place)}", body).json)
+    return result
 
 
 def quoted(place):
@@ -43,16 +43,16 @@ def quoted(place):
 
 
 def test_a_verb_in_slices_reaches_each_task_once_and_only_this_group(api, ten):
-    told = slices(api, f"{TASKS}/pause?all=1", limit=4)
+    result = slices(api, f"{TASKS}/pause?all=1", limit=4)
 
-    assert [answer["count"] for answer in told] == [4, 4, 2]
+    assert [answer["count"] for answer in result] == [4, 4, 2]
     assert set(Task.objects.filter(is_paused=False).values_list("id", flat=True)) == {"foreign"}
 
 
 def test_a_slice_takes_the_oldest_and_leaves_the_rest(api, ten):
-    told = api.post(f"{TASKS}/pause?all=1&limit=3").json
+    result = api.post(f"{TASKS}/pause?all=1&limit=3").json
 
-    assert told["count"] == 3
+    assert result["count"] == 3
     assert set(Task.objects.filter(is_paused=True).values_list("id", flat=True)) == {
         "t0",
         "t1",
@@ -77,9 +77,9 @@ def test_slices_count_descendants_once(api):
     chain = [wire(id="a"), wire(id="b", parent_ids=["a"]), wire(id="c", parent_ids=["b"])]
     make_group(id="g", tasks=[*chain, wire(id="d", parent_ids=["a", "e"]), wire(id="e")])
 
-    told = slices(api, f"{TASKS}/delete?all=1", limit=1)
+    result = slices(api, f"{TASKS}/delete?all=1", limit=1)
 
-    assert sum(answer["count"] for answer in told) == 5
+    assert sum(answer["count"] for answer in result) == 5
     assert not Task.objects.exists()
 
 
@@ -87,9 +87,9 @@ def test_slices_count_descendants_once(api):
 def test_tasks_of_one_moment_are_each_in_one_slice(api, at):
     make_group(id="g", tasks=[wire(id=f"t{n}", created_at=at) for n in range(7)])
 
-    told = slices(api, f"{TASKS}/reset?all=1", limit=2)
+    result = slices(api, f"{TASKS}/reset?all=1", limit=2)
 
-    assert [answer["count"] for answer in told] == [2, 2, 2, 1]
+    assert [answer["count"] for answer in result] == [2, 2, 2, 1]
 
 
 def test_a_slice_that_cannot_be_done_leaves_what_others_did(api, ten):
@@ -107,9 +107,9 @@ def test_a_slice_that_cannot_be_done_leaves_what_others_did(api, ten):
 def test_a_preview_of_a_slice_counts_it_and_does_nothing(api, ten):
     before = everything_stored()
 
-    told = slices(api, f"{TASKS}/delete?all=1&dryRun=1", limit=6)
+    result = slices(api, f"{TASKS}/delete?all=1&dryRun=1", limit=6)
 
-    assert [answer["count"] for answer in told] == [6, 4]
+    assert [answer["count"] for answer in result] == [6, 4]
     assert everything_stored() == before
 
 
@@ -152,9 +152,9 @@ def test_a_preview_of_delete_counts_who_goes_with_it(api, children, count, desce
     make_group(id="g", tasks=chain)
     route = f"{TASKS}/delete?children={children}"
 
-    told = api.post(f"{route}&dryRun=1", {"ids": ["a"]}).json
+    result = api.post(f"{route}&dryRun=1", {"ids": ["a"]}).json
 
-    assert told == {"count": count, "descendants": descendants}
+    assert result == {"count": count, "descendants": descendants}
     assert Task.objects.count() == 3
     assert api.post(route, {"ids": ["a"]}).json == {"count": count}
 
@@ -178,10 +178,10 @@ def test_q_finds_by_name_or_by_id(api, asked, found):
     named = {"t1": "Task one", "t2": "A task", "t3": "Another"}
     make_group(id="g", tasks=[wire(id=id_, name=name) for id_, name in named.items()])
 
-    told = api.get(f"{TASKS}?{asked}").json
+    result = api.get(f"{TASKS}?{asked}").json
 
-    assert {task["id"] for task in told["tasks"]} == found
-    assert told["count"] == len(found)
+    assert {task["id"] for task in result["tasks"]} == found
+    assert result["count"] == len(found)
 
 
 # --- Run again ---
@@ -317,15 +317,15 @@ def test_the_call_is_what_a_claim_would_send(api, settings):
     make_group(id="g", tasks=tasks)
     complete(claim_all()[0], {"rows": BIG})
 
-    told = call(api, "t").json
+    result = call(api, "t").json
     (lease,) = claim_all()
 
     sent = payload("t", "w2", lease.input_json, lease.parents)
-    assert told["body"].encode() == sent
-    assert (told["size"], told["isCut"], told["refused"]) == (len(sent), False, "")
-    assert told["url"] == "http://127.0.0.1:9/w2"
-    assert told["headers"]["X-Crew-Attempt"] == "1"
-    assert told["body"].count(str(BIG)) == 2
+    assert result["body"].encode() == sent
+    assert (result["size"], result["isCut"], result["refused"]) == (len(sent), False, "")
+    assert result["url"] == "http://127.0.0.1:9/w2"
+    assert result["headers"]["X-Crew-Attempt"] == "1"
+    assert result["body"].count(str(BIG)) == 2
 
 
 def test_the_call_shows_no_secret(api, settings):
@@ -348,13 +348,13 @@ def test_a_call_that_would_not_go_out_says_why(api, settings, fields, words):
     settings.CREW_WORKER_BASE_URL = ""
     make_group(id="g", tasks=[wire(id="t", **fields)])
 
-    told = call(api, "t").json
+    result = call(api, "t").json
 
-    assert words in told["refused"]
-    assert told["url"] == ""
+    assert words in result["refused"]
+    assert result["url"] == ""
 
 
-def test_parents_that_bring_too_much_are_told(api, settings):
+def test_parents_that_bring_too_much_are_reported(api, settings):
     make_group(id="g", tasks=[wire(id="p", input="x" * 500), wire(id="t", parent_ids=["p"])])
     settings.CREW_MAX_PAYLOAD_BYTES = 300
 
@@ -365,17 +365,17 @@ def test_a_large_call_is_shown_in_part(api, monkeypatch):
     monkeypatch.setattr("tasks.insight.preview.SHOWN", 100)
     make_group(id="g", tasks=[wire(id="t", input="é" * 200)])
 
-    told = call(api, "t").json
+    result = call(api, "t").json
 
-    assert (len(told["body"]), told["isCut"]) == (100, True)
-    assert told["size"] > 400
+    assert (len(result["body"]), result["isCut"]) == (100, True)
+    assert result["size"] > 400
 
 
-def test_whose_run_a_duplicate_follows_is_told(api):
+def test_the_run_that_a_duplicate_follows_is_shown(api):
     make_group(id="g", tasks=[wire(id="a", key="k"), wire(id="b", key="k")])
     (leader,) = claim_ids()
     follower = "b" if leader == "a" else "a"
 
-    told = {id_: api.get(f"/api/v1/task/{id_}/explain").json["mergedInto"] for id_ in ("a", "b")}
+    result = {id_: api.get(f"/api/v1/task/{id_}/explain").json["mergedInto"] for id_ in ("a", "b")}
 
-    assert told == {leader: None, follower: leader}
+    assert result == {leader: None, follower: leader}

@@ -66,8 +66,8 @@ def entries() -> list[dict[str, Any]]:
 
 def entry(verb: str, kind: str, target: str = "", count: int = 1, **detail: Any) -> dict[str, Any]:
     group_id = "g" if kind in ("group", "task") else ""
-    told = {"verb": verb, "kind": kind, "target": target, "group_id": group_id, "count": count}
-    return told | ({"detail": detail} if detail else {})
+    result = {"verb": verb, "kind": kind, "target": target, "group_id": group_id, "count": count}
+    return result | ({"detail": detail} if detail else {})
 
 
 # --- By the API --------------------------------------------------------------------------------
@@ -285,8 +285,8 @@ def test_tokens_made_renamed_revoked_and_deleted(admin):
     act(admin, "token", "revoke", str(token.pk))
     act(admin, "token", "delete_selected", str(token.pk))
 
-    told = [(row["verb"], row["kind"], row["target"][:4]) for row in entries()]
-    assert told == [
+    result = [(row["verb"], row["kind"], row["target"][:4]) for row in entries()]
+    assert result == [
         ("create", "token", "mine"),
         ("edit", "token", "ours"),
         ("revoke", "token", "ours"),
@@ -380,8 +380,8 @@ def test_a_user_who_goes_leaves_their_entries(api):
 
 
 def lines(caplog: Any) -> list[tuple[str, str]]:
-    told = [record for record in caplog.records if record.name == "crew.audit"]
-    return [(record.levelname, record.getMessage()) for record in told]
+    result = [record for record in caplog.records if record.name == "crew.audit"]
+    return [(record.levelname, record.getMessage()) for record in result]
 
 
 def test_each_act_is_a_line_once_it_is_committed(api, caplog, django_capture_on_commit_callbacks):

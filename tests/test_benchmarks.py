@@ -223,7 +223,7 @@ def test_the_tables_compare_medians_with_goal_reference_and_peers():
     assert "fsync on" in text
 
 
-def test_a_run_that_fails_is_told_and_the_others_go_on():
+def test_a_run_that_fails_is_reported_and_the_others_go_on():
     def fail():
         raise stage.BrokenRunError("it broke")
 

@@ -180,9 +180,9 @@ def test_what_another_process_is_at_is_left_to_it(name, settings):
 
     with transaction.atomic():
         assert expired_rows.is_our_turn(name)
-        ((told, asked),) = in_threads(steps, [1])
+        ((result, asked),) = in_threads(steps, [1])
 
-    assert told in ([None], [])
+    assert result in ([None], [])
     assert not [sql for sql in asked if sql.startswith("DELETE")]
     assert TaskGroup.objects.exists()
 

@@ -429,7 +429,7 @@ def test_parents_come_in_the_order_they_were_named():
 
     lease = claim_one()
 
-    told = [
+    result = [
         (
             parent.task_id,
             parent.worker,
@@ -438,7 +438,7 @@ def test_parents_come_in_the_order_they_were_named():
         )
         for parent in lease.parents
     ]
-    assert told == [
+    assert result == [
         ("b", "worker-a", '{"of":"b"}', '{"n":12345678901234567890}'),
         ("a", "worker-a", '{"of":"a"}', None),
         ("c", "worker-a", '{"of":"c"}', "[1]"),

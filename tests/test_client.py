@@ -675,7 +675,7 @@ def test_retry_after_is_honoured(http, crew):
     assert crew._sleep == [7.0]
 
 
-def test_a_long_retry_after_is_told_and_not_waited_for(http, crew):
+def test_a_long_retry_after_is_reported_and_not_waited_for(http, crew):
     http.get(API + "task/t", status=429, headers={"Retry-After": "3600"}, body="slow down")
 
     with pytest.raises(client.RateLimited, match="slow down") as caught:
@@ -724,7 +724,7 @@ def test_a_verb_that_never_reached_the_server_is_repeated(http, crew):
     assert len(crew._sleep) == 1
 
 
-def test_nothing_listening_is_told_in_words(crew):
+def test_nothing_listening_is_reported_in_words(crew):
     crew = Crew(f"http://127.0.0.1:{free_port()}", retries=1)
     crew._sleep = Slept()
 
@@ -791,7 +791,7 @@ class Waiting:
     def __init__(self, http, crew, fractions, outage=(0, 0, None), **counts):
         self.now = 0.0
         self.waits = []
-        self.told = []
+        self.result = []
         self.crew = crew
         left = list(fractions)
         crew._clock = lambda: self.now
@@ -822,14 +822,14 @@ class Waiting:
         self.now += seconds
 
     def wait(self, **options):
-        return self.crew.wait("g", progress=self.told.append, **options)
+        return self.crew.wait("g", progress=self.result.append, **options)
 
 
 def test_waiting_returns_the_group_and_tells_progress(http, crew):
     waiting = Waiting(http, crew, [0, 0.5, 0.5, 1], all=4, executing=1, left=2)
 
     assert waiting.wait(poll=1) == Group("g", "done")
-    assert waiting.told == [0, 0.5, 1]
+    assert waiting.result == [0, 0.5, 1]
     assert waiting.waits == [1, 1.5, 2.25]
 
 
@@ -956,7 +956,7 @@ def test_interim_answers_are_skipped_whatever_their_number():
         answer(body=json.dumps(named).encode())(exchange)
 
     with StubWorker(behave) as server, Crew(server.url) as crew:
-        told = [crew.task(f"t{n}").id for n in range(5)]
+        result = [crew.task(f"t{n}").id for n in range(5)]
 
-    assert told == [f"t{n}" for n in range(5)]
+    assert result == [f"t{n}" for n in range(5)]
     assert server.connections == 1

@@ -258,16 +258,16 @@ def test_waiting_until_a_graph_is_complete(real):
         ]
     )
     real._sleep = lambda seconds: None
-    told = []
+    result = []
 
     def progress(fraction):
         # Somebody does the work, one task for each look.
-        told.append(fraction)
+        result.append(fraction)
         for task in list(real.tasks(group, skip_completed=True))[:1]:
             real.edit_task(group, task, is_complete=True)
 
     assert real.wait(group, progress=progress).id == group.id
-    assert told == [0, 0.5, 1]
+    assert result == [0, 0.5, 1]
 
 
 def test_a_call_repeated_under_its_key_is_done_once(real):

@@ -86,7 +86,7 @@ def test_a_worker_shows_what_runs_longest_first_and_of_which_groups():
     assert seen.line.in_flight == 2
 
 
-def test_what_waits_for_a_worker_is_told_by_workgroup_and_by_time():
+def test_what_waits_for_a_worker_is_shown_by_workgroup_and_by_time():
     make_task()
     make_task(priority=3)
     later(make_task())
@@ -250,7 +250,7 @@ def test_what_a_failing_worker_left_is_no_answer():
     assert detail.worker(A).latency.answers == 2
 
 
-def test_what_people_did_is_told_newest_first():
+def test_what_people_did_is_shown_newest_first():
     with audit.by("user:ann"):
         limits_and_holds.hold_workgroup("shop", seconds=60)
         limits_and_holds.limit_worker("shop", 3)

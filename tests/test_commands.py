@@ -39,16 +39,16 @@ def test_what_the_database_says_is_a_sentence(command, error, monkeypatch, tmp_p
         raise error
 
     monkeypatch.setattr(CursorWrapper, "execute", raises)
-    with pytest.raises(CommandError, match=r"gone|too long") as told:
+    with pytest.raises(CommandError, match=r"gone|too long") as result:
         call_command(*command)
 
-    assert "DETAIL" not in str(told.value)
+    assert "DETAIL" not in str(result.value)
 
 
 @pytest.mark.parametrize(
     "command", [("crewexport", "--all"), ("migrate",), ("runscheduler", "--once")]
 )
-def test_a_database_that_is_not_there_is_told_without_a_traceback(command, tmp_path):
+def test_a_database_that_is_not_there_is_reported_without_a_traceback(command, tmp_path):
     done = manage(*command, DATABASE_URL=f"sqlite:///{tmp_path}/none/db.sqlite3")
 
     assert done.returncode == 1
@@ -59,7 +59,7 @@ def test_a_database_that_is_not_there_is_told_without_a_traceback(command, tmp_p
     assert "Traceback" in manage(*command, "--traceback", DATABASE_URL="sqlite:////x/y").stderr
 
 
-def test_a_file_that_cannot_be_written_is_told(tmp_path, db):
+def test_a_file_that_cannot_be_written_is_reported(tmp_path, db):
     with pytest.raises(CommandError, match=f"{tmp_path}/none/a.gz.*No such file or directory"):
         call_command("crewexport", "--all", "-o", f"{tmp_path}/none/a.gz")
 

@@ -241,14 +241,14 @@ def test_an_address_that_shakes_no_hands_is_not_the_first_again(start, monkeypat
 def test_connections_are_kept_for_as_long_as_the_host_says(says, seconds):
     known = Idle()
 
-    known.told(says)
+    known.result(says)
 
     assert known.seconds() == seconds
 
 
 def test_a_host_that_closes_is_believed_for_a_while(monkeypatch):
     known = Idle()
-    known.told("timeout=60")
+    known.result("timeout=60")
     known.closed_after(2.0)
     assert known.seconds() == 1.0
     known.closed_after(10.0)
@@ -264,7 +264,7 @@ def test_a_host_that_closes_is_believed_for_a_while(monkeypatch):
 
 @pytest.mark.parametrize(("says", "is_kept"), [("timeout=0", False), ("timeout=60", True)])
 def test_what_an_answer_says_of_its_connection_counts(start, worker, monkeypatch, says, is_kept):
-    monkeypatch.setattr(keep_alive, "UNTOLD", 0.0 if is_kept else 60.0)
+    monkeypatch.setattr(keep_alive, "UNSAID", 0.0 if is_kept else 60.0)
     worker.behaviour = answer(headers={"Keep-Alive": says})
     calls = start(worker.url)
 
@@ -460,10 +460,10 @@ def test_a_task_whose_call_was_not_read_comes_back_at_once(
 
     Scheduler(once=True, slots=1).run()
 
-    told = [
+    result = [
         (one.headers["x-crew-attempt"], json.loads(one.body)["taskId"]) for one in worker.requests
     ]
-    assert told == [("1", "first"), ("2", "second")]
+    assert result == [("1", "first"), ("2", "second")]
     second = Task.objects.get(pk="second")
     assert (second.is_complete, second.remaining_attempts, second.errors) == (True, 4, [])
     ended = Attempt.objects.filter(task="second").order_by("number")
@@ -511,12 +511,12 @@ def test_what_the_kernel_tells(ends: str, is_refused: bool | None) -> None:
             theirs.recv(1000)
             theirs.close()
             wait_until(lambda: unread.was_refused(ours, 100) is False)
-        told = unread.was_refused(ours, 100)
+        result = unread.was_refused(ours, 100)
         if ends == "took":  # until its kernel says that it has it
-            assert told in (None, False)
+            assert result in (None, False)
             theirs.close()
         else:
-            assert told is is_refused
+            assert result is is_refused
 
 
 def test_where_the_kernel_does_not_tell_nothing_is_believed(monkeypatch):

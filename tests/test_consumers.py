@@ -234,7 +234,7 @@ async def test_a_ticket_is_not_used_up_by_a_foreign_page():
 
 
 @in_a_loop
-async def test_one_who_does_not_keep_up_is_told_so_and_dropped(monkeypatch):
+async def test_one_who_does_not_keep_up_is_warned_and_dropped(monkeypatch):
     monkeypatch.setattr("tasks.live.socket_queue.MOST_MESSAGES", 3)
     group = await sync_to_async(make_group)()
     taken = asyncio.Event()

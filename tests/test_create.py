@@ -426,7 +426,7 @@ def test_a_time_long_ago_is_stored_as_it_is_and_is_due():
         {"runAfter": "2999-02-03T04:05:06Z", "remainingAttempts": 0, "isPaused": True},
     ],
 )
-def test_one_created_task_is_told_as_it_is_stored(asked, is_paused):
+def test_one_created_task_is_returned_as_it_is_stored(asked, is_paused):
     group = make_group(is_paused=is_paused)
     make_task(group=group, id="done", is_complete=True)
     make_task(group=group, id="open")
@@ -434,13 +434,13 @@ def test_one_created_task_is_told_as_it_is_stored(asked, is_paused):
     limits_and_holds.hold_workgroup("g", seconds=60)
     spec = read_task(asked, max_input=1000)
 
-    told = create.create_task(group.pk, spec)
+    result = create.create_task(group.pk, spec)
 
     stored = Task.objects.get(pk=spec.id)
-    shown = wire_of.new_task(told, spec.parent_ids)
+    shown = wire_of.new_task(result, spec.parent_ids)
     assert shown == wire_of.task(stored)
     assert list(shown["input"] or {}) == list(stored.input or {})
-    assert told.pending_parents == stored.pending_parents
+    assert result.pending_parents == stored.pending_parents
 
 
 def test_one_created_task_takes_no_second_look(django_assert_max_num_queries):

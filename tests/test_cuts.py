@@ -265,12 +265,12 @@ def test_explain_names_what_keeps_the_slot():
     task = make_task(TaskGroup(pk="g"), id="late", key="k")
     limited(2)
 
-    told = {id_: {gate.code: gate for gate in explain(id_).gates} for id_ in ("t", "late")}
+    result = {id_: {gate.code: gate for gate in explain(id_).gates} for id_ in ("t", "late")}
 
-    assert "still taken by a call that is being ended" in told["t"]["ending"].text
-    assert set(told["t"]) == {"ending", "worker_full"}
-    assert "of its key is still being ended" in told[task.pk]["ending"].text
-    assert told["t"]["worker_full"].count == 2
+    assert "still taken by a call that is being ended" in result["t"]["ending"].text
+    assert set(result["t"]) == {"ending", "worker_full"}
+    assert "of its key is still being ended" in result[task.pk]["ending"].text
+    assert result["t"]["worker_full"].count == 2
 
 
 # --- Processes ---

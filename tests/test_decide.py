@@ -253,7 +253,7 @@ def test_a_retry_after_that_cannot_be_read_holds_for_the_error_delay(header, del
     assert "could not be read" in outcome.note
 
 
-def test_a_wait_that_is_cut_is_told():
+def test_a_wait_that_is_cut_is_reported():
     outcome = ruling(429, b"slow", retry_after="86401")
 
     assert outcome == Held(86_400, "HTTP 429: slow", note="Retry-After was cut to a day: '86401'")

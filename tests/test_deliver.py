@@ -434,7 +434,7 @@ def test_a_kept_connection_that_breaks_is_not_tried_again(start, worker, behavio
     assert worker.requests[0].connection == worker.requests[1].connection
 
 
-def test_a_refused_connection_is_told(start):
+def test_a_refused_connection_is_reported(start):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
 
@@ -444,7 +444,7 @@ def test_a_refused_connection_is_told(start):
     assert (got.status, got.error) == (None, f"no connection to {url}: connection refused")
 
 
-def test_an_unknown_host_is_told(start, monkeypatch):
+def test_an_unknown_host_is_reported(start, monkeypatch):
     def fail(*args, **kwargs):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -743,9 +743,9 @@ def test_cut_ends_the_connections_of_the_calls_it_names_and_of_no_others(start, 
     release.set()
     calls.wait(4)
 
-    told = {delivery.key: (a.status, a.error, a.may_run) for delivery, a in calls.answers}
+    result = {delivery.key: (a.status, a.error, a.may_run) for delivery, a in calls.answers}
     cut, answered = (None, "cancelled by the scheduler", True), (200, "", False)
-    assert told == {("t0", 1): cut, ("t0", 2): answered, ("t1", 1): answered, ("t2", 1): cut}
+    assert result == {("t0", 1): cut, ("t0", 2): answered, ("t1", 1): answered, ("t2", 1): cut}
 
 
 @pytest.mark.parametrize(

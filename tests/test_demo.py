@@ -38,19 +38,19 @@ def test_the_demo_completes_its_group_and_ctrl_c_leaves_no_process(tmp_path):
         text=True,
     )
     try:
-        told = []
+        result = []
         for line in demo.stdout:
-            told.append(line)
+            result.append(line)
             if "Ctrl-C stops everything" in line:
                 assert len(processes_with(mark)) == 3
                 demo.send_signal(signal.SIGINT)
-        assert demo.wait(30) == 0, "".join(told)
+        assert demo.wait(30) == 0, "".join(result)
     finally:
         demo.kill()
         demo.wait()
         demo.stdout.close()
 
-    text = "".join(told)
+    text = "".join(result)
     assert "5 of 5 tasks complete (100 %)" in text
     assert "password" in text
     assert processes_with(mark) == []

@@ -36,12 +36,12 @@ def test_every_page_says_that_authentication_is_off(
 @pytest.mark.parametrize(
     ("setting", "value"), [("CREW_AUTH_TOKEN", MD5), ("CREW_AUTH_PASSWORD", "crew")]
 )
-def test_a_well_known_secret_is_told(setting: str, value: str, settings: object) -> None:
+def test_a_well_known_secret_is_reported(setting: str, value: str, settings: object) -> None:
     setattr(settings, setting, value)
 
-    (told,) = open_doors()
+    (result,) = open_doors()
 
-    assert KNOWN in told
+    assert KNOWN in result
 
 
 @pytest.mark.django_db(transaction=True)

@@ -87,13 +87,13 @@ def test_what_comes_on_an_idle_connection_ends_it():
 
 def test_only_calls_whose_time_is_over_are_given_up(settings):
     settings.CREW_WORKER_BASE_URL = "http://127.0.0.1:9/"
-    told = []
+    result = []
     rules = CallRules.from_conf()
     loop = asyncio.new_event_loop()
     calls = _Calls(
         rules,
         tls_context(""),
-        lambda call, _: told.append(call.task_id),
+        lambda call, _: result.append(call.task_id),
         lambda _: None,
         lambda *_: True,
         loop,
@@ -105,4 +105,4 @@ def test_only_calls_whose_time_is_over_are_given_up(settings):
     calls._expire()
     loop.close()
 
-    assert told == ["old"]
+    assert result == ["old"]

@@ -48,9 +48,9 @@ def test_there_is_nothing_to_say_of_a_task_that_is_gone():
 
 
 def test_a_ready_task_waits_for_nothing_and_starts_itself():
-    told = explain(make_task().pk)
+    result = explain(make_task().pk)
 
-    assert (told.state, told.gates, told.starts_itself) == ("ready", (), True)
+    assert (result.state, result.gates, result.starts_itself) == ("ready", (), True)
 
 
 def test_a_running_and_a_complete_task_have_no_gates():
@@ -59,12 +59,12 @@ def test_a_running_and_a_complete_task_have_no_gates():
     assert explain(task.pk).state == "executing"
     complete(lease)
 
-    told = explain(task.pk)
+    result = explain(task.pk)
 
-    assert (told.state, told.gates, told.starts_itself) == ("complete", (), False)
+    assert (result.state, result.gates, result.starts_itself) == ("complete", (), False)
 
 
-def test_pauses_of_group_and_task_are_told_apart():
+def test_pauses_of_group_and_task_are_distinguished():
     group = make_group()
     task, other = make_task(group), make_task(make_group(), is_paused=True)
     control.pause_group(group.pk)
@@ -105,13 +105,13 @@ def test_a_later_time_a_hold_and_a_full_worker_open_by_themselves_and_say_when()
     Task.objects.filter(pk=task.pk).update(run_after=Now() + FAR)
     limits_and_holds.hold_workgroup("shop", seconds=600)
 
-    told = explain(task.pk)
+    result = explain(task.pk)
 
-    assert [gate.code for gate in told.gates] == ["scheduled", "held", "worker_full"]
-    assert told.gates[0].until is not None and told.gates[1].until is not None
-    assert (told.gates[2].tasks, told.gates[2].worker) == ((full.pk,), "full")
+    assert [gate.code for gate in result.gates] == ["scheduled", "held", "worker_full"]
+    assert result.gates[0].until is not None and result.gates[1].until is not None
+    assert (result.gates[2].tasks, result.gates[2].worker) == ((full.pk,), "full")
     assert running.task_id == full.pk
-    assert told.starts_itself
+    assert result.starts_itself
 
 
 def test_a_worker_that_may_run_nothing_does_not_open_by_itself():
@@ -273,8 +273,8 @@ def test_explain_and_claim_agree(seed):
 
 
 def waits_for_nothing(task) -> bool:
-    told = explain(task.pk)
-    return told.state not in ("complete", "executing") and not told.gates
+    result = explain(task.pk)
+    return result.state not in ("complete", "executing") and not result.gates
 
 
 def test_the_state_of_a_row_is_the_state_of_the_query():
@@ -299,17 +299,17 @@ def test_the_state_of_a_row_is_the_state_of_the_query():
     limits_and_holds.hold_workgroup("held", seconds=60)
     limits_and_holds.hold_workgroup("open", seconds=0)
 
-    told = {
+    result = {
         task.pk: (task.state, state_of(task, timezone.now(), {"held"}).value)
         for task in Task.objects.annotate(state=STATE)
     }
 
-    assert all(ours == theirs for ours, theirs in told.values())
-    assert {ours for ours, _ in told.values()} == {state.value for state in State}
+    assert all(ours == theirs for ours, theirs in result.values())
+    assert {ours for ours, _ in result.values()} == {state.value for state in State}
     assert len(rows) == 11
-    assert [told[row.pk][0] for row in rows[-2:]] == ["scheduled", "ready"]
+    assert [result[row.pk][0] for row in rows[-2:]] == ["scheduled", "ready"]
     for state in State:
         found = find.ids(group.pk, find.TaskFilter(states=(state.value,)))
-        assert set(found) == {pk for pk, (ours, _) in told.items() if ours == state}
+        assert set(found) == {pk for pk, (ours, _) in result.items() if ours == state}
     left = {(state, n) for _, state, n in run(LEFT, {"groups": dump([group.pk]), "most": 99})}
-    assert left == set(Counter(ours for ours, _ in told.values() if ours != "complete").items())
+    assert left == set(Counter(ours for ours, _ in result.values() if ours != "complete").items())

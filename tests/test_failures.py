@@ -153,13 +153,13 @@ def test_only_the_groups_that_are_meant_are_looked_at():
     for group, error in ((one, "apples"), (two, "pears"), (three, "plums")):
         failed(error, group)
 
-    def told(**scope) -> set[str]:
+    def result(**scope) -> set[str]:
         return {line.group_ids[0] for line in failures(**scope).found}
 
-    assert told(group_id=one.pk) == {one.pk}
-    assert told(group_ids=[one.pk, two.pk, "gone"]) == {one.pk, two.pk}
-    assert told(group_id=three.pk, group_ids=[one.pk]) == set()
-    assert told(group_ids=[]) == set()
+    assert result(group_id=one.pk) == {one.pk}
+    assert result(group_ids=[one.pk, two.pk, "gone"]) == {one.pk, two.pk}
+    assert result(group_id=three.pk, group_ids=[one.pk]) == set()
+    assert result(group_ids=[]) == set()
 
 
 def test_the_status_is_what_the_worker_answered():
@@ -183,17 +183,17 @@ def test_a_task_that_failed_with_another_of_its_key_has_its_error():
     assert (line.count, line.fingerprint) == (2, "order <n> is lost")
 
 
-def test_tasks_without_attempts_or_cancelled_are_told_too():
+def test_tasks_without_attempts_or_cancelled_are_shown_too():
     group = make_group()
     make_task(group, remaining_attempts=0)
     running = make_task(group)
     claim_one()
     control.cancel_group(group.pk)
 
-    told = {line.fingerprint: line.task_id for line in failures().found}
+    result = {line.fingerprint: line.task_id for line in failures().found}
 
-    assert set(told) == {"", "the group was cancelled"}
-    assert told["the group was cancelled"] == running.pk
+    assert set(result) == {"", "the group was cancelled"}
+    assert result["the group was cancelled"] == running.pk
 
 
 def test_a_long_error_is_cut():

@@ -50,7 +50,7 @@ def test_the_fleet_is_what_the_overview_tells_of_it_with_the_time():
     assert (len(now["schedulers"]), now["dead"]) == (1, [])
 
 
-def test_a_worker_is_told_by_its_name_slashes_and_all():
+def test_a_worker_is_found_by_its_name_slashes_and_all():
     task = make_task(make_group(name="G"), worker="a/b", name="T", workgroup="shop")
     limits_and_holds.limit_worker("a/b", 0)
 
@@ -102,7 +102,7 @@ def test_a_worker_that_is_well_has_no_rest():
 
 
 @pytest.mark.parametrize("name", ["a/b", "x/now", "x/hold", "übrig & mehr"])
-def test_a_workgroup_is_told_by_its_name_slashes_and_all(name):
+def test_a_workgroup_is_found_by_its_name_slashes_and_all(name):
     make_task(workgroup=name)
     limits_and_holds.hold_workgroup(name, seconds=60)
 
@@ -119,21 +119,21 @@ def test_what_is_not_there_is_404(path):
     assert (said.status, said.type) == (404, PROBLEM)
 
 
-def test_groups_are_told_by_their_ids_and_those_that_are_gone_left_out():
+def test_groups_are_found_by_their_ids_and_those_that_are_gone_left_out():
     one, two = make_group(id="one", name="One"), make_group(id="two")
     make_group(id="three")
     make_task(one)
     make_task(two, is_complete=True)
 
-    told = {row["id"]: row for row in get("task_groups/now?ids=one,two,gone")["groups"]}
+    result = {row["id"]: row for row in get("task_groups/now?ids=one,two,gone")["groups"]}
 
-    assert set(told) == {"one", "two"}
-    assert (told["one"]["name"], told["one"]["progress"]["ready"]) == ("One", 1)
-    assert told["two"]["progress"]["complete"] == 1
+    assert set(result) == {"one", "two"}
+    assert (result["one"]["name"], result["one"]["progress"]["ready"]) == ("One", 1)
+    assert result["two"]["progress"]["complete"] == 1
     assert get("task_groups/now?ids=") == {"groups": []}
 
 
-def test_who_may_see_some_groups_is_told_of_no_other():
+def test_who_may_see_some_groups_sees_no_other():
     make_group(id="mine")
     make_group(id="other")
 

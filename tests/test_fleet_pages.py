@@ -79,7 +79,7 @@ def test_without_a_view_of_tasks_there_is_the_plain_page_only(model, name):
     assert "crew-fleet" not in page and "crew-cards" not in page
 
 
-def test_where_other_pages_are_is_told_with_a_place_for_the_name(admin_client):
+def test_where_other_pages_are_is_given_with_a_place_for_the_name(admin_client):
     page = shown(admin_client, url("worker"))
 
     for model in ("worker", "workgroup", "task"):

@@ -91,7 +91,7 @@ def test_an_object_of_texts_carries_them_unread():
     assert made == '{"input":{"n":12345678901234567890},"remainingAttempts":5}'
 
 
-def test_what_is_no_json_is_told():
+def test_what_is_no_json_is_reported():
     assert run("fault", '{"n": 12345678901234567890}') == ""
     assert run("fault", "{oops") != ""
 

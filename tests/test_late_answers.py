@@ -199,8 +199,8 @@ def on_record() -> list[tuple]:
 def in_history() -> list[tuple]:
     """Those whose attempt is gone."""
     entries = AuditEntry.objects.filter(verb="late", who="worker:worker-a", group_id="g")
-    told = entries.values_list("target", "detail")
-    return [(id_, d["attempt"], d["outcome"], d["status"]) for id_, d in told]
+    result = entries.values_list("target", "detail")
+    return [(id_, d["attempt"], d["outcome"], d["status"]) for id_, d in result]
 
 
 @pytest.mark.parametrize("answer", ANSWERS)

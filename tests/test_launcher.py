@@ -90,7 +90,7 @@ def test_a_broken_and_a_too_old_python_are_skipped(place):
     assert "making .venv with python3.13" in done.stderr
 
 
-def test_no_python_at_all_is_told_with_the_remedy(place):
+def test_no_python_at_all_is_reported_with_the_remedy(place):
     program(place, "python3", TOO_OLD)
 
     done = crew(place, "demo")
@@ -109,7 +109,7 @@ def test_the_python_named_is_the_only_one_tried(place):
     assert "PYTHON=/no/such python does not run" in done.stderr
 
 
-def test_a_python_without_the_venv_module_is_told_with_the_remedy(place):
+def test_a_python_without_the_venv_module_is_reported_with_the_remedy(place):
     program(place, "python3", '#!/bin/sh\ncase "$*" in *ensurepip*) exit 1 ;; esac\n')
 
     done = crew(place, "manage", "check")

@@ -95,7 +95,7 @@ def test_large_inputs_count_too(settings):
     assert len(claimed.unfit) == 15
 
 
-def test_calls_that_are_too_large_are_told_so_and_nothing_of_them_is_kept(settings):
+def test_calls_that_are_too_large_are_refused_and_nothing_of_them_is_kept(settings):
     settings.CREW_MAX_PAYLOAD_BYTES = 50 * KB
     layers(3, 10, 20 * KB)
 

@@ -50,7 +50,7 @@ def ann() -> User:
     return user
 
 
-def told(said: Said) -> tuple[int, str, bytes]:
+def result(said: Said) -> tuple[int, str, bytes]:
     assert len(said.body) < 1024
     return said.status, said.type, said.body
 
@@ -76,7 +76,7 @@ def at_the_admin(username: str, password: str, **headers: str) -> Said:
 def test_t1_without_a_header_a_call_is_refused():
     said = Api().get(GROUPS)
 
-    assert told(said) == UNAUTHORIZED
+    assert result(said) == UNAUTHORIZED
     assert said.headers["WWW-Authenticate"] == "Bearer"
 
 
@@ -88,7 +88,7 @@ def test_t2_a_header_without_a_token_is_none(settings, header):
     settings.CREW_AUTHENTICATION = []
     without = Api().get(GROUPS, Authorization=header)
 
-    assert told(with_auth) == UNAUTHORIZED
+    assert result(with_auth) == UNAUTHORIZED
     assert without.status == 200
 
 
@@ -116,7 +116,7 @@ def test_a_token_comes_with_bearer_or_alone(form):
     ],
 )
 def test_t2_anything_else_is_refused(form):
-    assert told(Api().get(GROUPS, Authorization=form.format(issue()))) == UNAUTHORIZED
+    assert result(Api().get(GROUPS, Authorization=form.format(issue()))) == UNAUTHORIZED
 
 
 @pytest.mark.parametrize("form", ["Bearer {}", "{}"])
@@ -137,7 +137,7 @@ def test_t2_a_wrong_token_is_refused_even_beside_a_session(ann):
     wrong = Api(client=client).get(GROUPS, Authorization="Bearer wrong")
 
     assert (alone.status, empty.status) == (200, 200)
-    assert told(wrong) == UNAUTHORIZED
+    assert result(wrong) == UNAUTHORIZED
 
 
 def test_t5_a_token_in_the_query_or_a_cookie_is_not_read():
@@ -148,7 +148,7 @@ def test_t5_a_token_in_the_query_or_a_cookie_is_not_read():
     for name in ("token", "access_token", "Authorization", "key"):
         said = Api(client=client).get(f"{GROUPS}?{name}={secret}")
 
-        assert told(said) == UNAUTHORIZED
+        assert result(said) == UNAUTHORIZED
 
 
 def test_t4_revoked_expired_and_disabled_all_look_the_same(ann):
@@ -159,13 +159,13 @@ def test_t4_revoked_expired_and_disabled_all_look_the_same(ann):
     User.objects.update(is_active=False)
 
     for secret in secrets:
-        assert told(Api(secret).get(GROUPS)) == UNAUTHORIZED
+        assert result(Api(secret).get(GROUPS)) == UNAUTHORIZED
 
 
 def test_t7_a_scope_that_is_missing_is_named():
     said = Api(issue(READ)).post(GROUPS, {"name": "g"})
 
-    assert told(said) == (403, TEXT, b"needs scope write")
+    assert result(said) == (403, TEXT, b"needs scope write")
 
 
 def test_t8_a_foreign_group_looks_like_none():
@@ -177,8 +177,8 @@ def test_t8_a_foreign_group_looks_like_none():
         foreign = api.get(f"/api/v1/task_group/{path.format('g')}")
         unknown = api.get(f"/api/v1/task_group/{path.format('none')}")
 
-        assert told(foreign) == told(unknown)
-    assert told(api.get("/api/v1/task_group/g")) == (404, TEXT, b"task group not found")
+        assert result(foreign) == result(unknown)
+    assert result(api.get("/api/v1/task_group/g")) == (404, TEXT, b"task group not found")
     assert api.get("/api/v1/task_group/mine").status == 200
     assert [group["id"] for group in api.get(GROUPS).json["taskGroups"]] == ["mine"]
 
@@ -337,8 +337,8 @@ def test_the_content_type_of_a_login_is_not_looked_at(ann, kind):
         {"username": "\u202eann", "password": "\n"},
     ],
 )
-def test_a_login_that_is_wrong_is_told_so_in_two_words(ann, body):
-    assert told(Api().post("/login", body)) == INVALID
+def test_a_login_that_is_wrong_is_answered_in_two_words(ann, body):
+    assert result(Api().post("/login", body)) == INVALID
     assert not Token.objects.exists()
 
 
@@ -357,7 +357,7 @@ def test_a_login_that_is_wrong_is_told_so_in_two_words(ann, body):
         b'{"username":"a","username":"b","password":"x"}',
     ],
 )
-def test_a_login_that_is_no_json_is_told_why(body):
+def test_a_login_that_is_no_json_is_reported_why(body):
     said = Api().post("/login", body)
 
     assert (said.status, said.type) == (400, TEXT)
@@ -367,7 +367,7 @@ def test_a_login_that_is_no_json_is_told_why(body):
 def test_a_disabled_user_cannot_log_in(ann):
     User.objects.update(is_active=False)
 
-    assert told(log_in()) == INVALID
+    assert result(log_in()) == INVALID
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
@@ -391,7 +391,7 @@ def test_an_embedder_s_login_is_asked_instead_of_ours(settings, ann):
     settings.CREW_LOGIN = f"{__name__}.own_login"
 
     assert log_in("ali", "open sesame").json == {"token": "t-ali"}
-    assert told(log_in()) == INVALID
+    assert result(log_in()) == INVALID
 
 
 def own_login(request: Any, username: str, password: str) -> str | None:
@@ -413,7 +413,7 @@ def test_t11_an_unknown_user_takes_as_long_as_a_wrong_password(settings, ann):
     for _ in range(4):
         for name, times in took.items():
             started = time.thread_time()  # of this thread alone, however busy the machine
-            said.add(told(log_in(name, "wrong")))
+            said.add(result(log_in(name, "wrong")))
             times.append(time.thread_time() - started)
 
     assert said == {INVALID}
@@ -439,7 +439,7 @@ def test_authcheck_costs_one_query_and_is_never_limited(ann, django_assert_num_q
     api.get("/authcheck")
 
     with django_assert_num_queries(50):
-        said = {told(api.get("/authcheck")) for _ in range(50)}
+        said = {result(api.get("/authcheck")) for _ in range(50)}
 
     assert said == {(200, TEXT, b"Authenticated!")}
 
@@ -447,7 +447,7 @@ def test_authcheck_costs_one_query_and_is_never_limited(ann, django_assert_num_q
 def test_authcheck_asks_for_a_token_and_no_scope(settings):
     nothing = User.objects.create_user("bob")
 
-    assert told(Api().get("/authcheck")) == UNAUTHORIZED
+    assert result(Api().get("/authcheck")) == UNAUTHORIZED
     assert Api(tokens.login_token(nothing)).get("/authcheck").status == 200
     settings.CREW_AUTHENTICATION = []
     assert Api().get("/authcheck").status == 200
@@ -459,7 +459,7 @@ def test_a_logout_ends_its_own_login_and_no_other(ann):
     said = Api(mine).post("/logout")
 
     assert (said.status, said.json) == (200, {"success": True})
-    assert told(Api(mine).get("/authcheck")) == UNAUTHORIZED
+    assert result(Api(mine).get("/authcheck")) == UNAUTHORIZED
     assert Api(other).get("/authcheck").status == 200
 
 
@@ -468,7 +468,7 @@ def test_a_logout_takes_no_program_s_token_back(settings):
     for secret in (issue(), FIXED):
         said = Api(secret).post("/logout")
 
-        assert told(said) == (400, TEXT, b"only the token of a login can log out")
+        assert result(said) == (400, TEXT, b"only the token of a login can log out")
         assert Api(secret).get("/authcheck").status == 200
 
 
@@ -500,7 +500,7 @@ def test_t10_the_sixth_try_is_refused_even_with_the_right_password(ann, door):
     for password in ("wrong", PASSWORD):
         said = door("ann", password)
 
-        assert told(said) == LOCKED
+        assert result(said) == LOCKED
         assert said.headers["Retry-After"] == "900"
     assert 429 not in before
 
@@ -521,14 +521,14 @@ def test_t10_one_door_locks_the_other(ann):
     for n in range(5):
         (log_in if n % 2 else at_the_admin)("ann", "wrong")
 
-    assert told(log_in()) == told(at_the_admin("ann", PASSWORD)) == LOCKED
+    assert result(log_in()) == result(at_the_admin("ann", PASSWORD)) == LOCKED
 
 
 def test_t10_another_user_agent_is_the_same_guesser(ann):
     for n in range(5):
         log_in("ann", "wrong", User_Agent=f"agent {n}")
 
-    assert told(log_in(User_Agent="agent 9")) == LOCKED
+    assert result(log_in(User_Agent="agent 9")) == LOCKED
 
 
 def test_the_lock_is_for_a_name_from_an_address(ann):
@@ -541,7 +541,7 @@ def test_the_lock_is_for_a_name_from_an_address(ann):
 
     assert log_in("bob").status == 200
     assert Api(client=elsewhere).post("/login", body).status == 200
-    assert told(log_in()) == LOCKED
+    assert result(log_in()) == LOCKED
 
 
 def test_the_lock_opens_by_itself_and_further_tries_do_not_keep_it_shut(ann):
@@ -551,7 +551,7 @@ def test_the_lock_opens_by_itself_and_further_tries_do_not_keep_it_shut(ann):
     still = log_in()
     AccessAttempt.objects.update(attempt_time=Now() - timedelta(minutes=15, seconds=1))
 
-    assert told(still) == LOCKED
+    assert result(still) == LOCKED
     assert log_in().status == 200
 
 
@@ -577,8 +577,8 @@ def test_s10_an_address_that_tries_many_names_is_refused(ann):
     for n in range(lockout.ADDRESS_LIMIT):
         assert log_in(f"user {n}", "wrong").status == 401
 
-    assert told(log_in()) == LOCKED
-    assert told(log_in("one more", "wrong")) == LOCKED
+    assert result(log_in()) == LOCKED
+    assert result(log_in("one more", "wrong")) == LOCKED
 
 
 @pytest.mark.django_db(transaction=True)
@@ -589,17 +589,17 @@ def test_s10_no_number_of_tries_at_once_gets_past_the_count(ann):
     assert said.count(401) + said.count(429) == 20
 
 
-def test_s26_logins_are_told_in_the_log_on_one_line(ann, caplog):
+def test_s26_logins_are_reported_in_the_log_on_one_line(ann, caplog):
     caplog.set_level(logging.INFO, "crew.audit")
 
     log_in()
     log_in("ann\r\nroot logged in", "wrong")
 
     lines = [record for record in caplog.records if record.name == "crew.audit"]
-    told = [(record.levelname, record.message) for record in lines]
-    assert told[0] == ("INFO", "user:ann from 127.0.0.1: login user ann, count 1, {}")
+    result = [(record.levelname, record.message) for record in lines]
+    assert result[0] == ("INFO", "user:ann from 127.0.0.1: login user ann, count 1, {}")
     refused = r"unknown from 127.0.0.1: login failed user ann\r\nroot logged in, count 1, {}"
-    assert told[1:] == [("WARNING", refused)]
+    assert result[1:] == [("WARNING", refused)]
 
 
 def test_what_no_name_can_hold_is_refused_at_the_admin_too(ann):
@@ -648,7 +648,7 @@ def test_t13_a_forged_header_does_not_dodge_the_lock(ann):
     for n in range(5):
         log_in("ann", "wrong", X_Forwarded_For=f"203.0.113.{n}", Forwarded=f"for=203.0.113.{n}")
 
-    assert told(log_in(X_Forwarded_For="203.0.113.99")) == LOCKED
+    assert result(log_in(X_Forwarded_For="203.0.113.99")) == LOCKED
 
 
 def test_t13_nor_does_it_behind_a_proxy(settings, ann):
@@ -656,7 +656,7 @@ def test_t13_nor_does_it_behind_a_proxy(settings, ann):
     for n in range(5):
         log_in("ann", "wrong", X_Forwarded_For=f"203.0.113.{n}, 198.51.100.7")
 
-    assert told(log_in(X_Forwarded_For="203.0.113.99, 198.51.100.7")) == LOCKED
+    assert result(log_in(X_Forwarded_For="203.0.113.99, 198.51.100.7")) == LOCKED
     assert log_in(X_Forwarded_For="198.51.100.8").status == 200
 
 
@@ -696,8 +696,8 @@ def test_all_addresses_of_an_ipv6_network_are_one_guesser(ann):
     for n in range(5):
         door(f"2001:db8::{n}:1").post("/login", body)
 
-    assert told(door("2001:db8::99:99").post("/login", body)) == LOCKED
-    assert told(door("2001:db8:0:1::1").post("/login", body)) == INVALID
+    assert result(door("2001:db8::99:99").post("/login", body)) == LOCKED
+    assert result(door("2001:db8:0:1::1").post("/login", body)) == INVALID
 
 
 def test_a_request_without_any_address_has_one_all_the_same():
@@ -717,8 +717,8 @@ def over_http(server: Web, method: str, path: str, body: Any = None, *headers: s
         raw.send("\r\n".join([*lines, f"Content-Length: {len(data)}", "", ""]).encode() + data)
         head, _, rest = raw.read_all().partition(b"\r\n\r\n")
     first, *others = head.decode().split("\r\n")
-    told = dict(line.split(": ", 1) for line in others)
-    return Said(int(first.split()[1]), told.get("Content-Type", ""), rest, told)
+    result = dict(line.split(": ", 1) for line in others)
+    return Said(int(first.split()[1]), result.get("Content-Type", ""), rest, result)
 
 
 def at_the_server(server: Web, password: str, *headers: str) -> Said:
@@ -765,5 +765,5 @@ def test_t10_t13_a_real_server_locks_out_who_guesses_all_at_once(server):
 
     assert said.count(401) <= 5
     assert said.count(401) + said.count(429) == 20
-    assert told(locked) == LOCKED
+    assert result(locked) == LOCKED
     assert locked.headers["Retry-After"] == "900"

@@ -58,9 +58,9 @@ def export(folder: Path, *args: str, name: str = "out.ndjson") -> Path:
 
 
 def bring_in(file: Path, *args: str) -> str:
-    told = io.StringIO()
-    call_command("crewimport", str(file), *args, stdout=told)
-    return told.getvalue()
+    result = io.StringIO()
+    call_command("crewimport", str(file), *args, stdout=result)
+    return result.getvalue()
 
 
 def body(file: Path) -> bytes:
@@ -139,9 +139,9 @@ def test_what_comes_in_goes_out_again_byte_for_byte(db: None, tmp_path: Path) ->
     first = export(tmp_path)
     empty()
 
-    told = bring_in(first)
+    result = bring_in(first)
 
-    assert told.splitlines() == ["Other 1 task", "empty 0 tasks", "g 9 tasks"]
+    assert result.splitlines() == ["Other 1 task", "empty 0 tasks", "g 9 tasks"]
     assert body(export(tmp_path, name="again")) == body(first)
     assert_sound()
 
@@ -233,9 +233,9 @@ def test_groups_whose_ids_are_in_use_stop_it_or_are_left_alone(db: None, tmp_pat
     TaskGroup.objects.get(pk="Other").delete()
     Task.objects.filter(pk="first").update(name="mine")
 
-    told = bring_in(file, "--skip-existing")
+    result = bring_in(file, "--skip-existing")
 
-    assert told.splitlines() == [
+    assert result.splitlines() == [
         "Other 1 task",
         "empty 0 tasks, left alone: its id is in use",
         "g 9 tasks, left alone: its id is in use",
@@ -289,9 +289,9 @@ def test_a_dry_run_checks_all_and_stores_nothing(db: None, tmp_path: Path) -> No
     rows = [Worker, Workgroup, AuditEntry, Change]
     counts = [model.objects.count() for model in rows]
 
-    told = bring_in(file, "--dry-run", "--replace")
+    result = bring_in(file, "--dry-run", "--replace")
 
-    assert told.endswith("g 9 tasks\nDry run: nothing is stored\n")
+    assert result.endswith("g 9 tasks\nDry run: nothing is stored\n")
     assert body(export(tmp_path)) == before
     assert [model.objects.count() for model in rows] == counts
     with pytest.raises(CommandError, match="exists already"):
@@ -554,8 +554,8 @@ def test_browsers_and_schedulers_are_told(db: None, tmp_path: Path) -> None:
 
     bring_in(file)
 
-    told = Change.objects.order_by("id").values_list("group_id", "workgroup", "group_event")
-    assert list(told) == [("", "wg", ""), ("g", "", "update"), ("g", "", "reload")]
+    result = Change.objects.order_by("id").values_list("group_id", "workgroup", "group_event")
+    assert list(result) == [("", "wg", ""), ("g", "", "update"), ("g", "", "reload")]
 
 
 def test_no_secret_leaves(db: None, tmp_path: Path, settings: Any) -> None:
@@ -563,13 +563,17 @@ def test_no_secret_leaves(db: None, tmp_path: Path, settings: Any) -> None:
     settings.CREW_WORKER_AUTHORIZATION_HEADER = "Bearer to-the-workers"
     settings.CREW_AUTH_TOKEN = "a-fixed-token-of-ours"
     settings.SECRET_KEY = "the-secret-key-of-ours"
-    told = io.StringIO()
-    call_command("crewtoken", "nightly", "--scope", "read", stdout=told)
+    result = io.StringIO()
+    call_command("crewtoken", "nightly", "--scope", "read", stdout=result)
     make_world()
 
     data = export(tmp_path).read_bytes()
 
-    secrets = [Token.objects.get().digest, *settings.CREW_SIGNING_SECRETS, *told.getvalue().split()]
+    secrets = [
+        Token.objects.get().digest,
+        *settings.CREW_SIGNING_SECRETS,
+        *result.getvalue().split(),
+    ]
     secrets = [each for each in secrets if len(each) > 20]
     secrets += [settings.CREW_AUTH_TOKEN, "to-the-workers", settings.SECRET_KEY]
     assert len(secrets) >= 5
@@ -750,9 +754,9 @@ def test_whatever_a_group_holds_comes_back(
     first = written()
     empty()
 
-    told = list(exported.bring_in(lines.Lines(io.BytesIO(first)), into.How("a test")))
+    result = list(exported.bring_in(lines.Lines(io.BytesIO(first)), into.How("a test")))
 
-    assert [each.tasks for each in told] == [len(tasks)]
+    assert [each.tasks for each in result] == [len(tasks)]
     assert written().partition(b"\n")[2] == first.partition(b"\n")[2]
     assert TaskGroup.objects.get().name == name
     for was, now in zip(rows, Task.objects.order_by("id").values(), strict=True):
@@ -845,10 +849,10 @@ def test_from_postgresql_to_sqlite_and_back_it_is_the_same(
         timeout=100,
     )
     empty()
-    told = bring_in(second)
+    result = bring_in(second)
 
     assert done.returncode == 0, done.stderr
-    assert told.splitlines() == ["Other 1 task", "empty 0 tasks", "g 9 tasks"]
+    assert result.splitlines() == ["Other 1 task", "empty 0 tasks", "g 9 tasks"]
     assert body(second) == body(first)
     assert body(export(tmp_path, name="third")) == body(first)
     assert_sound()

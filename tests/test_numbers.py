@@ -51,7 +51,7 @@ LIKE = ["1" + "0" * 305 + ".0", '"' + "0" * 150 + "1e+16", "\\", "e+"]
 VALUE = {"numbers": NUMBERS, "1e+300": LIKE}
 
 
-def told(text: str | bytes) -> Any:
+def result(text: str | bytes) -> Any:
     """As our own strict reader takes it, which limits digits."""
     data = text.encode() if isinstance(text, str) else text
     return read(data, max_bytes=10_000_000).value
@@ -63,7 +63,7 @@ def assert_same(value: Any) -> None:
 
 
 def called(lease: Any) -> Any:
-    return told(payload(lease.task_id, lease.worker, lease.input_json, lease.parents))
+    return result(payload(lease.task_id, lease.worker, lease.input_json, lease.parents))
 
 
 @pytest.mark.django_db
@@ -74,23 +74,23 @@ def test_through_the_api_and_back_by_an_edit(api: Api) -> None:
 
     said = api.get(TASK)
     for field in ("input", "output"):
-        assert_same(told(said.body)[field])
-    changed = api.put(TASK, {"input": told(said.body)["input"], "output": VALUE})
+        assert_same(result(said.body)[field])
+    changed = api.put(TASK, {"input": result(said.body)["input"], "output": VALUE})
 
     assert changed.status == 200, changed.body
-    assert_same(told(api.get(TASK).body)["input"])
-    assert_same(told(api.get(f"{GROUP}/tasks").body)["tasks"][0]["output"])
+    assert_same(result(api.get(TASK).body)["input"])
+    assert_same(result(api.get(f"{GROUP}/tasks").body)["tasks"][0]["output"])
     assert_same(Task.objects.get(pk="t").input)
 
 
 @pytest.mark.django_db
 @pytest.mark.usefixtures("no_auth")
-def test_what_is_told_of_a_new_task(api: Api) -> None:
+def test_what_is_returned_of_a_new_task(api: Api) -> None:
     make_group(id="g")
 
     said = api.post(TASKS, {"id": "t", "input": VALUE})
 
-    assert_same(told(said.body)["input"])
+    assert_same(result(said.body)["input"])
 
 
 @pytest.mark.django_db
@@ -109,7 +109,7 @@ def test_through_calls_and_answers() -> None:
     child = Task.objects.exclude(pk="p").get()
     shown = preview.call_of(child.pk)
     assert shown
-    assert_same(told(shown.body)["input"])
+    assert_same(result(shown.body)["input"])
 
 
 @pytest.mark.django_db
@@ -145,7 +145,7 @@ def test_through_a_person(admin_client: Client) -> None:
     assert task.name == "new"
     assert_same(task.input)
     assert_same(task.output)
-    edit.rerun_task("g", "t", {"input": told(texts["input"])})
+    edit.rerun_task("g", "t", {"input": result(texts["input"])})
     assert_same(called(claim_one())["input"])
 
 
@@ -175,7 +175,7 @@ def test_many_large_numbers_are_no_larger_in_the_call() -> None:
     lease = claim_one()
 
     body = payload(lease.task_id, lease.worker, lease.input_json, lease.parents)
-    assert told(body)["input"] == [10**200] * 20_000 or told(body)["input"] == [1e200] * 20_000
+    assert result(body)["input"] == [10**200] * 20_000 or result(body)["input"] == [1e200] * 20_000
 
 
 @pytest.mark.parametrize("number", ["1E400", "-1e309", "1" * 301, "NaN", "Infinity"])

@@ -70,10 +70,12 @@ class Old:
         self.client.set(self.prefix + key, data)
 
     def bring_over(self, *args: str) -> list[str]:
-        told = io.StringIO()
-        call_command("crewimport", "--redis", self.url, "--prefix", self.prefix, *args, stdout=told)
+        lines = io.StringIO()
+        call_command(
+            "crewimport", "--redis", self.url, "--prefix", self.prefix, *args, stdout=lines
+        )
         assert_sound()
-        return told.getvalue().splitlines()
+        return lines.getvalue().splitlines()
 
 
 @pytest.fixture
@@ -122,9 +124,9 @@ def test_a_group_comes_over_with_all_its_tasks(db: None, old: Old) -> None:
     old.client.set(f"{old.prefix}tasks/c/mutex", "a lock", ex=600)
     before = timezone.now()
 
-    told = old.bring_over()
+    lines = old.bring_over()
 
-    assert told == ["g 3 tasks", "1 groups and 3 tasks came over; 0 things amiss"]
+    assert lines == ["g 3 tasks", "1 groups and 3 tasks came over; 0 things amiss"]
     group = TaskGroup.objects.get()
     assert (group.pk, group.name, group.task_count) == ("g", "nightly ‖", 3)
     assert group.created_at == datetime(2024, 6, 24, 15, 17, 59, tzinfo=UTC)
@@ -159,9 +161,9 @@ def test_a_second_run_creates_nothing_twice(db: None, old: Old) -> None:
     TaskGroup.objects.get(pk="three").delete()
     rows = list(Task.objects.order_by("id").values())
 
-    told = old.bring_over()
+    lines = old.bring_over()
 
-    assert sorted(told) == [
+    assert sorted(lines) == [
         "1 groups and 3 tasks came over; 0 things amiss",
         "one 3 tasks, left alone: its id is in use",
         "three 3 tasks",
@@ -177,19 +179,19 @@ def test_a_dry_run_tells_the_same_and_stores_nothing(db: None, old: Old) -> None
     old.task("g", "a", parentIds=["nobody"])
     old.record("deleted", "orphan")
 
-    told = old.bring_over("--dry-run")
+    lines = old.bring_over("--dry-run")
 
     assert not TaskGroup.objects.exists() and not AuditEntry.objects.exists()
-    assert old.bring_over() == told[:-1]
+    assert old.bring_over() == lines[:-1]
 
 
 def test_what_was_in_flight_runs_again(db: None, old: Old) -> None:
     old.group("g")
     old.task("g", "a", busyExecuting=True, remainingAttempts=1)
 
-    told = old.bring_over()
+    lines = old.bring_over()
 
-    assert "! task a: it was executing, and runs again" in told
+    assert "! task a: it was executing, and runs again" in lines
     assert not Attempt.objects.exists()
     assert claim_ids() == ["a"]
 
@@ -201,9 +203,9 @@ def test_lists_may_hold_ids_twice_and_ids_of_tasks_that_are_gone(db: None, old: 
     key = f"{old.prefix}task-groups/g/tasks"
     old.client.lpush(key, "a", "ghost", "b", "ghost")
 
-    told = old.bring_over()
+    lines = old.bring_over()
 
-    assert told == [
+    assert lines == [
         "g 2 tasks",
         "! task ghost: its record is gone",
         "1 groups and 2 tasks came over; 1 things amiss",
@@ -219,9 +221,9 @@ def test_what_a_delete_left_behind_is_listed(db: None, old: Old) -> None:
     old.record("g", "unlisted")
     old.group("empty")
 
-    told = old.bring_over()
+    lines = old.bring_over()
 
-    assert sorted(told) == [
+    assert sorted(lines) == [
         "! task orphan: it did not come: its group 'deleted' is gone",
         "! task unlisted: it did not come: its group 'g' does not list it",
         "2 groups and 0 tasks came over; 2 things amiss",
@@ -236,9 +238,9 @@ def test_an_id_that_was_created_twice_is_its_last_groups(db: None, old: Old) -> 
     old.task("first", "t", name="old")
     old.task("second", "t", name="new")  # Redis overwrote it, and both groups list it (B18)
 
-    told = old.bring_over()
+    lines = old.bring_over()
 
-    assert "! task t: listed in group first, but it belongs to group 'second'" in told
+    assert "! task t: listed in group first, but it belongs to group 'second'" in lines
     assert Task.objects.get().name == "new"
     assert Task.objects.get().group_id == "second"
 
@@ -256,9 +258,9 @@ def test_no_task_starts_because_its_parent_did_not_come(db: None, old: Old) -> N
     old.task("g", "after-broken", parentIds=["broken"])
     old.task("g", "complete", parentIds=["open"], isComplete=True)
 
-    told = old.bring_over()
+    lines = old.bring_over()
 
-    assert sorted(line for line in told if line.startswith("!")) == [
+    assert sorted(line for line in lines if line.startswith("!")) == [
         "! task after-broken: its parent broken is not complete and does not come, so it comes"
         " paused",
         "! task after-done: its parent done is complete, and does not come along",
@@ -278,9 +280,9 @@ def test_tasks_that_wait_for_themselves_come_paused(db: None, old: Old) -> None:
     old.task("g", "self", parentIds=["self"])
     old.task("g", "after", parentIds=["a"])
 
-    told = old.bring_over()
+    lines = old.bring_over()
 
-    assert told[1:4] == [
+    assert lines[1:4] == [
         "! task self: it names itself as a parent, so it comes paused",
         "! task a: it waits for itself: its parent b is taken away, so it comes paused",
         "! task b: it waits for itself: its parent a is taken away, so it comes paused",
@@ -290,7 +292,7 @@ def test_tasks_that_wait_for_themselves_come_paused(db: None, old: Old) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "lines"),
     [
         ({"worker": "wk one"}, "'wk one' cannot be the name of a worker: it comes without one"),
         ({"remainingAttempts": -1}, "its remainingAttempts was -1, and is 0"),
@@ -300,14 +302,14 @@ def test_tasks_that_wait_for_themselves_come_paused(db: None, old: Old) -> None:
     ],
 )
 def test_what_has_other_limits_here_comes_changed(
-    db: None, old: Old, fields: dict[str, Any], told: str
+    db: None, old: Old, fields: dict[str, Any], lines: str
 ) -> None:
     old.group("g")
     old.task("g", "a", **fields)
 
     assert old.bring_over() == [
         "g 1 task",
-        f"! task a: {told}",
+        f"! task a: {lines}",
         "1 groups and 1 tasks came over; 1 things amiss",
     ]
 
@@ -341,11 +343,11 @@ def test_a_task_that_cannot_come_keeps_none_from_coming(
     else:
         old.record("g", id_, **record)
 
-    told = old.bring_over()
+    lines = old.bring_over()
 
-    assert told[0] == "g 1 task"
-    assert told[1].startswith(f"! task {id_}: it did not come: {why}")
-    assert told[2] == "1 groups and 1 tasks came over; 1 things amiss"
+    assert lines[0] == "g 1 task"
+    assert lines[1].startswith(f"! task {id_}: it did not come: {why}")
+    assert lines[2] == "1 groups and 1 tasks came over; 1 things amiss"
     assert Task.objects.get().pk == "fine"
 
 
@@ -360,9 +362,9 @@ def test_groups_that_cannot_come_keep_none_from_coming(db: None, old: Old) -> No
     old.group("odd")
     old.set("task-groups/odd/tasks", b"no list")
 
-    told = old.bring_over()
+    lines = old.bring_over()
 
-    assert sorted(told)[:7] == [
+    assert sorted(lines)[:7] == [
         "! group bad id: it did not come: id must be 1 to 200 letters, digits, '.', '_', ':' or"
         " '-' and begin with a letter or digit, not 'bad id'",
         "! group broken: it did not come: its record is not JSON: no value at character 0",

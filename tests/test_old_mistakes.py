@@ -536,7 +536,7 @@ def test_b42_resetting_a_parent_makes_its_open_children_wait_again(api):
     assert claim_ids() == ["t"]
 
 
-def test_b43_no_token_is_told_by_what_was_the_tokens_rule(settings):
+def test_b43_no_token_is_found_by_what_was_the_tokens_rule(settings):
     settings.ROOT_URLCONF = AtRoot
 
     assert Api("dae4082985ef202439d16f9b25a8823e").get(GROUPS).status == 401

@@ -89,9 +89,9 @@ def test_the_count_of_a_list_and_its_rows_agree(path):
     with connection.execute_wrapper(written_after):
         said = Api().get(path)
 
-    told = said.json
-    count = told.get("count", told.get("kinds"))
-    rows = told[LISTS[path]]
+    answer = said.json
+    count = answer.get("count", answer.get("kinds"))
+    rows = answer[LISTS[path]]
     assert writer.number > 1
     assert len(rows) == min(count, 3 if "pageSize=3" in path else 10**9)
     assert Worker.objects.count() > 2

@@ -91,9 +91,11 @@ def test_what_people_see_of_it(api: Api, settings: object, no_auth: None) -> Non
     group = limited(2)
     (id_, _) = Task.objects.values_list("id", flat=True)
     path = f"/api/v1/task_group/{group.pk}/task/{id_}"
-    told = explain(id_)
-    assert told and [gate.code for gate in told.gates if gate.code != "no_scheduler"] == ["held"]
-    assert from_now(told.gates[0].until) == pytest.approx(1500, abs=10)  # type: ignore[arg-type]
+    result = explain(id_)
+    assert result and [gate.code for gate in result.gates if gate.code != "no_scheduler"] == [
+        "held"
+    ]
+    assert from_now(result.gates[0].until) == pytest.approx(1500, abs=10)  # type: ignore[arg-type]
     before = api.get(path).json
     assert before["state"] == "scheduled"
     Change.objects.all().delete()
@@ -103,8 +105,8 @@ def test_what_people_see_of_it(api: Api, settings: object, no_auth: None) -> Non
     after = api.get(path).json
     assert after["state"] == "ready" and after["runAfter"] < before["runAfter"]
     assert Change.objects.filter(workgroup="shop").exists()
-    told = explain(id_)
-    assert told and [gate.code for gate in told.gates if gate.code != "no_scheduler"] == []
+    result = explain(id_)
+    assert result and [gate.code for gate in result.gates if gate.code != "no_scheduler"] == []
     assert list(invariants.left_over()) == []
 
 
@@ -256,8 +258,8 @@ def test_all_that_waits_for_a_worker_is_freed_in_parts(monkeypatch: pytest.Monke
     limits_and_holds.try_worker("worker-a")
 
     assert not Task.objects.filter(run_after__gt=Now()).exists()
-    told = [id_ for change in Change.objects.all() for id_ in change.updated]
-    assert len(told) == IN_A_ROW + 2
+    result = [id_ for change in Change.objects.all() for id_ in change.updated]
+    assert len(result) == IN_A_ROW + 2
 
 
 def _claimed_in_spite_of_the_rest() -> list[object]:

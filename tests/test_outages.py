@@ -287,7 +287,7 @@ def test_a_scheduler_does_not_start_without_its_database_and_says_so(server, tmp
     assert "The database cannot be used" in lines[0]
 
 
-def test_a_scheduler_that_is_told_to_stop_without_its_database_stops(server, tmp_path):
+def test_a_scheduler_that_is_asked_to_stop_without_its_database_stops(server, tmp_path):
     """F22 during F7: what it could not settle is left to the lease."""
     with site(server.url, tmp_path, CREW_DRAIN_SECONDS="1") as crew:
         crew.begin()

@@ -102,7 +102,7 @@ def test_the_counts_are_those_of_each_groups_progress(seed):
     assert shown == {group.pk: progress(group.pk) for group in groups}
 
 
-def test_of_a_group_with_very_much_left_the_rest_is_told_as_one_number(monkeypatch):
+def test_of_a_group_with_very_much_left_the_rest_is_given_as_one_number(monkeypatch):
     monkeypatch.setattr(room, "LEFT_COUNTED", 3)
     big, small = make_group(), make_group()
     for _ in range(5):

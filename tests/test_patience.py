@@ -47,7 +47,7 @@ def caused(error: Exception, state: str) -> Exception:
         (ValueError("no database at all"), False),
     ],
 )
-def test_an_outage_is_told_from_a_wrong_statement(error, expected):
+def test_an_outage_is_distinguished_from_a_wrong_statement(error, expected):
     assert patience.is_outage(error) is expected
 
 
@@ -111,7 +111,7 @@ def test_a_server_that_answers_nothing_is_given_up_and_asked_again(limited, aski
 
 @pytest.mark.postgres
 @pytest.mark.own_session
-def test_a_server_that_works_for_too_long_is_told_to_stop(limited):
+def test_a_server_that_works_for_too_long_is_asked_to_stop(limited):
     limited()
 
     with pytest.raises(OperationalError, match="statement timeout"):

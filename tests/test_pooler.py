@@ -63,7 +63,7 @@ def open_tasks() -> bool:
     return Task.objects.filter(is_complete=False).exists()
 
 
-def test_without_being_told_it_finds_out_and_goes_on(pooled_url, tmp_path):
+def test_without_being_configured_it_finds_out_and_goes_on(pooled_url, tmp_path):
     """Statements that do not stay prepared are one failed turn; no NOTIFY comes either."""
     create.create_group(tasks=[{"worker": "tree", "input": {"depth": 5}}])
 

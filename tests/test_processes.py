@@ -208,7 +208,7 @@ def test_a_signal_in_the_middle_of_claims_loses_nothing(tmp_path, number):
 
 
 def test_a_scheduler_outlives_the_shell_that_started_it(tmp_path):
-    """It belongs to whoever started the shell, and stops when it is told to."""
+    """It belongs to whoever started the shell, and stops when it is asked to."""
     with sink(tmp_path) as worker:
         env = scheduler_env(worker.url)
         shell = subprocess.run(

@@ -31,7 +31,7 @@ CANARY = "canary-0123456789"
         ("whsec_" + "a" * 32, f"whsec_{HIDDEN}"),
     ],
 )
-def test_s6_a_secret_is_not_told_wherever_it_stands(text, shown):
+def test_s6_a_secret_is_not_shown_wherever_it_stands(text, shown):
     said = redact(text)
 
     assert "canary" not in said and TOKEN not in said
@@ -47,7 +47,7 @@ def test_s6_a_secret_is_not_told_wherever_it_stands(text, shown):
         "the author, authorized: yes",
     ],
 )
-def test_what_is_no_secret_is_told(text):
+def test_what_is_no_secret_is_shown(text):
     assert redact(text) == text
 
 

@@ -173,7 +173,7 @@ CALLS = [
 
 @pytest.mark.usefixtures("no_auth")
 @pytest.mark.parametrize(("table", "event", "when", "method", "path", "sent"), CALLS)
-def test_a_call_that_the_database_refuses_is_told_so_and_stores_nothing(
+def test_a_call_that_the_database_refuses_is_warned_and_stores_nothing(
     table, event, when, method, path, sent
 ):
     make_group(id="g", tasks=[wire(id="t"), wire(id="u")])

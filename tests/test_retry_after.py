@@ -89,7 +89,7 @@ def test_a_wait_is_read(value, seconds):
         str(SOON + 86_400),
     ],
 )
-def test_a_far_one_is_cut_and_told(value):
+def test_a_far_one_is_cut_and_reported(value):
     assert read(value, NOW) == Wait(MOST, f"Retry-After was cut to a day: {value[:60]!r}")
 
 
@@ -101,7 +101,7 @@ def test_a_far_one_is_cut_and_told(value):
         "Tue, 24 Nov 99999 05:00:00 GMT",
     ],
 )
-def test_another_cannot_be_read_and_that_is_told(value):
+def test_another_cannot_be_read_and_that_is_reported(value):
     wait = read(value, NOW)
 
     assert wait.seconds is None

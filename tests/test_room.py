@@ -1,4 +1,4 @@
-"""What large requests hold in memory together: who has no room waits, or is told to try again."""
+"""What large requests hold in memory together: who has no room waits, or is asked to try again."""
 
 import threading
 from secrets import token_urlsafe

@@ -304,7 +304,7 @@ def test_an_unknown_group_is_an_error():
         run_group("nowhere")
 
 
-def test_many_tasks_told_are_cut_to_ten():
+def test_many_tasks_named_are_cut_to_ten():
     group = make_group(tasks=[wire(is_paused=True) for _ in range(12)])
 
     with pytest.raises(GroupStuck, match="and 2 more") as caught:
@@ -328,10 +328,10 @@ def _task_id(request):
 def test_an_answer_is_read_as_a_scheduler_reads_it(http):
     """Compressed, and in another charset; and a rate limit whose body is neither."""
     body = gzip.compress('{"output": "ü"}'.encode("latin-1"))
-    told = {"Content-Encoding": "gzip"}
-    limited = told | {"Retry-After": "1m0s"}
+    result = {"Content-Encoding": "gzip"}
+    limited = result | {"Retry-After": "1m0s"}
     http.post(BASE + "worker-a", b"no gzip", status=429, headers=limited)
-    http.post(BASE + "worker-a", body, headers=told, content_type="text/json; charset=latin-1")
+    http.post(BASE + "worker-a", body, headers=result, content_type="text/json; charset=latin-1")
     group = make_group(tasks=[wire(id="a")])
 
     report = run_group(group)

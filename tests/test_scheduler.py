@@ -243,7 +243,7 @@ def recorder(settings):
     return Recorder
 
 
-def test_the_throttler_is_asked_before_and_told_after_each_call(worker, recorder):
+def test_the_throttler_is_asked_before_and_informed_after_each_call(worker, recorder):
     make_group(tasks=[wire(id="a"), wire(id="b", parent_ids=["a"], worker="worker-b")])
 
     run_once()

@@ -266,7 +266,7 @@ def cookie(client, user):
     return "Cookie: " + "; ".join(f"{each.key}={each.value}" for each in client.cookies.values())
 
 
-def test_a_wrong_token_is_told_before_the_upgrade(served):
+def test_a_wrong_token_is_reported_before_the_upgrade(served):
     group = make_group()
     _, api = tokens.issue(name="x", scopes=["read"])
 
@@ -360,7 +360,7 @@ def test_a_ticket_opens_one_stream_once(served, user):
     assert handshake(served, path_of(group.pk, ticket))[0] == 401
 
 
-def test_an_ordinary_request_for_a_stream_is_told_so(served):
+def test_an_ordinary_request_for_a_stream_is_reported(served):
     text = head("GET", path_of("g"), Host="localhost", Connection="close")
     assert answer(served, text).endswith(b"not websocket protocol")
 

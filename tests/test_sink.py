@@ -147,7 +147,7 @@ def test_fan_answers_with_children_and_one_that_waits_for_all():
     assert len({join["id"], *join["parentIds"]}) == 4
 
 
-def test_fan_has_five_thousand_children_unless_told_otherwise():
+def test_fan_has_five_thousand_children_unless_set_otherwise():
     assert len(ask("/fan")["children"]) == 5001
 
 

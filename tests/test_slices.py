@@ -268,8 +268,8 @@ def test_a_question_before_a_verb_locks_nothing(api):
 
     with CaptureQueriesContext(connection) as asked:
         for verb in ("delete", "reset", "pause", "retry"):
-            told = api.post(f"{TASKS}/{verb}?all=1&dryRun=1").json
-            assert told["count"] == 8
+            result = api.post(f"{TASKS}/{verb}?all=1&dryRun=1").json
+            assert result["count"] == 8
 
     sql = "\n".join(query["sql"] for query in asked)
     assert "FOR UPDATE" not in sql

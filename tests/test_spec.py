@@ -49,7 +49,7 @@ def test_null_keeps_the_default():
     assert spec == TaskSpec(id=spec.id)
 
 
-def test_what_only_the_server_sets_is_ignored_and_what_is_unknown_refused_or_told():
+def test_what_only_the_server_sets_is_ignored_and_what_is_unknown_refused_or_named():
     assert read(id="t", taskGroupId="g", busyExecuting=True, state="ready") == TaskSpec(id="t")
     for word in ("attempt", "leasedBy", "Name", ""):
         with pytest.raises(InvalidInputError, match="unknown field"):

@@ -24,7 +24,7 @@ OPERATOR = {"CREW_AUTH_USERNAME": "boss", "CREW_AUTH_PASSWORD": "a-long-password
 
 
 class Crowd:
-    """Threads that call the site until they are told to stop, and what they were answered."""
+    """Threads that call the site until they are asked to stop, and what they were answered."""
 
     def __init__(self, url: str) -> None:
         self.url = url

@@ -28,11 +28,11 @@ def test_a_table_that_fills_after_it_was_analyzed_empty_is_analyzed_again():
     statistics.analyze()
     assert expected("crew_task") == 0
     create.create_tasks("g", chain("t", 2_000))
-    told = []
+    result = []
 
     # The server hears of what a session wrote within a second.
     wait_until(
-        lambda: told.extend(statistics.renew()) or {"crew_task", "crew_parentedge"} <= {*told}
+        lambda: result.extend(statistics.renew()) or {"crew_task", "crew_parentedge"} <= {*result}
     )
 
     assert expected("crew_task") == 2_000

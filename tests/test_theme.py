@@ -178,8 +178,8 @@ def ask(theme: str, pages: dict[str, Any]) -> dict[str, Any]:
         timeout=100,
     )
     assert done.returncode == 0, done.stderr
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
 def test_an_unknown_theme_is_refused_by_name() -> None:

@@ -60,23 +60,23 @@ def test_a_group_that_is_not_there_is_an_error():
 
 
 def test_an_empty_group_has_neither_start_nor_end():
-    told = timeline(make_group().pk)
+    result = timeline(make_group().pk)
 
-    assert (told["tasks"], told["criticalPath"], told["leftOut"]) == ([], [], 0)
-    assert (told["startedAt"], told["finishedAt"]) == (None, None)
+    assert (result["tasks"], result["criticalPath"], result["leftOut"]) == ([], [], 0)
+    assert (result["startedAt"], result["finishedAt"]) == (None, None)
 
 
 def test_each_attempt_has_its_wait_and_its_run():
     group = make_group()
     task = ran(make_task(group), due=100, start=70, end=10)
 
-    (told,) = timeline(group.pk)["tasks"]
+    (result,) = timeline(group.pk)["tasks"]
 
-    (bar,) = told["attempts"]
-    assert (told["id"], told["worker"], told["state"]) == (task.pk, "worker-a", "complete")
+    (bar,) = result["attempts"]
+    assert (result["id"], result["worker"], result["state"]) == (task.pk, "worker-a", "complete")
     assert (bar["number"], bar["outcome"], bar["status"]) == (1, "completed", 200)
     assert near(bar["queuedSeconds"], 30) and near(bar["ranSeconds"], 60)
-    assert told["attemptsLeftOut"] == 0
+    assert result["attemptsLeftOut"] == 0
 
 
 def test_a_child_waits_since_its_last_parent_completed():
@@ -96,10 +96,10 @@ def test_tasks_come_in_the_order_of_their_start_and_the_waiting_last():
     late = ran(make_task(group), due=100, start=40, end=30)
     early = ran(make_task(group), due=100, start=90, end=20)
 
-    told = timeline(group.pk)
+    result = timeline(group.pk)
 
-    assert [task["id"] for task in told["tasks"]] == [early.pk, late.pk, waiting.pk]
-    assert told["tasks"][2]["attempts"] == [] and told["tasks"][2]["dueAt"]
+    assert [task["id"] for task in result["tasks"]] == [early.pk, late.pk, waiting.pk]
+    assert result["tasks"][2]["attempts"] == [] and result["tasks"][2]["dueAt"]
 
 
 def test_a_running_attempt_is_open_ended():
@@ -108,12 +108,12 @@ def test_a_running_attempt_is_open_ended():
     claim_one()
     Task.objects.filter(pk=task.pk).update(created_at=ago(50), run_after=ago(50), leased_at=ago(20))
 
-    told = timeline(group.pk)
+    result = timeline(group.pk)
 
-    (bar,) = told["tasks"][0]["attempts"]
+    (bar,) = result["tasks"][0]["attempts"]
     assert (bar["outcome"], bar["finishedAt"]) == ("executing", None)
     assert near(bar["queuedSeconds"], 30) and near(bar["ranSeconds"], 20)
-    assert told["finishedAt"] is None and told["startedAt"] == bar["startedAt"]
+    assert result["finishedAt"] is None and result["startedAt"] == bar["startedAt"]
 
 
 def test_retries_are_bars_of_their_own_and_wait_after_the_delay():
@@ -160,7 +160,7 @@ def test_a_task_that_was_reset_did_not_wait_for_what_came_later():
     assert bar["queuedSeconds"] == 0
 
 
-def test_an_attempt_that_was_never_sent_is_not_told():
+def test_an_attempt_that_was_never_sent_is_not_shown():
     group = make_group()
     task = make_task(group)
     settle([Settlement(claim_one(), Returned())])
@@ -168,11 +168,11 @@ def test_an_attempt_that_was_never_sent_is_not_told():
     fail(claim_one())
     Task.objects.filter(pk=task.pk).update(created_at=ago(60))
 
-    told = shown(group)[task.pk]
+    result = shown(group)[task.pk]
 
-    (bar,) = told["attempts"]
+    (bar,) = result["attempts"]
     assert bar["number"] == 2 and near(bar["queuedSeconds"], 60)
-    assert told["attemptsLeftOut"] == 0
+    assert result["attemptsLeftOut"] == 0
 
 
 def test_of_many_attempts_the_last_are_shown_and_the_rest_counted(monkeypatch):
@@ -183,10 +183,10 @@ def test_of_many_attempts_the_last_are_shown_and_the_rest_counted(monkeypatch):
         fail(claim_one())
         make_due()
 
-    told = shown(group)[task.pk]
+    result = shown(group)[task.pk]
 
-    assert [bar["number"] for bar in told["attempts"]] == [3, 4]
-    assert told["attemptsLeftOut"] == 2
+    assert [bar["number"] for bar in result["attempts"]] == [3, 4]
+    assert result["attemptsLeftOut"] == 2
 
 
 def test_a_task_that_followed_another_names_it():
@@ -196,10 +196,10 @@ def test_a_task_that_followed_another_names_it():
     complete(lease)
     leader, follower = (first, second) if lease.task_id == first.pk else (second, first)
 
-    told = shown(group)
+    result = shown(group)
 
-    assert told[follower.pk]["follows"] == leader.pk
-    assert told[follower.pk]["attempts"] == [] and told[follower.pk]["completedAt"]
+    assert result[follower.pk]["follows"] == leader.pk
+    assert result[follower.pk]["attempts"] == [] and result[follower.pk]["completedAt"]
 
 
 def test_a_finished_group_has_a_start_and_an_end():
@@ -207,9 +207,9 @@ def test_a_finished_group_has_a_start_and_an_end():
     ran(make_task(group), due=100, start=90, end=50)
     ran(make_task(group), due=100, start=80, end=20)
 
-    told = timeline(group.pk)
+    result = timeline(group.pk)
 
-    start, end = (datetime.fromisoformat(told[name]) for name in ("startedAt", "finishedAt"))
+    start, end = (datetime.fromisoformat(result[name]) for name in ("startedAt", "finishedAt"))
     assert near((end - start).total_seconds(), 70)
 
 
@@ -223,10 +223,10 @@ def test_the_critical_path_leads_back_from_the_last_through_the_last_parents():
     ran(make_task(group), due=100, start=100, end=11)
     make_task(group, parents=[last])
 
-    told = timeline(group.pk)
+    result = timeline(group.pk)
 
-    assert told["criticalPath"] == [top.pk, slow.pk, last.pk]
-    assert told["isCriticalPathExact"]
+    assert result["criticalPath"] == [top.pk, slow.pk, last.pk]
+    assert result["isCriticalPathExact"]
 
 
 def test_of_a_big_group_a_part_is_shown_with_the_critical_path():
@@ -237,11 +237,11 @@ def test_of_a_big_group_a_part_is_shown_with_the_critical_path():
     last = ran(make_task(group, parents=[parent]), due=100, start=80, end=70)
     Task.objects.filter(pk__in=[parent.pk, last.pk]).update(created_at=Now())
 
-    told = timeline(group.pk, most=4)
+    result = timeline(group.pk, most=4)
 
-    assert (told["taskCount"], len(told["tasks"]), told["leftOut"]) == (8, 4, 4)
-    assert told["criticalPath"] == [parent.pk, last.pk]
-    assert {parent.pk, last.pk} <= {task["id"] for task in told["tasks"]}
+    assert (result["taskCount"], len(result["tasks"]), result["leftOut"]) == (8, 4, 4)
+    assert result["criticalPath"] == [parent.pk, last.pk]
+    assert {parent.pk, last.pk} <= {task["id"] for task in result["tasks"]}
 
 
 def test_it_says_when_the_critical_path_may_be_another(monkeypatch):
@@ -280,10 +280,10 @@ def test_the_cost_grows_with_what_is_shown(fresh_tables, monkeypatch):
     TaskGroup.objects.filter(pk="crowd1").update(task_count=90_000)
     monkeypatch.setattr(room, "NEAR_END", 1_000)
 
-    told = timeline("crowd1", most=200)
+    result = timeline("crowd1", most=200)
 
-    assert (len(told["tasks"]), told["leftOut"]) == (200, 89_800)
-    assert len(told["criticalPath"]) == 200 and not told["isCriticalPathExact"]
+    assert (len(result["tasks"]), result["leftOut"]) == (200, 89_800)
+    assert len(result["criticalPath"]) == 200 and not result["isCriticalPathExact"]
     assert crowd.rows_read(lambda: timeline("crowd1", most=200)) < 8_000
     assert crowd.rows_read(lambda: timeline("crowd2", most=200)) < 8_000
 

@@ -54,7 +54,7 @@ def test_the_command_prints_the_secret_and_nothing_else():
     assert Token.objects.get().name == "nightly"
 
 
-def test_the_command_limits_a_token_as_it_is_told():
+def test_the_command_limits_a_token_as_it_is_asked():
     user = User.objects.create_user("ann")
     said = run(
         *("nightly", "--scope", "admin", "--days", "2", "--group", "a", "--group", "b"),
@@ -103,8 +103,8 @@ def test_the_command_lists_without_secrets():
     assert len(lines) == 2
     today = f"{timezone.now():%Y-%m-%d}"
     pk = Token.objects.order_by("pk").values_list("pk", flat=True)[0]
-    told = f"{pk}  {secret[:12]}  api  read  g  revoked {today}  last used {today}  'night\\nly'"
-    assert lines[0] == told
+    line = f"{pk}  {secret[:12]}  api  read  g  revoked {today}  last used {today}  'night\\nly'"
+    assert lines[0] == line
     assert "its user's" in lines[1]
     assert secret not in run("--list")
 

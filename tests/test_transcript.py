@@ -12,11 +12,11 @@ def test_a_message_reads_as_it_went_over_the_wire():
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "shown"),
     [(b"12345", "12345"), (b"123456", "12345\n[the first 5 of 6 bytes]")],
 )
-def test_a_body_is_cut_at_the_limit_and_says_so(body, told):
-    assert message("HTTP 200", [], body, most=5) == f"HTTP 200\n\n{told}"
+def test_a_body_is_cut_at_the_limit_and_says_so(body, shown):
+    assert message("HTTP 200", [], body, most=5) == f"HTTP 200\n\n{shown}"
 
 
 def test_what_is_no_text_can_be_stored_all_the_same():

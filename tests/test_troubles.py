@@ -184,7 +184,7 @@ def test_a_prepared_transaction_and_a_slot_are_named(monkeypatch):
 
 @pytest.mark.sqlite
 @pytest.mark.django_db(transaction=True)
-def test_a_reader_that_does_not_end_is_told_of_by_the_log_that_grows(monkeypatch):
+def test_a_reader_that_does_not_end_is_shown_by_the_log_that_grows(monkeypatch):
     monkeypatch.setattr(troubles, "LOG_LARGE", 40_000)
     name = connection.settings_dict["NAME"]
     reader = sqlite3.connect(name)

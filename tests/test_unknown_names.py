@@ -1,4 +1,4 @@
-"""What is not understood is refused by name, or told: it never acts as if it were not there."""
+"""What is not understood is refused by name, or named: it never acts as if it were not there."""
 
 import json
 import logging
@@ -125,7 +125,8 @@ def test_what_was_read_can_be_sent_again(api):
         assert (said.status, ignored(said)) == (200, [])
 
 
-# --- The old routes: refused where it can only be a mistake, told else ------------------------
+# --- The old routes: refused where it can only be a mistake, named otherwise
+# ------------------------
 
 
 @pytest.mark.parametrize("field", PARENTS)
@@ -164,7 +165,7 @@ def test_the_old_routes_tell_what_they_ignore(api, caplog):
 VERBS = ["reset", "retry", "pause", "resume"]
 
 
-def test_nothing_is_told_where_nothing_was_ignored(api):
+def test_nothing_is_named_where_nothing_was_ignored(api):
     make_task(make_group(id="g"), id="t")
 
     for said in (
@@ -179,7 +180,7 @@ def test_nothing_is_told_where_nothing_was_ignored(api):
         assert "X-Crew-Ignored" not in said.headers
 
 
-def test_names_that_no_header_can_carry_are_told_all_the_same(api):
+def test_names_that_no_header_can_carry_are_reported_all_the_same(api):
     make_group(id="g")
 
     said = api.post(TASKS, {"a\r\nSet-Cookie: x": 1, "ü, v": 2, "": 3})
@@ -299,10 +300,10 @@ def test_a_change_under_a_condition_that_nobody_looks_at_is_refused(api, method,
     assert Task.objects.filter(name="old", remaining_attempts=3).exists()
 
 
-def test_a_key_that_makes_nothing_happen_once_is_told(api):
+def test_a_key_that_makes_nothing_happen_once_is_reported(api):
     make_task(make_group(id="g"), id="t")
 
-    for path, header, told in (
+    for path, header, named in (
         (f"{GROUP}/retry", "Idempotency_Key", ["Idempotency-Key"]),
         (f"{GROUP}/cancel", "Idempotency_Key", ["Idempotency-Key"]),
         (TASKS, "X_Idempotency_Key", ["X-Idempotency-Key"]),
@@ -310,7 +311,7 @@ def test_a_key_that_makes_nothing_happen_once_is_told(api):
         (f"{TASKS}/bulk", "Idempotency_Key", []),
     ):
         said = api.post(path, [{}] if path.endswith("bulk") else {}, **{header: path})
-        assert (said.status, ignored(said)) == (200, told)
+        assert (said.status, ignored(said)) == (200, named)
 
 
 def test_a_setting_that_is_almost_one_is_warned_of(settings, monkeypatch):
@@ -427,10 +428,10 @@ def test_an_export_with_a_field_of_nobody_is_refused(tmp_path):
     assert {word for line in lines for word in json.loads(line)} >= {"crew", "group", "task"}
 
     for number, line in enumerate(lines):
-        ((kind, told),) = json.loads(line).items()
+        ((kind, named),) = json.loads(line).items()
         changed.write_text(
             "\n".join(
-                [*lines[:number], json.dumps({kind: told | {"nmae": 1}}), *lines[number + 1 :]]
+                [*lines[:number], json.dumps({kind: named | {"nmae": 1}}), *lines[number + 1 :]]
             )
             + "\n"
         )

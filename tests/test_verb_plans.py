@@ -121,9 +121,9 @@ def pages_read(call: Any) -> int:
                 plain.execute("EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) " + sql, params)
                 (plan,) = plain.fetchone()
                 plain.execute("ROLLBACK TO SAVEPOINT looked")
-            (told,) = json.loads(plan) if isinstance(plan, str) else plan
-            refuse_whole_tables(told["Plan"])
-            read += told["Plan"]["Shared Hit Blocks"] + told["Plan"]["Shared Read Blocks"]
+            (plan_row,) = json.loads(plan) if isinstance(plan, str) else plan
+            refuse_whole_tables(plan_row["Plan"])
+            read += plan_row["Plan"]["Shared Hit Blocks"] + plan_row["Plan"]["Shared Read Blocks"]
         return run(sql, params, many, context)
 
     with connection.execute_wrapper(explain):

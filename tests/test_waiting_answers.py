@@ -92,8 +92,8 @@ def test_large_answers_wait_with_their_workers_while_nothing_is_written(delivere
         process.terminate()
         assert process.wait(20) == 0
 
-    told = f"{begun >> 20} MB before, {waiting >> 20} MB while they wait, {peak >> 20} MB at last"
-    print(f"{deliverer}, {connection.vendor}: {told}")
+    result = f"{begun >> 20} MB before, {waiting >> 20} MB while they wait, {peak >> 20} MB at last"
+    print(f"{deliverer}, {connection.vendor}: {result}")
     assert peak < MOST_MEMORY[connection.vendor]
     assert Attempt.objects.count() == CALLS
     with connection.cursor() as cursor:

@@ -308,7 +308,7 @@ def outcome_of(worker, status, reply):
     )
     called = len(worker.requests)
     Scheduler(once=True).run()
-    told = [
+    result = [
         len(worker.requests) - called,
         sorted(Task.objects.values_list(*TIMELESS)),
         # Not their numbers: a claim in the same transaction is taken back, and leaves a gap.
@@ -319,7 +319,7 @@ def outcome_of(worker, status, reply):
     ]
     control.delete_group("g")
     Workgroup.objects.all().delete()
-    return told
+    return result
 
 
 # --- What people do meanwhile ---
@@ -397,8 +397,8 @@ def test_f30_whatever_is_done_at_any_point_of_a_delivery_is_done_whole(
         Scheduler(once=True).run()
 
         assert point not in failpoints.armed
-        told = (point, *what_became_of_t(worker.requests[calls:]))
-        assert told == (point, *OPERATIONS[operation][phase])
+        result = (point, *what_became_of_t(worker.requests[calls:]))
+        assert result == (point, *OPERATIONS[operation][phase])
         call_command("crewcheck")
         Task.objects.filter(group="g").exists() and control.delete_group("g")
         TaskGroup.objects.all().delete()

@@ -97,7 +97,7 @@ def test_a_retry_after_a_cancel_leaves_a_scheduled_task_its_time():
 
 
 @pytest.mark.parametrize("way", ["made", "reset", "retry", "edited"])
-def test_who_was_given_no_attempts_is_told_so(way):
+def test_who_was_given_no_attempts_is_reported(way):
     task = make_task(id="t", remaining_attempts=0 if way == "made" else 5)
     group = task.group_id
     if way == "reset":

@@ -350,7 +350,7 @@ def post(view, body=BODY, **headers):
     return view(request)
 
 
-def told(response):
+def said(response):
     return response.status_code, json.loads(response.content)
 
 
@@ -362,7 +362,7 @@ def test_a_function_becomes_a_view():
 
     response = post(double)
 
-    assert told(response) == (200, {"output": 2})
+    assert said(response) == (200, {"output": 2})
     assert response["Content-Type"] == "application/json"
     assert (double.__name__, double.__doc__) == ("double", "Doubles.")
 
@@ -376,13 +376,13 @@ def test_an_async_function_becomes_an_async_view():
     request = AsyncRequestFactory().post("/", BODY, content_type="application/json")
 
     assert asyncio.iscoroutinefunction(double)
-    assert told(asyncio.run(double(request))) == (200, {"output": 2})
+    assert said(asyncio.run(double(request))) == (200, {"output": 2})
 
 
 def test_an_answer_is_given_as_it_is():
     response = post(crew_worker()(lambda call: hold(5)))
 
-    assert told(response) == (429, {"error": "rate limited"})
+    assert said(response) == (429, {"error": "rate limited"})
     assert response["Retry-After"] == "5"
 
 
@@ -399,12 +399,12 @@ def test_what_is_raised_becomes_a_failure(caplog):
         failed = post(crew_worker()(broken))
         failed_too = asyncio.run(crew_worker()(broken_too)(request))
 
-    assert told(failed) == told(failed_too) == (500, {"error": "KeyError: 'n'"})
+    assert said(failed) == said(failed_too) == (500, {"error": "KeyError: 'n'"})
 
 
 @pytest.mark.parametrize("value", [object(), {1, 2}, float("nan"), {"a": b"bytes"}])
 def test_an_output_that_is_not_json_is_a_failure_in_words(value):
-    status, body = told(post(crew_worker()(lambda call: value)))
+    status, body = said(post(crew_worker()(lambda call: value)))
 
     assert status == 500
     assert body["error"].startswith("the worker's answer is not JSON: ")
@@ -422,25 +422,25 @@ def test_a_view_refuses_what_is_not_crews():
     def work(call):
         raise AssertionError("it was let in")
 
-    assert told(post(work))[0] == 401
-    assert told(post(work, **signed(BODY, SECRET)))[0] == 401
-    assert told(post(work, Authorization=AUTHORIZATION)) == (
+    assert said(post(work))[0] == 401
+    assert said(post(work, **signed(BODY, SECRET)))[0] == 401
+    assert said(post(work, Authorization=AUTHORIZATION)) == (
         401,
         {"error": "the call is not signed"},
     )
 
 
 def test_a_view_refuses_what_is_no_call():
-    assert told(post(crew_worker()(lambda call: 1), b"{")) == (
+    assert said(post(crew_worker()(lambda call: 1), b"{")) == (
         400,
         {"error": "the body is not JSON"},
     )
 
 
-def test_a_call_larger_than_django_takes_is_told(settings):
+def test_a_call_larger_than_django_takes_is_reported(settings):
     settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 10
 
-    assert told(post(crew_worker()(lambda call: 1))) == (413, {"error": "the call is too large"})
+    assert said(post(crew_worker()(lambda call: 1))) == (413, {"error": "the call is too large"})
 
 
 # --- By real deliverers ----------------------------------------------------------------------

@@ -79,12 +79,12 @@ def test_a_worker_says_that_it_was_here_and_when(letter):
     assert answer(f"worker-{letter.lower()}", Call(), now=NOW) == Answer(200, {"output": output})
 
 
-def test_the_time_is_told_in_utc():
+def test_the_time_is_given_in_utc():
     elsewhere = NOW.astimezone(timezone(timedelta(hours=-7)))
 
-    told = answer("worker-a", Call(), now=elsewhere).body["output"]["at"]
+    result = answer("worker-a", Call(), now=elsewhere).body["output"]["at"]
 
-    assert told == "2026-11-24T06:20:06Z"
+    assert result == "2026-11-24T06:20:06Z"
 
 
 @pytest.mark.parametrize("worker", ["worker-a", "worker-c"])
@@ -145,7 +145,7 @@ def test_a_view_answers_as_its_worker(post, letter):
 
 @pytest.mark.urls("workers_demo.urls")
 @pytest.mark.parametrize("post", [post_sync, post_async])
-def test_a_view_fails_when_told_to(post):
+def test_a_view_fails_when_asked_to(post):
     response = post("/worker-b", body(NO_WAIT | {"throw": "no luck"}))
 
     assert response.status_code == 500
@@ -292,7 +292,7 @@ def test_the_program_answers_many_calls_on_one_connection(program):
     assert statuses == [200, 404, 200]
 
 
-def test_the_program_fails_when_told_to(program):
+def test_the_program_fails_when_asked_to(program):
     with program.connect() as connection:
         answered = ask(connection, data=body(NO_WAIT | {"throw": "no luck"}))
 

@@ -12,7 +12,7 @@ from redis import ConnectionPool
 
 from .call import BROKER, enqueue, post
 
-# Each worker waits on a connection of its own; a pool has 100 unless it is told otherwise.
+# Each worker waits on a connection of its own; a pool has 100 unless it is set otherwise.
 pool = ConnectionPool.from_url(BROKER, max_connections=1_200)
 huey = RedisHuey("bench", connection_pool=pool)
 

@@ -60,7 +60,7 @@ class CrewAdmin(RefusalsShown, ListedLookups, Watched, ModelAdmin):
     ) -> tuple[int, int]:
         """Apply a verb to each; return how many it was done to and what they add up to.
 
-        What is refused is told, and keeps nothing else from being done.
+        What is refused is shown, and keeps nothing else from being done.
         """
         done = total = 0
         for item in items:
@@ -68,7 +68,7 @@ class CrewAdmin(RefusalsShown, ListedLookups, Watched, ModelAdmin):
                 total += verb(item) or 0
                 done += 1
             except REFUSALS as error:
-                self.message_user(request, told(error), messages.ERROR)
+                self.message_user(request, in_words(error), messages.ERROR)
         return done, total
 
 

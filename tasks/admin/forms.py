@@ -141,7 +141,7 @@ class TaskForm(SeenMixin, ModelForm):
         help_texts = {
             "worker": "Appended to the base URL of the workers. Without one the task never runs.",
             "workgroup": "Tasks of one workgroup, in all groups, are held together when one of"
-            " them is told to wait: for what shares a rate limit.",
+            " them is held: for what shares a rate limit.",
             "key": "Of the tasks of its group with one key, one runs and settles the others.",
             "remaining_attempts": "How often it may still be tried.",
             "error_delay_in_seconds": "The wait after a failed attempt, in seconds.",

@@ -140,9 +140,9 @@ class TaskGroupAdmin(CrewAdmin):
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Django would list every task; one line for each group says it."""
-        told = [f"{group}: {plural(group.task_count, 'task')}" for group in objs]
-        counts = {"task groups": len(told), "tasks": sum(group.task_count for group in objs)}
-        return told, counts, set(), []
+        listed = [f"{group}: {plural(group.task_count, 'task')}" for group in objs]
+        counts = {"task groups": len(listed), "tasks": sum(group.task_count for group in objs)}
+        return listed, counts, set(), []
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         _delete(obj.pk)
@@ -191,7 +191,7 @@ class TaskGroupAdmin(CrewAdmin):
         seeds = dict(rows)
         answers = Task.objects.filter(group__in=groups, is_seed=False).exclude(created_by="")
         made = dict(answers.order_by().values_list("group_id").annotate(n=Count("*")))
-        told = [
+        listed = [
             {
                 "group": group,
                 "stay": seeds.get(group.pk, group.task_count),
@@ -206,7 +206,7 @@ class TaskGroupAdmin(CrewAdmin):
             "title": "Reset task groups",
             "opts": self.opts,
             "media": self.media,
-            "told": told,
+            "listed": listed,
             "checkbox": ACTION_CHECKBOX_NAME,
         }
 

@@ -27,22 +27,22 @@ class AuditEntryAdmin(ReadOnlyAdmin):
         "target",
         "in_group",
         "count",
-        "ids_told",
+        "ids_shown",
         "asked",
     )
-    readonly_fields = ("moment", "in_group", "ids_told", "asked")
+    readonly_fields = ("moment", "in_group", "ids_shown", "asked")
 
     @admin.display(description="at", ordering="id")
     def moment(self, entry: AuditEntry) -> str:
-        told = f"{timezone.localtime(entry.at):%Y-%m-%d %H:%M:%S %Z}"
-        return format_html('<time class="nowrap whitespace-nowrap">{}</time>', told)
+        text = f"{timezone.localtime(entry.at):%Y-%m-%d %H:%M:%S %Z}"
+        return format_html('<time class="nowrap whitespace-nowrap">{}</time>', text)
 
     @admin.display(description="group")
     def in_group(self, entry: AuditEntry) -> str:
         return link(self.admin_site, TaskGroup, entry.group_id)
 
     @admin.display(description="ids")
-    def ids_told(self, entry: AuditEntry) -> str:
+    def ids_shown(self, entry: AuditEntry) -> str:
         return ", ".join(entry.ids.split())
 
     @admin.display(description="asked")

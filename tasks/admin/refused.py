@@ -1,4 +1,4 @@
-"""What a verb or the database refuses of a person, told in a sentence; nothing has changed then."""
+"""What a verb or the database refuses, said in one sentence; nothing was changed."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 else:
     Base = object
 
-# Of these some are told; the others are faults of ours.
+# Some of these are shown; the others are faults of ours.
 REFUSALS = (CrewError, Error, UnicodeEncodeError)
 
 
-class RefusalsTold(Base):
+class RefusalsShown(Base):
     """An admin that says on the page what was refused, beside what was typed."""
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
@@ -31,7 +31,7 @@ class RefusalsTold(Base):
         except REFUSALS as error:
             if request.method != "POST":
                 raise
-            request.crew_refusal = told(error)  # type: ignore[attr-defined]
+            request.crew_refusal = in_words(error)  # type: ignore[attr-defined]
             return super().changeform_view(request, *args, **kwargs)
 
     def get_form(
@@ -43,12 +43,12 @@ class RefusalsTold(Base):
         return form
 
     def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        return self.refusals_told(request, super().delete_view, request, *args, **kwargs)
+        return self.showing_refusals(request, super().delete_view, request, *args, **kwargs)
 
     def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any) -> Any:
-        return self.refusals_told(request, super().response_action, request, queryset, *args)
+        return self.showing_refusals(request, super().response_action, request, queryset, *args)
 
-    def refusals_told(
+    def showing_refusals(
         self, request: HttpRequest, view: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Any:
         try:
@@ -56,11 +56,11 @@ class RefusalsTold(Base):
         except REFUSALS as error:
             if request.method != "POST":
                 raise
-            self.message_user(request, told(error), messages.ERROR)
+            self.message_user(request, in_words(error), messages.ERROR)
             return HttpResponseRedirect(request.get_full_path())
 
 
-def told(error: Exception) -> str:
+def in_words(error: Exception) -> str:
     """An error of `REFUSALS` in words for people; raises it if it is none of theirs."""
     if isinstance(error, CrewError):
         return str(error)

@@ -156,11 +156,11 @@ class TaskAdmin(CrewAdmin):
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Django would follow edges and attempts; their permissions are not asked for here."""
         count = objs.count() if isinstance(objs, QuerySet) else len(objs)
-        told = [str(task) for task in objs[:LINKS]]
+        listed = [str(task) for task in objs[:LINKS]]
         if count > LINKS:
-            told.append(f"and {count - LINKS} more")
-        told.append("and every descendant that is left without any parent")
-        return told, {"tasks": count}, set(), []
+            listed.append(f"and {count - LINKS} more")
+        listed.append("and every descendant that is left without any parent")
+        return listed, {"tasks": count}, set(), []
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         control.delete_tasks(obj.group_id, [obj.pk])

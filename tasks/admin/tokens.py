@@ -16,7 +16,15 @@ from ..models import Token
 from .base import CrewAdmin, plural
 from .forms import IdsField, ModelForm
 
-_TOLD = ("kind", "scopes_told", "groups_told", "user", "expires_at", "last_used_at", "revoked_at")
+_SHOWN = (
+    "kind",
+    "scopes_shown",
+    "groups_shown",
+    "user",
+    "expires_at",
+    "last_used_at",
+    "revoked_at",
+)
 
 
 class NewTokenForm(ModelForm):
@@ -45,7 +53,7 @@ class RenameForm(ModelForm):
 @admin.register(Token)
 class TokenAdmin(CrewAdmin):
     kind, audited = Kind.TOKEN, ("edit", "delete")
-    list_display = ("name", "prefix", *_TOLD)
+    list_display = ("name", "prefix", *_SHOWN)
     list_filter = ("kind",)
     list_select_related = ("user",)
     search_fields = ("name__startswith", "prefix__startswith")
@@ -71,12 +79,12 @@ class TokenAdmin(CrewAdmin):
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is not None:
-            return ("name", "prefix", *_TOLD, "created_at")
+            return ("name", "prefix", *_SHOWN, "created_at")
         fields = ("name", "scopes", "groups", "days")
         return (*fields, "user") if _is_superuser(request) else fields
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return ("prefix", *_TOLD, "created_at") if obj else ()
+        return ("prefix", *_SHOWN, "created_at") if obj else ()
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         if change:
@@ -100,11 +108,11 @@ class TokenAdmin(CrewAdmin):
         self.message_user(request, f"Revoked {plural(revoked, 'token')}.", messages.SUCCESS)
 
     @admin.display(description="scopes")
-    def scopes_told(self, token: Token) -> str:
+    def scopes_shown(self, token: Token) -> str:
         return ", ".join(token.scopes) or "its user's"
 
     @admin.display(description="groups")
-    def groups_told(self, token: Token) -> str:
+    def groups_shown(self, token: Token) -> str:
         return "all" if token.group_ids is None else ", ".join(token.group_ids)
 
 

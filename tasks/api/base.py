@@ -84,9 +84,9 @@ class CrewView(APIView):  # type: ignore[misc]
     `needs` names the scope that each method asks for, "" for none; a method that is not in it is
     not allowed.
     `takes` names the parameters that each method knows, `known` what the call may hold.
-    `is_v1` says that errors are told as the old Crew told them, and that the Content-Type and most
-    unknown names are ignored: `ignored` holds these, and `X-Crew-Ignored` tells them. Ours refuse
-    them, and types that `reads` does not name. `warned` is what `X-Crew-Warning` tells.
+    `is_v1` says that errors are written as the old Crew wrote them, and that the Content-Type and
+    most unknown names are ignored: `ignored` holds these, and `X-Crew-Ignored` tells them. Ours
+    refuse them, and types that `reads` does not name. `warned` is what `X-Crew-Warning` tells.
     `is_repeatable`: an Idempotency-Key is looked at.
     `max_body` names the setting that limits the body.
     """

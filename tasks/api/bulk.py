@@ -80,11 +80,11 @@ class BulkVerb(CrewView):
         with audit.asking(**query.sent(request, query.FILTERS)):
             if query.sure(request, "dryRun"):
                 ids, going_on = self._look(gid, which, limit)
-                told = self.preview(ids, sent)
+                answer = self.preview(ids, sent)
             else:
                 count, going_on = self._do(gid, which, limit, sent)
-                told = {"count": count}
-        return json_answer(told | ({"next": going_on} if limit else {}))
+                answer = {"count": count}
+        return json_answer(answer | ({"next": going_on} if limit else {}))
 
     def _do(
         self, gid: str, which: TaskFilter, limit: int, sent: dict[str, Any]

@@ -53,11 +53,11 @@ class Explain(OneTask):
 
     def get(self, request: Request, tid: str) -> HttpResponse:
         task = self.task(tid)
-        told = explain(task.pk)
-        if told is None:
+        reasons = explain(task.pk)
+        if reasons is None:
             raise NotFoundError("task not found")
         row = {"mergedInto": task.merged_into, "createdBy": task.created_by}
-        return json_answer(wire.plain(told) | {"startsItself": told.starts_itself} | row)
+        return json_answer(wire.plain(reasons) | {"startsItself": reasons.starts_itself} | row)
 
 
 class Call(OneTask):

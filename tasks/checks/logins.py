@@ -1,4 +1,4 @@
-"""Who gets in: the settings that say so, checked, and what is to be told where they let all in."""
+"""Who gets in: the settings that say so, checked, and warnings where they let everyone in."""
 
 import re
 from collections.abc import Iterator
@@ -29,17 +29,17 @@ def default_credentials(host: str) -> Iterator[CheckMessage]:
 
 
 def open_doors() -> list[str]:
-    """What everyone who opens the admin, and the log of each start, should be told."""
-    told = []
+    """What everyone who opens the admin, and the log of each start, should show."""
+    lines = []
     if not conf.CREW_AUTHENTICATION:
-        told.append(
+        lines.append(
             "Authentication is off: whoever reaches this server may do everything by the API."
         )
     if _known_credentials():
-        told.append(
+        lines.append(
             "The well-known login or token of the old Crew is in use: for your own machine only."
         )
-    return told
+    return lines
 
 
 def _known_credentials() -> bool:

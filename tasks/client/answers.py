@@ -40,12 +40,12 @@ def words_of(response: requests.Response) -> str:
         return "redirects are not followed; correct base_url"
     if "json" in kind:
         try:
-            told = response.json()
+            body = response.json()
         except (ValueError, RecursionError):
-            told = None
-        if isinstance(told, dict):
-            words = told.get("detail") or told.get("message") or told.get("error")
-            return str(words or told)[:MOST_TEXT]
+            body = None
+        if isinstance(body, dict):
+            words = body.get("detail") or body.get("message") or body.get("error")
+            return str(words or body)[:MOST_TEXT]
     text = "" if "html" in kind else response.text.strip()
     return text[:MOST_TEXT] or response.reason or "no reason given"
 

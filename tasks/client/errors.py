@@ -17,7 +17,7 @@ CrewError
 
 
 class CrewError(Exception):
-    """Something the caller can be told in one sentence.
+    """What the caller can be told in one sentence.
 
     `status` is None without an answer; `text` is what the server said. `tries` is how often the
     call was sent.

@@ -81,7 +81,7 @@ class _Connection(urllib3.connection.HTTPConnection):
 
     def getresponse(self) -> Any:
         response = super().getresponse()
-        self._idle.told(response.headers.get("Keep-Alive", ""))
+        self._idle.heard(response.headers.get("Keep-Alive", ""))
         return response
 
     def rest(self) -> None:

@@ -20,7 +20,7 @@ class Named(Which, total=False):
 
 
 class ManyTasks(Tasks):
-    """Each verb is told its tasks by `ids`, by what matches `Which`, or by `everything=True`:
+    """Each verb takes its tasks by `ids`, by what matches `Which`, or by `everything=True`:
     InvalidInput without any of these. It returns how many tasks it touched; with `dry_run` how
     many are named, and touches none. Of a filter that matches nothing, and of no ids, that is 0.
     """

@@ -1,4 +1,4 @@
-"""One call of the API: sent, repeated where that is safe, and its errors told in words."""
+"""One call of the API: sent, repeated where that is safe, and its errors put into words."""
 
 import random
 import re

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 GROWTH = 1.5
 MOST_POLL = 10.0  # seconds
-TOLD = 10  # tasks of a kind that are named in an error
+NAMED = 10  # tasks of a kind that are named in an error
 # A group with a task in one of these can go on: by itself, or once somebody resumes it.
 MOVING = ("executing", "ready", "scheduled", "paused")
 # These go on when a person does something about them.
@@ -123,12 +123,13 @@ def _check_moving(crew: "Crew", group_id: str) -> None:
     for state, count in stuck.items():
         if count:
             some = [
-                task.id for task in islice(crew.tasks(group_id, state=state, page_size=TOLD), TOLD)
+                task.id
+                for task in islice(crew.tasks(group_id, state=state, page_size=NAMED), NAMED)
             ]
             more = ", …" if count > len(some) else ""
             reasons.append(f"{count} {STUCK[state]} ({', '.join(some)}{more})")
             ids += some
     raise GroupStuck(
         f"group {group_id} cannot go on: of its {left} tasks left {' and '.join(reasons)}",
-        tuple(ids[:TOLD]),
+        tuple(ids[:NAMED]),
     )

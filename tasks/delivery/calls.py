@@ -69,7 +69,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """What a worker is told of a parent. JSON texts; None is null."""
+    """What a worker gets of a parent. JSON texts; None is null."""
 
     task_id: str
     worker: str
@@ -82,7 +82,8 @@ GoOn = Callable[[], None]
 Ask = Callable[[Delivery, int, GoOn], bool]
 Keys = Container[tuple[str, int]]  # task ids and attempts
 OnSent = Callable[[Delivery], None]
-# Bytes: from there on is told when a body is sent, and asked whether there is room for an answer.
+# Bytes: from this size on we are told when a body is sent, and ask whether there is room for an
+# answer.
 LARGE = 16 * 1024
 
 
@@ -234,8 +235,8 @@ class CallRules:
             may_run = received.error != UNREAD
             answer = no_answer(received.error, started, request, may_run=may_run)
             return replace(answer, was_kept=received.was_kept)
-        charset = charset_of(received.told.get("content-type", ""))
-        retry_after = received.told.get("retry-after")
+        charset = charset_of(received.values.get("content-type", ""))
+        retry_after = received.values.get("retry-after")
         return Answer(
             None if received.error and status == 200 else status,
             received.body,

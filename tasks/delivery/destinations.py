@@ -176,7 +176,7 @@ def connect(
 ) -> socket.socket:
     """A socket connected to the first address of `host` that answers; all are checked first.
 
-    `opened` is told each socket before it connects, so that another thread can end the wait.
+    `opened` gets each socket before it connects, so that another thread can end the wait.
     """
     order = order or Order()
     found = order.sort(resolve(destinations, host, port))

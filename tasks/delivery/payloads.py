@@ -47,14 +47,14 @@ def of_task(id_: str, input_json: str | None) -> Brought:
 
 
 class Loader:
-    """Of one claim. `told` is of the parents of `children`, in their order.
+    """Of one claim. `rows` is of the parents of `children`, in their order.
 
     `room` are the bytes for the texts and for the bodies that are made of them. A call of a few
     kB has room whatever it is, and so has the first when all of the budget is free.
     """
 
     def __init__(
-        self, told: Iterable[tuple[Any, ...]], children: Sequence[str], *, room: int
+        self, rows: Iterable[tuple[Any, ...]], children: Sequence[str], *, room: int
     ) -> None:
         self._room = room
         self._is_free = room >= budget()  # and so far nothing is promised of it
@@ -64,10 +64,10 @@ class Loader:
         self._sizes: dict[str, int] = {}  # of the parents whose texts were read
         self._unread: dict[str, int] = {}  # of the others, about
         self._named: dict[str, list[str]] = {}
-        self._take(told)
+        self._take(rows)
         known = [id_ for id_ in children if id_ in self._named]
         self._is_cut = sum(map(len, self._named.values())) >= _edges()
-        # Of the last child there may be more parents than are told.
+        # The last child may have more parents than are listed.
         self._last = known[-1] if self._is_cut and len(known) > 1 else None
 
     def fit(
@@ -91,8 +91,8 @@ class Loader:
         parents = (self._parents.get(parent) for parent in named)
         return Brought(input_json, tuple(parent for parent in parents if parent))
 
-    def _take(self, told: Iterable[tuple[Any, ...]]) -> None:
-        for id_, worker, input_json, output_json, unread, named in told:
+    def _take(self, rows: Iterable[tuple[Any, ...]]) -> None:
+        for id_, worker, input_json, output_json, unread, named in rows:
             if worker is None:
                 self._named[id_] = [parent for _, parent in sorted(json.loads(named))]
             elif unread is None:

@@ -97,7 +97,7 @@ class Pool:
             self._sweeping.cancel()
 
     def keep(self, connection: Connection, keep_alive: str) -> None:
-        self._kept_for.told(keep_alive)
+        self._kept_for.heard(keep_alive)
         self._idle[connection] = time.monotonic()
         if self._sweeping is None:
             self._sweeping = self._loop.call_later(self._kept_for.seconds(), self._sweep)

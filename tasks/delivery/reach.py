@@ -77,7 +77,7 @@ def connect_first(
 ) -> tuple[Found, socket.socket]:
     """The address that was reached first, and the socket. OSError when none is, within `seconds`.
 
-    `opened` is told of each socket before it connects, and again and again while we wait, so that
+    `opened` gets each socket before it connects, and again and again while we wait, so that
     another thread can end the wait: by shutting it, or by an exception.
     """
     race = _Race(found, seconds, opened, spare or Spare())

@@ -310,7 +310,7 @@ def _what_came(sock: socket.socket) -> bytes | None:
     try:
         return sock.recv(_PIECE)
     except (BlockingIOError, ssl.SSLWantReadError):
-        return None  # TLS told something of its own
+        return None  # TLS sent something of its own
     finally:
         sock.settimeout(patience)
 
@@ -331,7 +331,7 @@ class _CheckedPool(urllib3.HTTPConnectionPool):
     def _put_conn(self, conn: Any) -> None:
         if conn is not None and conn.sock is not None:
             call: Call = current.call
-            call.host.idle.told(call.reader.keep_alive)
+            call.host.idle.heard(call.reader.keep_alive)
             conn.idle_since = time.monotonic()
         super()._put_conn(conn)
 

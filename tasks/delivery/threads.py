@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import requests
 import urllib3
 
-from ..rules.answer_reader import TELLING, UNREAD, Received, tell
+from ..rules.answer_reader import HEADERS_READ, UNREAD, Received, add_header
 from ..rules.content_codings import Unreadable, decoded, listed, most_coded, too_large
 from ..rules.decide import CANCELLED, Answer
 from ..rules.names import check_base, check_within
@@ -200,22 +200,22 @@ class RequestsDeliverer:
 def _read(response: requests.Response, most: int) -> Received:
     """An answer that `reading` did not read, by the same rules."""
     raw = response.raw
-    told: dict[str, str] = {}
+    values: dict[str, str] = {}
     headers = [(name.lower(), value) for name, value in raw.headers.items()]
     for name, value in headers:
-        if name in TELLING:
-            tell(told, name, value)
+        if name in HEADERS_READ:
+            add_header(values, name, value)
     body = bytearray()
     try:
-        codings = listed("Content-Encoding", told.get("content-encoding", ""))
+        codings = listed("Content-Encoding", values.get("content-encoding", ""))
         while part := raw.read(_CHUNK, decode_content=False):
             body += part
             if len(body) > (most_coded(most) if codings else most):
                 raise too_large(most)
         whole = decoded(bytes(body), codings, most)
     except Unreadable as error:
-        return Received(response.status_code, headers, told, error=str(error))
-    return Received(response.status_code, headers, told, whole)
+        return Received(response.status_code, headers, values, error=str(error))
+    return Received(response.status_code, headers, values, whole)
 
 
 def _unanswered(error: Exception, call: Call) -> Answer:

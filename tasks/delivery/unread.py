@@ -28,12 +28,12 @@ def was_refused(sock: socket.socket, sent_before: int) -> bool | None:
     if not _IS_KNOWN:
         return False
     try:
-        told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
     except OSError:
         return False
-    if len(told) < _AT + _ACKNOWLEDGED.size:
+    if len(info) < _AT + _ACKNOWLEDGED.size:
         return False
-    (acknowledged,) = _ACKNOWLEDGED.unpack_from(told, _AT)
+    (acknowledged,) = _ACKNOWLEDGED.unpack_from(info, _AT)
     if acknowledged > sent_before + _SYN:
         return False
-    return True if told[0] == _CLOSED else None
+    return True if info[0] == _CLOSED else None

@@ -17,7 +17,7 @@ from ..rules.jsonio import dump
 from ..sql import Within, run, run_steered
 from ..sql import claim as sql
 from ..sql.patience import is_refusal
-from .claim import told
+from .claim import lane_params
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Barred:
         found: dict[str, Lane] = {}
         for some in lanes[:LANES]:
             lane = Lane(some.worker, some.workgroup, some.priority)
-            first = run(sql.FIRST, told(lane, DEEP) | {"barred": known})
+            first = run(sql.FIRST, lane_params(lane, DEEP) | {"barred": known})
             found |= dict.fromkeys(self._among([id_ for (id_,) in first]), lane)
         self._lanes = {**self._lanes, **found}
         self._until = time.monotonic() + AGAIN

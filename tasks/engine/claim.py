@@ -182,8 +182,8 @@ def find_lost(
     return [_lease(process, row) for row in rows]
 
 
-def told(lane: Lane, n: int) -> dict[str, Any]:
-    """As a statement is told of `n` tasks of a lane."""
+def lane_params(lane: Lane, n: int) -> dict[str, Any]:
+    """The parameters of a statement for `n` tasks of a lane."""
     return {"worker": lane.worker, "workgroup": lane.workgroup, "priority": lane.priority, "n": n}
 
 
@@ -241,8 +241,8 @@ def _seen(part: Part, slots: int, ask: Run) -> list[list[tuple[Any, ...]]]:
     in_turn = (lanes.LANES, behind | {"lanes": part.count, "most": slots})
     known = (lanes.KNOWN_LANES, {"known": _sent(part.known), "most": slots})
     calls = [in_turn] * bool(part.count) + [known] * bool(part.known)
-    told = ask(*calls) if calls else []
-    return [told[0] if part.count else [], told[-1] if part.known else []]
+    results = ask(*calls) if calls else []
+    return [results[0] if part.count else [], results[-1] if part.known else []]
 
 
 def _sent(lanes: Iterable[Lane]) -> str:
@@ -296,7 +296,7 @@ def _take(
 def _take_on_postgres(
     me: str, shares: Mapping[Lane, int], past: "_Past"
 ) -> tuple[list[tuple[Any, ...]], list[tuple[str, str, str]]]:
-    params = {"lanes": dump([told(lane, n) for lane, n in shares.items()]), "me": me}
+    params = {"lanes": dump([lane_params(lane, n) for lane, n in shares.items()]), "me": me}
     if past.groups or past.barred:
         beside = {"groups": dump(past.groups), "barred": dump(list(past.barred))}
         rows = run(sql.CLAIM_BESIDE, params | beside)
@@ -310,7 +310,9 @@ def _take_on_sqlite(
     me: str, shares: Mapping[Lane, int], past: "_Past"
 ) -> tuple[list[tuple[Any, ...]], list[tuple[str, str, str]]]:
     barred = {"barred": dump(list(past.barred))}
-    picked = [row for lane, n in shares.items() for row in run(sql.PICK, told(lane, n) | barred)]
+    picked = [
+        row for lane, n in shares.items() for row in run(sql.PICK, lane_params(lane, n) | barred)
+    ]
     plain = [id_ for id_, key, _ in picked if not key]
     leased = run(sql.LEASE, {"ids": dump(plain), "me": me}) if plain else []
     return leased, [(id_, key, group) for id_, key, group in picked if key]
@@ -344,10 +346,10 @@ def _loaded(
     children = [row[0] for row in rows if row[8]]
     if children:
         calls.append(asking(children))
-    told = run_together(*calls)
+    results = run_together(*calls)
     if not children and not any(row[7] for row in rows):
         return [_lease(me, row, Brought(row[6]), *row[9:]) for row in rows], []
-    loader = Loader(told[-1] if children else [], children, room=room)
+    loader = Loader(results[-1] if children else [], children, room=room)
     leases, unfit = [], []
     for row in rows:
         brought = loader.fit(row[0], row[6], is_heavy=row[7], is_child=row[8])

@@ -73,8 +73,8 @@ def _record_gone(answers: Sequence[LateAnswer]) -> None:
     if not answers:
         return
     ids = [each.lease.task_id for each in answers]
-    told = AuditEntry.objects.filter(among("target", ids), verb="late")
-    before = {(id_, detail["attempt"]) for id_, detail in told.values_list("target", "detail")}
+    entries = AuditEntry.objects.filter(among("target", ids), verb="late")
+    before = {(id_, detail["attempt"]) for id_, detail in entries.values_list("target", "detail")}
     for each in answers:
         lease = each.lease
         if _key(lease) in before:

@@ -35,7 +35,7 @@ class _Waiting:
 
 
 class Ledger:
-    """Of one scheduler; told and asked by any thread. `aside` gives the bytes that are aside."""
+    """Of one scheduler; used by any thread. `aside` gives the bytes that are aside."""
 
     def __init__(self, aside: Callable[[], int]) -> None:
         self._aside = aside

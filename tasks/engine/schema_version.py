@@ -47,7 +47,7 @@ def encoding() -> str:
         with own.cursor() as cursor:
             cursor.execute("SHOW server_encoding")
             return str(cursor.fetchone()[0])
-    except Exception:  # noqa: BLE001  who is away, or not to be used, is told by who needs it
+    except Exception:  # noqa: BLE001  who is away, or cannot be used, is reported by whoever needs it
         return ""
     finally:
         own.close()

@@ -42,7 +42,7 @@ ROUND, FAILURES = 1.0, 3  # seconds, or failed tries, after which other groups h
 MOST = 10_000  # answers; with more, or more bytes than calls may hold, no task is claimed
 CLOSED_AFTER = 1.0  # seconds after which no task of a locked group is claimed any more
 PILE = 50  # answers of a group that wait for a lock, with which the same is done
-TOLD_AFTER, TOLD_EVERY = 5.0, 60.0  # seconds after which a lock is worth a line in the log
+LOGGED_AFTER, LOGGED_EVERY = 5.0, 60.0  # seconds after which a lock is worth a line in the log
 
 LOCKED = (Why.GROUP, Why.TASK, Why.LOCK)
 HOLD_UP = (Why.GROUP, Why.LOCK, Why.SLOW)  # the next answer of that group would fare no better
@@ -85,7 +85,7 @@ class Aside:
         self._lock = threading.Lock()
         self._entries: dict[Key, _Entry] = {}
         self.bytes = 0
-        self._told: dict[tuple[str, Why], float] = {}
+        self._logged: dict[tuple[str, Why], float] = {}
         self._came = threading.Event()
         self._stopped = False
         self._thread: threading.Thread | None = None
@@ -278,13 +278,13 @@ class Aside:
         waiting: defaultdict[tuple[str, Why], list[_Entry]] = defaultdict(list)
         with self._lock:
             for entry in self._entries.values():
-                if entry.left.why in LOCKED and entry.since < now - TOLD_AFTER:
+                if entry.left.why in LOCKED and entry.since < now - LOGGED_AFTER:
                     waiting[entry.group_id, entry.left.why].append(entry)
-        self._told = {what: at for what, at in self._told.items() if what in waiting}
+        self._logged = {what: at for what, at in self._logged.items() if what in waiting}
         for (group_id, why), entries in waiting.items():
-            if now - self._told.get((group_id, why), -TOLD_EVERY) < TOLD_EVERY:
+            if now - self._logged.get((group_id, why), -LOGGED_EVERY) < LOGGED_EVERY:
                 continue
-            self._told[group_id, why] = now
+            self._logged[group_id, why] = now
             text = "Task group %s: %s answers wait for %.0f s, the first of task %s: %s"
             task_id, seconds = entries[0].left.settlement.lease.task_id, now - entries[0].since
             logger.warning(

@@ -284,11 +284,11 @@ def settle_within(settlements: Sequence[Settlement], note: changes.Note) -> Sett
     settlements = _refuse_children(weighed)
     well = {s.lease.worker for s in given if _is_answer(s)} - faulty
     locks, outcomes = _locks(settlements, alone=alone), _outcomes(settlements)
-    told = run_steered(worker_health.look(well), *locks, *outcomes, within=_within())
-    if ill := told.pop(0):
+    results = run_steered(worker_health.look(well), *locks, *outcomes, within=_within())
+    if ill := results.pop(0):
         worker_health.recover(ill, _results(given, {name for name, *_ in ill}))
-    groups = _kept(told[0])
-    written = {(id_, number): bool(is_parent) for id_, number, is_parent in told[len(locks)]}
+    groups = _kept(results[0])
+    written = {(id_, number): bool(is_parent) for id_, number, is_parent in results[len(locks)]}
     live = [s for s in settlements if _key(s) in written]
     merged = _share_with_duplicates([s for s in live if s.lease.key])
     _refuse_company(live, {leader for *_, leader in merged if leader})
@@ -389,9 +389,9 @@ def _refuse_company(live: Sequence[Settlement], leaders: Container[str]) -> None
         raise AnswersAgainError(found)
 
 
-def _kept(told: Sequence[tuple[Any, ...]]) -> dict[str, bool]:
+def _kept(results: Sequence[tuple[Any, ...]]) -> dict[str, bool]:
     """The groups that are ours until the commit, and which of them are paused."""
-    rows = json.loads(told[0][0]).items() if _skips() else told
+    rows = json.loads(results[0][0]).items() if _skips() else results
     return {id_: bool(paused) for id_, paused in rows}
 
 

@@ -73,7 +73,7 @@ def _names(results: Iterable[Result]) -> str:
 
 
 def recover(ill: Sequence[tuple[Any, ...]], results: Sequence[Result]) -> None:
-    """Count the answers of those that `look` told of; `weigh` has counted all others."""
+    """Count the answers of those that `look` found; `weigh` has counted all others."""
     _judge(ill, results, {})
 
 

@@ -244,7 +244,7 @@ def _by_index() -> Iterator[None]:
 def _look(rows: QuerySet[Row], at: Page) -> tuple[int, list[Row]]:
     """How many rows there are, and this page of them.
 
-    The page first: when it is the last one, it has told how many there are.
+    The page first: when it is the last one, it has said how many there are.
     """
     # A start past what the databases count to would be an error of theirs.
     page = _page(rows, at) if at.size and at.start < 2**62 else []

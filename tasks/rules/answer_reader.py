@@ -46,7 +46,7 @@ _LENGTH = re.compile(r"[0-9]{1,400}")
 _CHUNK_SIZE = re.compile(rb"[ \t]*0*([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?")
 _BODILESS = (204, 304)
 # The headers that say how an answer is to be read, or what it asks for.
-TELLING = frozenset(
+HEADERS_READ = frozenset(
     {
         "connection",
         "content-encoding",
@@ -63,15 +63,15 @@ TELLING = frozenset(
 class Received:
     """What came back on a connection.
 
-    `status` is None when no head of an answer came. `told` is what the headers of `TELLING` say,
-    as one list for each. `error` says why there is no body, in a sentence; status and headers
+    `status` is None when no head of an answer came. `values` is what the headers of `HEADERS_READ`
+    say, as one list for each. `error` says why there is no body, in a sentence; status and headers
     count all the same. Names of headers are in small letters. `was_kept`: nothing came, on a
     connection that was used before: its worker may just have closed it as it always does.
     """
 
     status: int | None
     headers: Sequence[tuple[str, str]] = ()
-    told: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     error: str = ""
     was_kept: bool = False
@@ -88,7 +88,7 @@ class Reader:
     _interim = 0
     _status: int | None = None
     _headers: Sequence[tuple[str, str]] = ()
-    _told: Mapping[str, str] = MappingProxyType({})
+    _values: Mapping[str, str] = MappingProxyType({})
     _left = 0  # bytes of the body, or of a chunk
     _is_kept = False  # the worker keeps the connection
     _is_odd = False  # something was not as it should be
@@ -115,7 +115,7 @@ class Reader:
             return None
         except Unreadable as error:
             self._is_odd = True
-            return Received(self._status, self._headers, self._told, error=str(error))
+            return Received(self._status, self._headers, self._values, error=str(error))
 
     def end(self, error: str = "") -> Received:
         """The connection has ended: as it may, or by `error`. Or the call is given up for it."""
@@ -128,7 +128,7 @@ class Reader:
                 error = str(unreadable)
         has_begun = self._overhead or self._interim or self._at < len(self._came)
         error = error or (BROKEN if has_begun else CLOSED)
-        return Received(self._status, self._headers, self._told, error=error)
+        return Received(self._status, self._headers, self._values, error=error)
 
     @property
     def has_head(self) -> bool:
@@ -156,7 +156,7 @@ class Reader:
     @property
     def keep_alive(self) -> str:
         """What the answer's header of this name says; "" for none."""
-        return self._told.get("keep-alive", "")
+        return self._values.get("keep-alive", "")
 
     @property
     def is_reusable(self) -> bool:
@@ -171,7 +171,7 @@ class Reader:
         self._came, self._at = self._came[self._at :], 0
         if self._codings:
             body = decoded(body, self._codings, self._max_bytes)
-        return Received(self._status, self._headers, self._told, body)
+        return Received(self._status, self._headers, self._values, body)
 
     # The head
 
@@ -215,9 +215,9 @@ class Reader:
         self._is_odd |= head.is_odd
         if head.status < 200:
             return self._skip(head)
-        self._status, self._headers, self._told = head.status, head.headers, head.told
+        self._status, self._headers, self._values = head.status, head.headers, head.values
         self._is_kept = head.is_kept
-        self._begin_body(head.told)
+        self._begin_body(head.values)
 
     def _skip(self, head: "_Head") -> None:
         """An interim answer, whatever its number: the answer is yet to come."""
@@ -227,30 +227,30 @@ class Reader:
         if self._interim > MOST_INTERIM:
             raise Unreadable(TOO_MANY_INTERIM)
         self._overhead = 0
-        self._is_odd |= not head.is_kept or _says_a_body(head.told)
+        self._is_odd |= not head.is_kept or _says_a_body(head.values)
 
     # The body
 
-    def _begin_body(self, told: Mapping[str, str]) -> None:
+    def _begin_body(self, values: Mapping[str, str]) -> None:
         if self._status in _BODILESS:
             self._step = None
-            self._is_odd |= _says_a_body(told)
-        elif "content-encoding" in told or "transfer-encoding" in told:
-            self._begin_coded(told)
+            self._is_odd |= _says_a_body(values)
+        elif "content-encoding" in values or "transfer-encoding" in values:
+            self._begin_coded(values)
         else:
-            self._begin_plain(told.get("content-length"))
+            self._begin_plain(values.get("content-length"))
 
-    def _begin_coded(self, told: Mapping[str, str]) -> None:
-        self._codings = listed("Content-Encoding", told.get("content-encoding", ""))
+    def _begin_coded(self, values: Mapping[str, str]) -> None:
+        self._codings = listed("Content-Encoding", values.get("content-encoding", ""))
         transfer = [
             name
-            for part in told.get("transfer-encoding", "").lower().split(",")
+            for part in values.get("transfer-encoding", "").lower().split(",")
             if (name := part.strip()) not in PLAIN
         ]
         is_chunked = transfer[-1:] == ["chunked"]
-        if "transfer-encoding" in told:
-            self._is_odd |= told["transfer-encoding"].lower() != "chunked"
-            self._is_odd |= "content-length" in told
+        if "transfer-encoding" in values:
+            self._is_odd |= values["transfer-encoding"].lower() != "chunked"
+            self._is_odd |= "content-length" in values
         while transfer[-1:] == ["chunked"]:
             transfer.pop()  # said twice, as by a proxy and the server behind it: done once
         self._codings += listed("Transfer-Encoding", ",".join(transfer))
@@ -261,7 +261,7 @@ class Reader:
         elif transfer:
             self._step = self._read_to_the_end
         else:
-            self._begin_plain(told.get("content-length"))
+            self._begin_plain(values.get("content-length"))
 
     def _begin_plain(self, length: str | None) -> None:
         if length is None:
@@ -362,7 +362,7 @@ class Reader:
 class _Head:
     status: int
     headers: Sequence[tuple[str, str]]
-    told: Mapping[str, str]
+    values: Mapping[str, str]
     is_kept: bool  # the worker keeps the connection
     is_odd: bool
 
@@ -382,22 +382,22 @@ def _read_lines(lines: Sequence[bytes], *, is_odd: bool = False) -> _Head:
     if not started:
         raise Unreadable(NOT_HTTP)
     headers: list[tuple[str, str]] = []
-    told: dict[str, str] = {}
+    values: dict[str, str] = {}
     for line in lines[1:]:
         name, colon, value = line.partition(b":")
         if not colon or not name or name.translate(None, _TOKEN) or _UNFIT.search(value):
             return _read_lines(_repaired(lines), is_odd=True)
         header = name.decode("ascii").lower(), value.strip(b" \t").decode("latin-1")
         headers.append(header)
-        if header[0] in TELLING:
-            tell(told, *header)
+        if header[0] in HEADERS_READ:
+            add_header(values, *header)
     if len(headers) > MOST_HEADERS:
         raise Unreadable(TOO_MANY_HEADERS)
     is_new = started[1] != b"0"
-    is_kept = _keeps(told.get("connection", ""), is_new=is_new)
+    is_kept = _keeps(values.get("connection", ""), is_new=is_new)
     # HTTP/1.0 has no chunks; who sends them may mean something else by them.
-    is_odd |= b"\r" in lines[0] or (not is_new and "transfer-encoding" in told)
-    return _Head(int(started[2]), headers, told, is_kept, is_odd)
+    is_odd |= b"\r" in lines[0] or (not is_new and "transfer-encoding" in values)
+    return _Head(int(started[2]), headers, values, is_kept, is_odd)
 
 
 def _repaired(lines: Sequence[bytes]) -> list[bytes]:
@@ -415,7 +415,7 @@ def _repaired(lines: Sequence[bytes]) -> list[bytes]:
 
 
 def _repeated(said: Sequence[str]) -> int:
-    """A Content-Length that is told several times: as by a proxy and the server behind it."""
+    """A Content-Length that is given several times: as by a proxy and the server behind it."""
     lengths = [text for length in said if (text := length.strip(" \t"))]
     if not lengths or not all(map(_LENGTH.fullmatch, lengths)):
         raise Unreadable(BAD_LENGTH)
@@ -424,14 +424,14 @@ def _repeated(said: Sequence[str]) -> int:
     return int(lengths[0])
 
 
-def _says_a_body(told: Mapping[str, str]) -> bool:
+def _says_a_body(values: Mapping[str, str]) -> bool:
     """Of an answer that has none: who knows whether its worker sends one."""
-    return "transfer-encoding" in told or told.get("content-length", "0") != "0"
+    return "transfer-encoding" in values or values.get("content-length", "0") != "0"
 
 
-def tell(told: dict[str, str], name: str, value: str) -> None:
-    """Add a header of `TELLING`, which may stand there already."""
-    told[name] = f"{told[name]}, {value}" if name in told else value
+def add_header(values: dict[str, str], name: str, value: str) -> None:
+    """Add a header of `HEADERS_READ`, which may stand there already."""
+    values[name] = f"{values[name]}, {value}" if name in values else value
 
 
 def _keeps(connection: str, *, is_new: bool) -> bool:

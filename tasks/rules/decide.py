@@ -213,8 +213,8 @@ def _failure_text(answer: Answer, reading: _Reading) -> str:
     if reading.fields.get("error") is not None:
         return _error_text(reading)
     body, _ = as_utf8(answer.body[: 4 * MAX_ERROR], answer.charset)
-    told = _status_text(answer.status or 0) or answer.error or body.decode(errors="replace")
-    return told.strip()
+    text = _status_text(answer.status or 0) or answer.error or body.decode(errors="replace")
+    return text.strip()
 
 
 def _failed(

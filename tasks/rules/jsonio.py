@@ -152,7 +152,7 @@ def _decode(text: str, scan: Callable[[str, int], tuple[Any, int]]) -> Any:
 
 
 def _check_shape(data: bytes, max_depth: int, max_nodes: int) -> None:
-    """Depth and number of values, told by punctuation: before anything recurses or allocates."""
+    """Depth and number of values, counted by punctuation: before anything recurses or allocates."""
     openers = data.count(b"[") + data.count(b"{")
     maybe_deep = openers > max_depth
     maybe_many = len(data) > max_nodes and openers + data.count(b",") >= max_nodes

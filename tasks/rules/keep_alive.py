@@ -7,7 +7,7 @@ close after 2 s (gunicorn), 5 s (Node, uvicorn) or a minute, and most do not say
 import re
 import time
 
-UNTOLD = 1.5  # seconds, of a host that says nothing
+UNSAID = 1.5  # seconds, of a host that says nothing
 MOST = 30.0  # seconds, whatever a host says: what stands between may forget sooner
 MARGIN = 1.0  # seconds before the host's time is up
 LEAST = 0.1  # seconds: under load connections must be used again
@@ -20,8 +20,8 @@ class Idle:
     """What is known of one host. For any thread."""
 
     def __init__(self) -> None:
-        self._told = ""
-        self._said = UNTOLD
+        self._header = ""
+        self._said = UNSAID
         self._shown = MOST
         self._shown_until = 0.0
 
@@ -31,10 +31,10 @@ class Idle:
             return self._shown
         return self._said
 
-    def told(self, keep_alive: str) -> None:
+    def heard(self, keep_alive: str) -> None:
         """What an answer's header Keep-Alive says; "" for none."""
-        if keep_alive != self._told:
-            self._told, self._said = keep_alive, _said(keep_alive)
+        if keep_alive != self._header:
+            self._header, self._said = keep_alive, _said(keep_alive)
 
     def closed_after(self, seconds: float) -> None:
         """The host has closed a connection that was idle for so long."""
@@ -47,6 +47,6 @@ class Idle:
 def _said(keep_alive: str) -> float:
     found = _TIMEOUT.search(keep_alive)
     if not found:
-        return UNTOLD
+        return UNSAID
     seconds = float(found[1])
     return min(MOST, max(seconds - MARGIN, seconds / 2))

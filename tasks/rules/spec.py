@@ -62,9 +62,9 @@ def read_task(
     what is `ignored`, unknown ones go there, but for those that can only be a mistake. `more`
     fields may be there for others to read.
     """
-    told = _object(raw)
+    fields = _object(raw)
     unread: list[str] = []
-    spec = TaskSpec(**_given(told, _TASK, max_input, unread))
+    spec = TaskSpec(**_given(fields, _TASK, max_input, unread))
     if unread:
         _judge(unread, ignored, more)
     return spec
@@ -73,18 +73,18 @@ def read_task(
 def read_child(raw: object, *, max_input: int, ignored: list[str] | None = None) -> TaskSpec:
     """Read a child of an answer: fewer fields, and a worker is a must (contract 2.3).
 
-    Unknown fields are told as `read_task` does.
+    Unknown fields are handled as in `read_task`.
     """
-    told = _object(raw)
+    fields = _object(raw)
     unread: list[str] = []
-    given = _given(told, _CHILD, max_input, unread)
+    given = _given(fields, _CHILD, max_input, unread)
     if unread:
         _judge(unread, ignored)
     if not given.get("worker"):
         raise InvalidInputError("worker is missing")
     # The old system reads 0 as "not given" here; a child without attempts would never run.
     given["remaining_attempts"] = given.get("remaining_attempts") or DEFAULT_ATTEMPTS
-    return TaskSpec(**given, is_named=bool(told.get("id")))
+    return TaskSpec(**given, is_named=bool(fields.get("id")))
 
 
 def read_id(value: object) -> str:

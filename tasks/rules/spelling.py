@@ -17,8 +17,8 @@ _DRY_RUN = {"dryrun"}
 _OTHER_WORDS = {"attempts": "remainingAttempts", "retries": "remainingAttempts"} | dict.fromkeys(
     _PARENTS, "parentIds"
 )
-LONGEST = 60  # characters of a name that is told
-MOST = 10  # names that are told at once
+LONGEST = 60  # characters of a name that is shown
+MOST = 10  # names that are shown at once
 
 
 def is_only_a_mistake(name: str) -> bool:
@@ -35,7 +35,7 @@ def refuse(kind: str, name: str, known: Collection[str], more: str = "") -> NoRe
     raise InvalidInputError(f"unknown {kind} {shown(name)}{_hint('; {}?', name, known)}{more}")
 
 
-def told(names: Iterable[str], known: Collection[str]) -> str:
+def with_hints(names: Iterable[str], known: Collection[str]) -> str:
     """The names, each once, with what may have been meant, for a log or a note."""
     some = list(dict.fromkeys(names))
     words = [f"{shown(name)}{_hint(' ({}?)', name, known)}" for name in some[:MOST]]

@@ -30,7 +30,7 @@ NOTHING = Transcript()
 def message(start: str, headers: Headers, body: bytes, *, most: int, hide: str = "") -> str:
     """The start line, the headers, an empty line, and at most so many bytes of the body.
 
-    Header names are spelled as in `SECRET`. `hide` is a secret that is not to be told wherever it
+    Header names are spelled as in `SECRET`. `hide` is a secret that must not be shown wherever it
     stands; "" for none.
     """
     lines = [f"{name}: {HIDDEN if name in SECRET else value}" for name, value in headers]

@@ -1,4 +1,4 @@
-"""The web process: daphne with our limits, until it is told to stop."""
+"""The web process: daphne with our limits, until it is asked to stop."""
 
 # Twisted's types say less than it does.
 # mypy: disable-error-code="no-untyped-call,arg-type,misc,call-arg,list-item"
@@ -20,7 +20,7 @@ from . import http, websocket
 logger = logging.getLogger(__name__)
 access_log = logging.getLogger(f"{__package__}.access")
 
-STOPS_WITHIN = 5.0  # seconds for requests under way, once we are told to stop
+STOPS_WITHIN = 5.0  # seconds for requests under way, once we are asked to stop
 PING_EVERY = 20  # seconds
 
 

@@ -76,7 +76,7 @@ PARENTS = {
 
 
 def _cancel(vendor: str) -> str:
-    is_told = {
+    is_reported = {
         "postgresql": "t.errors -> -1 IS NOT DISTINCT FROM to_jsonb(%(why)s::text)",
         "sqlite": "t.errors ->> '$[#-1]' IS %(why)s",
     }[vendor]
@@ -84,7 +84,7 @@ def _cancel(vendor: str) -> str:
         UPDATE crew_task AS t SET remaining_attempts = 0, leased_by = NULL, leased_at = NULL,
             merged_into = NULL,
             run_after = CASE WHEN t.leased_by IS NULL THEN t.run_after ELSE {{now}} END,
-            errors = CASE WHEN t.remaining_attempts = 0 OR {is_told}
+            errors = CASE WHEN t.remaining_attempts = 0 OR {is_reported}
                 THEN t.errors ELSE {ERRORS[vendor].format("%(why)s")} END
     """
 

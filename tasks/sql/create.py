@@ -44,13 +44,15 @@ _TASKS = Statement(
         FROM (SELECT value AS v FROM json_each(%(tasks)s)) WHERE true
     """,
 )
-_TOLD = "RETURNING created_at, run_after, is_paused, pending_parents, input, output"
+_RETURNING = "RETURNING created_at, run_after, is_paused, pending_parents, input, output"
 
 # All tasks of one call. Those without a createdAt get the time of now, a microsecond apart, in
 # the order in which they were given. With a `delay` none starts before it has passed.
 TASKS = statement(postgresql=_TASKS.postgresql, sqlite=_TASKS.sqlite)
 # The same; what the database made of them comes back.
-TASKS_TOLD = statement(postgresql=f"{_TASKS.postgresql} {_TOLD}", sqlite=f"{_TASKS.sqlite} {_TOLD}")
+TASKS_RETURNING = statement(
+    postgresql=f"{_TASKS.postgresql} {_RETURNING}", sqlite=f"{_TASKS.sqlite} {_RETURNING}"
+)
 
 # The same columns as values, for `put`.
 TASK_ROWS = Statement(

@@ -28,8 +28,8 @@ def steered() -> Iterator[None]:
         yield
 
 
-# PostgreSQL is steered to an index and takes the smallest. SQLite must be told: its statistics, if
-# there are any, may speak for one that holds the complete tasks too.
+# PostgreSQL is steered to an index and takes the smallest. SQLite must be steered: its statistics,
+# if there are any, may speak for one that holds the complete tasks too.
 _INCOMPLETE = {
     "postgresql": "crew_task t",
     "sqlite": "crew_task t INDEXED BY crew_task_incomplete",

@@ -62,7 +62,7 @@ _limits: dict[str, Any] = {"seconds": None, "sessions": False}
 def limit(seconds: float, *, sessions: bool) -> None:
     """On PostgreSQL, let this process wait no longer than this for a statement.
 
-    With `sessions` the server is told too; not behind a pooler of transactions, whose sessions
+    With `sessions` the server knows it too; not behind a pooler of transactions, whose sessions
     belong to everybody (DISABLE_SERVER_SIDE_CURSORS says that it is one).
     """
     database = connections.settings["default"]

@@ -29,7 +29,7 @@ _TOLD = (
     " CASE WHEN c.fits THEN c.group_event ELSE 'reload' END, c.workgroup"
 )
 
-# One statement, so one snapshot: what is read and what may still come are told apart exactly.
+# One statement, so one snapshot: what is read and what may still come are exactly distinguished.
 # The first three columns come even when there is no change.
 CHANGES = statement(
     postgresql=f"""

@@ -207,7 +207,7 @@ def _notify(channels: Iterable[str]) -> None:
         logger.warning("What was committed could not be told at once: %s", error)
 
 
-class _Told:
+class _AfterCommit:
     """What the running transaction does after its commit: once, however much it wrote.
 
     NOTIFY comes then, in a transaction of its own: one that commits a NOTIFY keeps every other
@@ -234,8 +234,8 @@ class _Told:
 
 def _after_commit(groups: Iterable[str] = (), *, wake: bool = False) -> None:
     hooks = (getattr(hook, "__self__", None) for _, hook, *_ in connection.run_on_commit)
-    known = next((told for told in hooks if isinstance(told, _Told)), None)
-    told = known or _Told()
+    known = next((told for told in hooks if isinstance(told, _AfterCommit)), None)
+    told = known or _AfterCommit()
     told.groups.update(groups)
     told.wake |= wake
     if known is None:

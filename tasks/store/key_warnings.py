@@ -1,4 +1,4 @@
-"""What may be a mistake about keys is told when tasks are created. Nothing is refused for it, and
+"""What may be a mistake about keys is logged when tasks are created. Nothing is refused for it, and
 the look for it is bounded.
 
 One call stands for all incomplete tasks of its key, so they should be the same work. And a task
@@ -43,12 +43,12 @@ def warn(group_id: str, specs: Sequence[TaskSpec]) -> None:
     keyed = [spec for spec in specs if spec.key and not spec.is_complete]
     if not keyed:
         return
-    told = [*_several_workers(group_id, keyed), *_in_one_line(group_id, keyed, specs)][:MOST]
-    for words in told:
+    found = [*_several_workers(group_id, keyed), *_in_one_line(group_id, keyed, specs)][:MOST]
+    for words in found:
         logger.warning("Group %s: %s", one_line(group_id), one_line(words))
     warnings = _gathered.get()
     if warnings is not None:
-        warnings.extend(told)
+        warnings.extend(found)
 
 
 def _several_workers(group_id: str, keyed: Iterable[TaskSpec]) -> Iterator[str]:

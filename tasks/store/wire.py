@@ -45,7 +45,7 @@ def tasks(rows: Sequence[Task]) -> list[Json]:
     """These tasks, in the order given, by two look-ups however many they are.
 
     A hold of the workgroup shows as a later `runAfter` (contract 2.4): the rows do not carry it.
-    It still does when it has passed: who was told of it is not told of that.
+    It still does when it has passed: whoever was told of the hold is not told that it passed.
     """
     parents: defaultdict[str, list[str]] = defaultdict(list)
     edges = ParentEdge.objects.filter(probed("child_id", [row.pk for row in rows]))
@@ -151,8 +151,8 @@ def _holds(names: Collection[str]) -> _Holds:
         return _Holds({}, set())
     rows = Workgroup.objects.filter(among("name", names), held_until__isnull=False)
     on = ExpressionWrapper(Q(held_until__gt=Now()), BooleanField())
-    told = list(rows.values_list("name", "held_until", on))
-    return _Holds({name: until for name, until, _ in told}, {name for name, _, on in told if on})
+    held = list(rows.values_list("name", "held_until", on))
+    return _Holds({name: until for name, until, _ in held}, {name for name, _, on in held if on})
 
 
 def plain(value: Any) -> Any:

@@ -30,13 +30,13 @@ def recorded(
 
     What no task was changed by is not recorded: some may not even be there.
     """
-    told = {camel(name): value for name, value in asked.items()}
+    detail = {camel(name): value for name, value in asked.items()}
     if ids is None:
         kind, target = audit.Kind.GROUP, group_id
     else:
         kind, target = audit.Kind.TASK, ids[0] if len(ids) == 1 else ""
     if ids is None or count:
-        audit.record(verb, kind, target, group_id=group_id, count=count, ids=ids or (), **told)
+        audit.record(verb, kind, target, group_id=group_id, count=count, ids=ids or (), **detail)
     return count
 
 

@@ -48,7 +48,7 @@ def crew_worker(
             call = read(request)
             try:
                 result = function(call) if isinstance(call, Call) else call
-            except Exception as error:  # noqa: BLE001  whatever it is, Crew must be told
+            except Exception as error:  # noqa: BLE001  whatever it is, Crew must get to know it
                 result = _raised(call, error)
             return _respond(result)
 
@@ -57,7 +57,7 @@ def crew_worker(
             call = read(request)
             try:
                 result = await function(call) if isinstance(call, Call) else call
-            except Exception as error:  # noqa: BLE001  whatever it is, Crew must be told
+            except Exception as error:  # noqa: BLE001  whatever it is, Crew must get to know it
                 result = _raised(call, error)
             return _respond(result)
 

@@ -20,7 +20,7 @@ SIDEWAYS = "document.documentElement.scrollWidth - innerWidth"
 pytestmark = pytest.mark.sqlite
 
 
-def test_who_is_logged_out_is_told_and_goes_on_after_a_login(visit, boss):
+def test_who_is_logged_out_is_shown_and_goes_on_after_a_login(visit, boss):
     """Sessions end by themselves; the login in another tab makes another CSRF token."""
     group = make_group(name="Nightly")
     person = visit()

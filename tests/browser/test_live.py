@@ -59,7 +59,7 @@ SECONDS_UNTIL_SEEN = """async ([path, id]) => {
 }"""
 
 
-def test_a_killed_server_is_told_and_what_happened_meanwhile_is_caught_up(visit, boss):
+def test_a_killed_server_is_shown_and_what_happened_meanwhile_is_caught_up(visit, boss):
     port, first, person, group = before_a_server_that_dies(visit, boss)
     page = watch(person, group)
     expect(page.get_by_role("row").filter(has_text="Fetch")).to_be_visible()

@@ -24,7 +24,7 @@ def test_a_person_logs_in_and_out(visit, boss):
     expect(page.get_by_label("Password")).to_be_visible()
 
 
-def test_a_wrong_password_is_told_and_then_locked_out(visit, boss):
+def test_a_wrong_password_is_refused_and_then_locked_out(visit, boss):
     person = visit()
     person.forgive(REFUSED)
     person.forgive(NO_ICON)

@@ -63,7 +63,7 @@ def test_a_large_group_goes_part_by_part(visit, boss):
     ]
 
 
-def test_what_a_form_refuses_is_told_and_nothing_is_made(visit, boss):
+def test_what_a_form_refuses_is_shown_and_nothing_is_made(visit, boss):
     group = make_group()
     page = visit(boss).go(f"/admin/crew/task/add/?group={group.pk}")
 
@@ -280,7 +280,7 @@ def test_all_that_fit_a_filter_are_changed_at_once(visit, boss, verb):
     assert not changed.filter(name="Store").exists()
 
 
-def test_what_is_selected_and_all_that_match_are_told_apart(visit, boss):
+def test_what_is_selected_and_all_that_match_are_distinguished(visit, boss):
     group = make_group()
     for name in ("Fetch 1", "Fetch 2", "Fetch 3", "Store"):
         make_task(group, name=name)

@@ -4,6 +4,6 @@
 
 `plan` says which groups there are, `worker` does their tasks and logs each call, `client` creates
 them and does what people do, `trouble` breaks processes, connections and the database, `fleet`
-starts what died again, and `checker` compares the worker's log, what the client was told, and the
-rows. Everything random comes from the seed; the machine's timing does not.
+starts what died again, and `checker` compares the worker's log, what the client was answered, and
+the rows. Everything random comes from the seed; the machine's timing does not.
 """

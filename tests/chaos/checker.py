@@ -217,7 +217,7 @@ def before_its_parents(story: Story) -> Iterator[str]:
 
 
 def wrong_payload(story: Story) -> Iterator[str]:
-    """A child is told of exactly its parents, and of the outputs they ended with."""
+    """A child gets exactly its parents, and of the outputs they ended with."""
     unrun = story.unrun()
     for post in story.posts:
         task = story.tasks.get(post.task)
@@ -225,12 +225,12 @@ def wrong_payload(story: Story) -> Iterator[str]:
             continue
         expected = story.parents.get(post.task, set())
         if set(post.parents) != expected:
-            yield f"attempt {post.attempt} of {post.task} was told of {sorted(post.parents)}"
+            yield f"attempt {post.attempt} of {post.task} got {sorted(post.parents)}"
         for id_ in expected & set(post.parents):
             parent = story.tasks.get(id_)
             if parent and not unrun.get(id_) and post.parents[id_] != parent.made_by:
-                told = post.parents[id_]
-                yield f"attempt {post.attempt} of {post.task} was told {told} as output of {id_}"
+                got = post.parents[id_]
+                yield f"attempt {post.attempt} of {post.task} got {got} as output of {id_}"
 
 
 def ran_though_doomed(story: Story) -> Iterator[str]:

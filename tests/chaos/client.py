@@ -1,4 +1,4 @@
-"""Those who create groups and do what people do to them, and write down what they were told."""
+"""Those who create groups and do what people do to them, and write down what they were answered."""
 
 import heapq
 import queue
@@ -80,7 +80,7 @@ class Clients:
             try:
                 with self._make() as crew:
                     work(crew)
-            except Exception as error:  # noqa: BLE001  told by the run, which then fails
+            except Exception as error:  # noqa: BLE001  reported by the run, which then fails
                 self.failures.append(f"{work.__name__}: {error!r}")
 
         return threading.Thread(target=run, daemon=True)

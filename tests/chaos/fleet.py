@@ -217,10 +217,10 @@ class Nursery:
 class Forked:
     """A child of a nursery, in the words of `subprocess.Popen`."""
 
-    def __init__(self, pid: int, told: IO[bytes]) -> None:
+    def __init__(self, pid: int, said: IO[bytes]) -> None:
         self.pid = pid
         self.returncode: int | None = None
-        self._told = told
+        self._said = said
 
     def poll(self) -> int | None:
         return self._look(0)
@@ -237,8 +237,8 @@ class Forked:
 
     def _look(self, timeout: float | None) -> int | None:
         # A nursery says one line for each child that ends, and nothing before that.
-        if self.returncode is None and select.select([self._told], [], [], timeout)[0]:
-            self.returncode = int(self._told.readline().split()[1])
+        if self.returncode is None and select.select([self._said], [], [], timeout)[0]:
+            self.returncode = int(self._said.readline().split()[1])
         return self.returncode
 
 

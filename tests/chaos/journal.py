@@ -1,4 +1,4 @@
-"""What the client asked for and what it was told, written down before and after each call."""
+"""What the client asked for and what it was answered, written down before and after each call."""
 
 import json
 import threading

@@ -39,7 +39,7 @@ class GroupPlan:
     blocked: set[str] = field(default_factory=set)
 
     def add(self, dice: Random, name: str, *, parents: list[str] | None = None, **what: Any) -> str:
-        """A task by its short name; what is no field of a task is told to the worker."""
+        """A task by its short name; what is no field of a task goes to the worker."""
         fields = {k: what.pop(k) for k in _FIELDS if k in what}
         id_ = f"{self.id}.{name}"
         self.tasks.append(

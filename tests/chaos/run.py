@@ -38,8 +38,8 @@ def run(options: Options, folder: Path) -> Report:
     with ExitStack() as stack:
         server = stack.enter_context(stage.database(options))
         stage.set_up_django(server.url if server else f"sqlite:///{folder / 'db.sqlite3'}")
-        told, by = _trouble(options, folder, server)
-        found = story.load(told)
+        tale, by = _trouble(options, folder, server)
+        found = story.load(tale)
         report = Report(violations=checker.check(found))
         report.figures = _figures(found, by) | {
             "seconds in all": round(time.monotonic() - began),
@@ -71,7 +71,7 @@ def _trouble(
         if scene.doors:
             scene.done["answers to COMMIT lost"] = sum(door.swallowed for door in scene.doors)
     notes.close()
-    told = story.Story(
+    tale = story.Story(
         posts=story.read_log(folder / "worker.jsonl"),
         calls=journal.read(folder / "journal.jsonl"),
         plans=clients.plans,
@@ -79,7 +79,7 @@ def _trouble(
         locks=scene.locks,
         memory={member.name: member.memory for member in scene.members},
     )
-    return told, scene.done
+    return tale, scene.done
 
 
 def _wait_ready(scene: Scene) -> None:

@@ -108,8 +108,8 @@ class Worker:
 
 def answer_to(call: Json, attempt: int) -> tuple[int, Json]:
     """Status and body, by the task's input alone."""
-    told, task = call["input"], call["taskId"]
-    if attempt <= told.get("fails", 0):
+    wanted, task = call["input"], call["taskId"]
+    if attempt <= wanted.get("fails", 0):
         return (
             (500, {"error": f"attempt {attempt} fails"})
             if attempt % 2
@@ -118,24 +118,24 @@ def answer_to(call: Json, attempt: int) -> tuple[int, Json]:
                 {"error": {"attempt": attempt}},
             )
         )
-    if told.get("hold") and attempt % 2:
-        return 200, {"error": "too many calls", "workgroupDelayInSeconds": told["hold"]}
-    output = {"task": task, "attempt": attempt, "pad": "x" * told.get("pad", 0)}
+    if wanted.get("hold") and attempt % 2:
+        return 200, {"error": "too many calls", "workgroupDelayInSeconds": wanted["hold"]}
+    output = {"task": task, "attempt": attempt, "pad": "x" * wanted.get("pad", 0)}
     answer: Json = {"output": output}
-    if told.get("children"):
-        answer["children"] = children(task, attempt, told)
-    if told.get("children_delay"):
-        answer["childrenDelayInSeconds"] = told["children_delay"]
+    if wanted.get("children"):
+        answer["children"] = children(task, attempt, wanted)
+    if wanted.get("children_delay"):
+        answer["childrenDelayInSeconds"] = wanted["children_delay"]
     return 200, answer
 
 
-def children(task: str, attempt: int, told: Json) -> list[Json]:
+def children(task: str, attempt: int, wanted: Json) -> list[Json]:
     """Some, and one that waits for them. Their ids name the attempt that made them."""
     inner = {"seconds": 0.1}
-    if told["depth"] > 1:
-        inner |= {"children": told["children"], "depth": told["depth"] - 1}
+    if wanted["depth"] > 1:
+        inner |= {"children": wanted["children"], "depth": wanted["depth"] - 1}
     common = {"worker": "child", "remainingAttempts": 200, "errorDelayInSeconds": 0}
-    ids = [f"{task}.{attempt}-{i}" for i in range(told["children"])]
+    ids = [f"{task}.{attempt}-{i}" for i in range(wanted["children"])]
     made = [common | {"id": id_, "input": inner} for id_ in ids]
     join = {"id": f"{task}.{attempt}-join", "parentIds": ids, "input": {"seconds": 0.0}}
     return [common | join, *made]

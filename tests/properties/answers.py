@@ -81,15 +81,15 @@ class Answered:
             "workgroupDelayInSeconds": self.hold * unit,
             "childrenDelayInSeconds": self.put_off * unit,
         }
-        told = [
+        result = [
             {"id": c.id, "worker": c.worker, "parentIds": c.parents, "errorDelayInSeconds": 0}
             for c in children
         ]
         # The creation order is not that of the edges.
-        told.reverse()
+        result.reverse()
         extra: dict[str, dict[str, object]] = {
             "output": {"output": token},
-            "children": {"output": token, "children": told},
+            "children": {"output": token, "children": result},
             "taken": {"children": [{"id": lease.task_id, "worker": "w"}]},
             "strangers": {"children": [{"worker": "w", "parentIds": ["nobody"]}]},
             "error": {"error": f"error {token}"},

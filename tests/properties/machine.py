@@ -268,7 +268,7 @@ class Machine(RuleBasedStateMachine):
         file.seek(0)
         runs = any(task.is_executing for task in self.model.of(group))
         how = How("out", suffix=".copy") if runs else How("out", existing=Existing.REPLACE)
-        assert [told.is_stored for told in exported.bring_in(Lines(file), how)] == [True]
+        assert [result.is_stored for result in exported.bring_in(Lines(file), how)] == [True]
         if runs:
             self.nothing_breaks_an_invariant()
             control.delete_group(f"{group}.copy")
@@ -289,8 +289,8 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def the_history_is_as_the_model(self) -> None:
         ended = Attempt.objects.values_list("task", "number", "outcome", "late_at")
-        told = {(id_, number): outcome for id_, number, outcome, _ in ended}
-        assert told == self.model.history
+        result = {(id_, number): outcome for id_, number, outcome, _ in ended}
+        assert result == self.model.history
         assert {(id_, n) for id_, n, _, late_at in ended if late_at} == self.model.late
 
     @invariant()
@@ -304,13 +304,13 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def slots_and_keys_are_kept_as_in_the_model(self) -> None:
         rows = CutCall.objects.annotate(now=ExpressionWrapper(Now(), output_field=DateTimeField()))
-        told = {Ticket(row.task_id, row.attempt, row.scheduler): _left(row) for row in rows}
+        result = {Ticket(row.task_id, row.attempt, row.scheduler): _left(row) for row in rows}
         now = self.model.now
         meant = {
             ticket: None if cut.until is None else max(0, cut.until - now)
             for ticket, cut in self.model.cuts.items()
         }
-        assert told == meant
+        assert result == meant
 
     @invariant()
     def nothing_breaks_an_invariant(self) -> None:
@@ -445,8 +445,10 @@ class Machine(RuleBasedStateMachine):
     def _check_payload(self, lease: Lease) -> None:
         task = self.model.tasks[lease.task_id]
         above = [self.model.tasks[id_] for id_ in task.parents]
-        told = [(p.task_id, p.worker, p.output_json and int(p.output_json)) for p in lease.parents]
-        assert told == [(p.id, p.worker, p.output) for p in above]
+        result = [
+            (p.task_id, p.worker, p.output_json and int(p.output_json)) for p in lease.parents
+        ]
+        assert result == [(p.id, p.worker, p.output) for p in above]
         assert (lease.worker, lease.workgroup, lease.key) == (task.worker, task.workgroup, task.key)
 
     def _settle(self, given: list[tuple[Ticket, answers.Answered]]) -> None:

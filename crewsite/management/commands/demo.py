@@ -110,13 +110,13 @@ class Demo:
 
     def watch(self, group: TaskGroup) -> bool:
         """Tell the progress until all is done; say whether it is."""
-        told = ""
+        shown = ""
         while True:
             done, total = progress(group)
             line = f"{done} of {total} tasks complete ({100 * done // max(total, 1)} %)"
-            if line != told:
+            if line != shown:
                 say(line)
-                told = line
+                shown = line
             if done == total:
                 return True
             self.check()

@@ -31,8 +31,8 @@ def _group_verb(name: str, summary: str, *, takes_attempts: bool = False) -> dic
     options: dict[str, Any] = {"tags": ["groups"]}
     if takes_attempts:
         options |= {"request": {JSON: shapes.Attempts}, "body": {"remainingAttempts": 5}}
-    told = answers(shapes.Success, 404, 409, *BODY, example={"success": True})
-    return {"post": operation(f"{name}_group", summary, told, **options)}
+    responses = answers(shapes.Success, 404, 409, *BODY, example={"success": True})
+    return {"post": operation(f"{name}_group", summary, responses, **options)}
 
 
 def _look(name: str, summary: str, *statuses: int) -> dict[str, Any]:

@@ -31,8 +31,8 @@ class History(s.Serializer):  # type: ignore[misc]
 
 
 def _history(id_: str, summary: str) -> dict[str, Any]:
-    told = answers(History, 400, 404, **OURS)
-    return {"get": operation(id_, summary, told, tags=["insight"], parameters=OUR_PAGE)}
+    responses = answers(History, 400, 404, **OURS)
+    return {"get": operation(id_, summary, responses, tags=["insight"], parameters=OUR_PAGE)}
 
 
 DESCRIBED: Mapping[type[APIView], Mapping[str, Any]] = {

@@ -17,8 +17,8 @@ GROUP = Parameter("group", {"type": "string", "maxLength": 200}, "Only of this g
 
 
 def _look(id_: str, summary: str, shape: Any, *statuses: int, **options: Any) -> dict[str, Any]:
-    told = answers(shape, *statuses, **OURS)
-    return {"get": operation(id_, summary, told, tags=["insight"], **options)}
+    responses = answers(shape, *statuses, **OURS)
+    return {"get": operation(id_, summary, responses, tags=["insight"], **options)}
 
 
 class Gate(s.Serializer):  # type: ignore[misc]

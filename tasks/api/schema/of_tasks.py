@@ -51,21 +51,21 @@ NEW_TASKS_BODY = {
 
 
 def _task_verb(name: str, summary: str) -> dict[str, Any]:
-    told = answers(shapes.Task, 404, 409, *BODY, example=EXAMPLE_TASK)
+    responses = answers(shapes.Task, 404, 409, *BODY, example=EXAMPLE_TASK)
     options: dict[str, Any] = {"request": {JSON: shapes.Attempts}, "body": {"remainingAttempts": 5}}
-    return {"post": operation(f"{name}_task", summary, told, tags=["tasks"], **options)}
+    return {"post": operation(f"{name}_task", summary, responses, tags=["tasks"], **options)}
 
 
 def _bulk_verb(name: str) -> dict[str, Any]:
-    told = answers(shapes.BulkCount, 404, 409, *BODY, example={"count": 2}, **OURS)
-    return {"post": operation(f"{name}_tasks", f"{name.title()} many tasks", told, **BULK)}
+    responses = answers(shapes.BulkCount, 404, 409, *BODY, example={"count": 2}, **OURS)
+    return {"post": operation(f"{name}_tasks", f"{name.title()} many tasks", responses, **BULK)}
 
 
 def _relatives(name: str) -> dict[str, Any]:
-    told = answers(shapes.TaskList, 400, 404, **OURS)
+    responses = answers(shapes.TaskList, 400, 404, **OURS)
     return {
         "get": operation(
-            f"task_{name}", f"The {name} of a task", told, tags=["tasks"], parameters=OUR_PAGE
+            f"task_{name}", f"The {name} of a task", responses, tags=["tasks"], parameters=OUR_PAGE
         )
     }
 

@@ -90,7 +90,7 @@ class TaskChange(TaskFields):
 
 
 class NewTask(TaskFields):
-    """A task to be created. Unknown fields are ignored, and told in `X-Crew-Ignored`."""
+    """A task to be created. Unknown fields are ignored, and named in `X-Crew-Ignored`."""
 
     id = text(help_text="A new id is made for an empty one.", allow_blank=True)
     createdAt = s.DateTimeField(required=False, help_text=TIME_HELP)

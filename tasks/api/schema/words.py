@@ -9,7 +9,7 @@ from . import shapes
 
 TEXT = "text/plain"
 PROBLEM = "application/problem+json"
-# What a page shows: its keys are told in the modules of `insight/` (`graph/picture.py`,
+# What a page shows: its keys are described in the modules of `insight/` (`graph/picture.py`,
 # `graph/summary.py`, `timeline.py`, `overview.py`, `fleet/now.py`, `fleet/detail.py`).
 PICTURE = {"type": "object", "additionalProperties": True}
 JSON = "application/json"
@@ -129,17 +129,19 @@ def answers(
 ) -> dict[Any, Any]:
     """The answers of an operation: 200 with this shape, and its errors as the route tells them."""
     examples = [OpenApiExample("example", example, response_only=True)] if example else []
-    told: dict[Any, Any] = {
+    responses: dict[Any, Any] = {
         (200, JSON): OpenApiResponse(shape, description="Done.", examples=examples)
     }
     for status in sorted({401, 403, 405, 503, *statuses}):
         if status in (401, 405):
-            told[(status, JSON)] = OpenApiResponse(shapes.Message, description=WORDS[status])
+            responses[(status, JSON)] = OpenApiResponse(shapes.Message, description=WORDS[status])
         elif is_v1:
-            told[(status, TEXT)] = OpenApiResponse(str, description=WORDS[status])
+            responses[(status, TEXT)] = OpenApiResponse(str, description=WORDS[status])
         else:
-            told[(status, PROBLEM)] = OpenApiResponse(shapes.Problem, description=WORDS[status])
-    return told | (extra or {})
+            responses[(status, PROBLEM)] = OpenApiResponse(
+                shapes.Problem, description=WORDS[status]
+            )
+    return responses | (extra or {})
 
 
 def operation(id_: str, summary: str, response: dict[Any, Any], **options: Any) -> Any:

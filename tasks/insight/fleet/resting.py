@@ -1,4 +1,4 @@
-"""The workers that failed, as people are told of them. Reads only."""
+"""The workers that failed, as people see them. Reads only."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

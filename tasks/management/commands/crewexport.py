@@ -61,8 +61,8 @@ class Command(CrewCommand):
             raise CommandError(f"{output}: {error}") from error
         except (OSError, DatabaseError) as error:
             raise CommandError(f"{output}: {why(error)}") from error
-        told = f"{count.groups} groups and {count.tasks} tasks written"
-        (self.stderr if output == "-" else self.stdout).write(told)
+        text = f"{count.groups} groups and {count.tasks} tasks written"
+        (self.stderr if output == "-" else self.stdout).write(text)
 
 
 def moment(text: str) -> datetime:

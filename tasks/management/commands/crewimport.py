@@ -15,7 +15,7 @@ from ...rules import spelling
 from ...rules.jsonio import JSONError, read, safe_text
 from ...rules.spec import read_bool, read_id, read_text, read_time
 from ...upkeep.moves import exported, old_crew
-from ...upkeep.moves.exported import Told
+from ...upkeep.moves.exported import Imported
 from ...upkeep.moves.into import Existing, How
 from ...upkeep.moves.lines import HEAD, Lines, reading
 from ...upkeep.moves.old_store import PREFIX
@@ -82,27 +82,29 @@ class Command(CrewCommand):
     def _old_crew(self, url: str, options: dict[str, Any]) -> None:
         groups = tasks = amiss = 0
         with _redis(url) as client:
-            for told in old_crew.bring_in(client, _how("redis", options), prefix=options["prefix"]):
-                if isinstance(told, Told):
-                    self._tell(told)
-                    groups += told.is_stored
-                    tasks += told.tasks if told.is_stored else 0
+            for imported in old_crew.bring_in(
+                client, _how("redis", options), prefix=options["prefix"]
+            ):
+                if isinstance(imported, Imported):
+                    self._show(imported)
+                    groups += imported.is_stored
+                    tasks += imported.tasks if imported.is_stored else 0
                 else:
                     amiss += 1
-                    self.stdout.write(f"! {told.what}: {told.why}")
+                    self.stdout.write(f"! {imported.what}: {imported.why}")
         self.stdout.write(f"{groups} groups and {tasks} tasks came over; {amiss} things amiss")
 
     def _file(self, file: str, options: dict[str, Any]) -> None:
         with reading(file) as (head, source):
             if head == HEAD:
-                for told in exported.bring_in(Lines(source, head), _how(file, options)):
-                    self._tell(told)
+                for imported in exported.bring_in(Lines(source, head), _how(file, options)):
+                    self._show(imported)
             else:
                 self._json(head, source, options)
 
-    def _tell(self, told: Told) -> None:
-        end = "" if told.is_stored else ", left alone: its id is in use"
-        self.stdout.write(_said(told.group_id, told.tasks) + end)
+    def _show(self, imported: Imported) -> None:
+        end = "" if imported.is_stored else ", left alone: its id is in use"
+        self.stdout.write(_said(imported.group_id, imported.tasks) + end)
 
     def _json(self, head: bytes, source: IO[bytes], options: dict[str, Any]) -> None:
         if options["skip_existing"] or options["replace"] or options["rename_suffix"]:

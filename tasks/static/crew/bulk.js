@@ -1,5 +1,5 @@
 // One verb on many tasks: asked once, done slice by slice, so that a group of a million is never
-// held for long. It shows how far it is and can be stopped; what was done stays done, and is told.
+// held for long. It shows how far it is and can be stopped; what was done stays done, and is shown.
 import { post } from "./api.js";
 import {
   ask,
@@ -95,7 +95,7 @@ export async function empty(path, total) {
   );
 }
 
-// Gives how many it was done to, or null when the dialog has told it.
+// Gives how many it was done to, or null when the dialog has shown it.
 async function inSlices(words, route, body, total) {
   const run = { done: 0, after: null, stopped: false };
   const step = async () => {

@@ -118,7 +118,7 @@ export function callNow(place, call, task) {
   const more = headers
     ? el("details", {}, el("summary", {}, "Headers"), block(headers, "the headers"))
     : null;
-  // Opened details stay open: only what is told is drawn again.
+  // Opened details stay open: only what is shown is drawn again.
   const key = JSON.stringify([
     call.url,
     call.refused,

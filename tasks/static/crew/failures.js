@@ -65,7 +65,7 @@ export function open(panel, context) {
           el("span", { class: "crew-chip", "data-state": "failed" }, `${number(kind.count)}×`),
           ` ${kind.worker || "no worker"}`,
         ),
-        el("pre", { class: "crew-error-text", tabindex: "0" }, kind.error || "no error was told"),
+        el("pre", { class: "crew-error-text", tabindex: "0" }, kind.error || "no error was given"),
         facts,
       ),
       button,

@@ -25,7 +25,7 @@ const group = page.dataset.group;
 const may = new Set(page.dataset.may.split(" "));
 const path = at`api/v1/task_group/${group}`;
 const PROGRESS_EVERY = 500; // ms at most between two looks while things happen
-const PULSE = 5_000; // and while nothing is told: times pass, schedulers die
+const PULSE = 5_000; // and while nothing comes: times pass, schedulers die
 const TABS = {
   tasks: () => import("./table.js"),
   graph: () => import("./picture.js"),
@@ -199,7 +199,7 @@ async function remove() {
   refresh();
 }
 
-// Somebody else deleted it; of our own doing nothing needs to be told.
+// Somebody else deleted it; of our own doing nothing needs to be said.
 function gone() {
   if (deleting) return;
   deleting = true;

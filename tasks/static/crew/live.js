@@ -1,7 +1,7 @@
 // The live stream of one group (contract 1.5), for as long as somebody looks.
 //
 // It reconnects by itself, from where it was. A hidden tab holds no socket; when it is looked at
-// again it catches up. `onState` is told "live", "waiting" or "hidden"; `onReload` when too much
+// again it catches up. `onState` gets "live", "waiting" or "hidden"; `onReload` when too much
 // happened to be told one by one.
 import { base, session } from "./api.js";
 
@@ -40,7 +40,7 @@ export class Live {
       location.href,
     );
     url.protocol = url.protocol.replace("http", "ws");
-    // Without a place yet, an empty one asks to be told it: nothing is missed after a quiet hour.
+    // Without a place yet, an empty one asks for it: nothing is missed after a quiet hour.
     url.searchParams.set("since", String(this.since || ""));
     const socket = new WebSocket(url);
     this.#socket = socket;

@@ -5,7 +5,7 @@ const AGAIN = 2_000; // ms between two looks
 let ahead = 0; // ms by which the server's clock is ahead of the browser's
 
 // Reads and draws now, every two seconds, and whenever the result is called. None while the tab is
-// hidden. Of two looks at once the later counts. `gone` is told when what is looked at is no more.
+// hidden. Of two looks at once the later counts. `gone` is called when what is looked at is gone.
 export function every(read, draw, sign, gone = () => {}) {
   let timer = 0;
   let turn = 0;

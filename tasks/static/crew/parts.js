@@ -278,7 +278,7 @@ export function tryButton(line, look) {
     : null;
 }
 
-// What is told of a worker that failed: until when it rests, and what came last.
+// What is shown of a worker that failed: until when it rests, and what came last.
 export function rest({ rest: told }) {
   if (!told) return null;
   const failed = told.failures ? `${many(told.failures, "failure")} in a row` : "it failed of late";

@@ -189,7 +189,7 @@ function gone() {
   show(find("#crew-actions"), el("a", { class: "crew-button", href: groupUrl }, "To its group"));
 }
 
-// Of other tasks of a busy group much is told; here they matter only as neighbours.
+// Of other tasks of a busy group much is heard; here they matter only as neighbours.
 const soon = (ms) => (timer ||= setTimeout(look, ms));
 const live = new Live(group, {
   onMessage({ task }) {

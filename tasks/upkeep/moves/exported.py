@@ -22,7 +22,7 @@ BYTES_PER_CHUNK = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Imported:
     """What became of a group."""
 
     group_id: str
@@ -30,7 +30,7 @@ class Told:
     is_stored: bool
 
 
-def bring_in(lines: Lines, how: How) -> Iterator[Told]:
+def bring_in(lines: Lines, how: How) -> Iterator[Imported]:
     """Bring in one group after the other, each in a transaction of its own."""
     place = _Place(lines)
     with place:
@@ -44,9 +44,9 @@ def bring_in(lines: Lines, how: How) -> Iterator[Told]:
                 break
             if kind != "group":
                 raise InvalidInputError(f"a {kind} where a group begins")
-            told = _group(lines, value, how, place)
+            imported = _group(lines, value, how, place)
         groups += 1
-        yield told
+        yield imported
     with place:
         if value.get("groups") != groups:
             raise InvalidInputError(f"there were {groups} groups, of {value.get('groups')}")
@@ -85,16 +85,16 @@ def _check_head(kind: str, value: Json) -> None:
     records.check_words(kind, value)
 
 
-def _group(lines: Lines, value: Json, how: How, place: _Place) -> Told:
+def _group(lines: Lines, value: Json, how: How, place: _Place) -> Imported:
     group = records.group(value, how.suffix)
     if how.existing is Existing.SKIP and is_there(group.id):
         parts = _Parts(lines, None, how, place)
         parts.read(group)
-        return Told(group.id, parts.counts["task"], is_stored=False)
+        return Imported(group.id, parts.counts["task"], is_stored=False)
     with coming_in(group, how) as incoming:
         parts = _Parts(lines, incoming, how, place)
         parts.read(group)
-    return Told(group.id, incoming.tasks, is_stored=True)
+    return Imported(group.id, incoming.tasks, is_stored=True)
 
 
 class _Parts:
@@ -176,8 +176,8 @@ class _Parts:
             self._place.part = None
 
     def _check_end(self, value: Json) -> None:
-        told = {"task": "tasks", "attempt": "attempts", "entry": "entries"}
-        for kind, word in told.items():
+        words = {"task": "tasks", "attempt": "attempts", "entry": "entries"}
+        for kind, word in words.items():
             if value.get(word) != self.counts[kind]:
                 raise InvalidInputError(
                     f"the group had {value.get(word)} {word}, and {self.counts[kind]} came"

@@ -188,9 +188,9 @@ def coming_in(group: GroupRow, how: How) -> Iterator[Incoming]:
         changes.group_changed(group.id, "update")
         changes.group_changed(group.id, "reload")
         changes.wake_schedulers()
-        told: dict[str, Any] = {IMPORTED: how.origin}
+        detail: dict[str, Any] = {IMPORTED: how.origin}
         count = incoming.tasks
-        audit.record("create", audit.Kind.GROUP, group.id, group_id=group.id, count=count, **told)
+        audit.record("create", audit.Kind.GROUP, group.id, group_id=group.id, count=count, **detail)
         if how.dry_run:
             transaction.set_rollback(True)
 

@@ -83,14 +83,14 @@ class Lines:
             raise InvalidInputError(str(error)) from error
         if not isinstance(value, dict) or len(value) != 1:
             raise InvalidInputError("a line must be an object with one key, its kind")
-        ((kind, told),) = value.items()
-        if kind not in KINDS or not isinstance(told, dict):
+        ((kind, fields),) = value.items()
+        if kind not in KINDS or not isinstance(fields, dict):
             raise InvalidInputError(f"{kind[:60]!r} is no kind of line that this Crew knows")
         self.digest = self._sha.hexdigest()
         if kind == "group":
             self._sha = hashlib.sha256()
         self._sha.update(line)
-        return kind, told
+        return kind, fields
 
     def refuse_more(self) -> None:
         """Raise InvalidInputError if the file goes on."""

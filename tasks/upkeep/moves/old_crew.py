@@ -1,6 +1,6 @@
 """The Redis of an old Crew comes into the store, read only: group by group, each whole.
 
-Its records may be half broken: what cannot be brought over, or not as it was, is told with a
+Its records may be half broken: what cannot be brought over, or not as it was, is listed with a
 reason, and the rest comes. A task whose parent cannot come is brought in paused, unless the
 parent was complete or is gone (which held nobody up there): it never starts too soon. Groups
 that are here already are left alone, so a second run creates nothing twice.
@@ -20,7 +20,7 @@ from ...rules.jsonio import JSONError, read, safe_text
 from ...rules.names import MAX_LENGTH, check_worker
 from ...rules.spec import MAX_ATTEMPTS, MAX_ERROR_DELAY, TASK_WORDS, read_id, read_task, read_time
 from ..invariants import on_cycles
-from .exported import Told
+from .exported import Imported
 from .into import Existing, How, coming_in, is_there
 from .lines import MAX_LINE, MAX_VALUES
 from .old_store import PREFIX, RECORDS_IN_MEMORY, OldCrew, Redis
@@ -44,7 +44,7 @@ class _Node:
     is_paused: bool = False
 
 
-def bring_in(client: Redis, how: How, *, prefix: str = PREFIX) -> Iterator[Told | Amiss]:
+def bring_in(client: Redis, how: How, *, prefix: str = PREFIX) -> Iterator[Imported | Amiss]:
     """Bring all groups in; what is amiss comes after its group, what belongs to none at the end."""
     old = OldCrew(client, prefix)
     for group_id, record in old.records("task-groups/"):
@@ -55,14 +55,14 @@ def bring_in(client: Redis, how: How, *, prefix: str = PREFIX) -> Iterator[Told 
     yield from _left_over(old)
 
 
-def _group(old: OldCrew, group_id: str, record: bytes, how: How) -> Iterator[Told | Amiss]:
+def _group(old: OldCrew, group_id: str, record: bytes, how: How) -> Iterator[Imported | Amiss]:
     what = f"group {group_id}"
     try:
         group, notes = _group_row(group_id, record, how.suffix)
         ids = old.listed(group_id)
         if how.existing is not Existing.REPLACE and is_there(group.id):
             old.tasks.update(ids)
-            yield Told(group.id, len(ids), is_stored=False)
+            yield Imported(group.id, len(ids), is_stored=False)
             return
         nodes, amiss = _look(old, group_id, ids)
         with coming_in(group, how) as incoming:
@@ -72,16 +72,16 @@ def _group(old: OldCrew, group_id: str, record: bytes, how: How) -> Iterator[Tol
     except CrewError as error:
         yield Amiss(what, f"it did not come: {error}")
         return
-    yield Told(group.id, incoming.tasks, is_stored=True)
+    yield Imported(group.id, incoming.tasks, is_stored=True)
     yield from (Amiss(what, note) for note in notes)
     yield from amiss
 
 
 def _group_row(group_id: str, record: bytes, suffix: str) -> tuple[GroupRow, list[str]]:
-    told = _object(record, group_id)
+    fields = _object(record, group_id)
     notes: list[str] = []
-    name = _name(told, notes)
-    created_at = read_time(told.get("createdAt"), "createdAt")
+    name = _name(fields, notes)
+    created_at = read_time(fields.get("createdAt"), "createdAt")
     return GroupRow(read_id(group_id + suffix), name, created_at=created_at), notes
 
 
@@ -164,26 +164,26 @@ def _rows(old: OldCrew, group_id: str, nodes: dict[str, _Node], suffix: str) -> 
 
 def _task_row(id_: str, group_id: str, record: bytes) -> tuple[TaskRow, list[str]]:
     """The task, and what is not as it was; raises InvalidInputError for one that cannot come."""
-    told = _object(record, id_)
-    if told.get("taskGroupId") != group_id:
-        raise _ElsewhereError(f"it belongs to group {_shown(told.get('taskGroupId'))}")
+    fields = _object(record, id_)
+    if fields.get("taskGroupId") != group_id:
+        raise _ElsewhereError(f"it belongs to group {_shown(fields.get('taskGroupId'))}")
     notes: list[str] = []
-    told["name"] = _name(told, notes)
-    told["worker"] = _worker(told, notes)
+    fields["name"] = _name(fields, notes)
+    fields["worker"] = _worker(fields, notes)
     # There these may be anything; less than none means none, and more than we take means most.
     for field, most in (
         ("remainingAttempts", MAX_ATTEMPTS),
         ("errorDelayInSeconds", MAX_ERROR_DELAY),
     ):
-        value = told.get(field)
+        value = fields.get(field)
         if isinstance(value, int) and not 0 <= value <= most:
-            told[field] = min(max(value, 0), most)
-            notes.append(f"its {field} was {_shown(value)}, and is {told[field]}")
-    if told.get("busyExecuting") is True and told.get("isComplete") is not True:
+            fields[field] = min(max(value, 0), most)
+            notes.append(f"its {field} was {_shown(value)}, and is {fields[field]}")
+    if fields.get("busyExecuting") is True and fields.get("isComplete") is not True:
         notes.append("it was executing, and runs again")
     max_input = max(conf.CREW_MAX_INPUT_BYTES, conf.CREW_MAX_ANSWER_BYTES)
     ignored: list[str] = []
-    row = TaskRow(read_task(told, max_input=max_input, ignored=ignored))
+    row = TaskRow(read_task(fields, max_input=max_input, ignored=ignored))
     if ignored:
         notes.append(f"left behind: {spelling.with_hints(ignored, TASK_WORDS)}")
     return row, notes
@@ -213,7 +213,7 @@ class _ElsewhereError(InvalidInputError):
 def _object(record: bytes, id_: str) -> dict[str, Any]:
     """The record; NUL and lone surrogates, which no database here takes, replaced."""
     try:
-        told = read(
+        fields = read(
             record,
             max_bytes=MAX_LINE,
             max_nodes=MAX_VALUES,
@@ -222,23 +222,23 @@ def _object(record: bytes, id_: str) -> dict[str, Any]:
         ).value
     except JSONError as error:
         raise InvalidInputError(f"its record is {error}") from error
-    if not isinstance(told, dict):
+    if not isinstance(fields, dict):
         raise InvalidInputError("its record is no object")
-    if told.get("id") != id_:
-        raise InvalidInputError(f"its record is that of {_shown(told.get('id'))}")
-    return told
+    if fields.get("id") != id_:
+        raise InvalidInputError(f"its record is that of {_shown(fields.get('id'))}")
+    return fields
 
 
-def _name(told: dict[str, Any], notes: list[str]) -> Any:
-    name = told.get("name")
+def _name(fields: dict[str, Any], notes: list[str]) -> Any:
+    name = fields.get("name")
     if isinstance(name, str) and len(name) > MAX_LENGTH:
         notes.append(f"its name was longer than {MAX_LENGTH} characters, and is cut")
         return name[:MAX_LENGTH]
     return name
 
 
-def _worker(told: dict[str, Any], notes: list[str]) -> Any:
-    worker = told.get("worker") or ""
+def _worker(fields: dict[str, Any], notes: list[str]) -> Any:
+    worker = fields.get("worker") or ""
     try:
         return check_worker(worker)
     except ValueError:

@@ -97,8 +97,8 @@ def _group(to: Writer, row: tuple[Any, ...], now: datetime) -> int:
     for entry in _entries(group_id):
         to.put("entry", entry)
         seen.entries += 1
-    told = {"id": group_id, "tasks": seen.tasks, "attempts": seen.attempts}
-    to.put("groupEnd", told | {"entries": seen.entries, "sha256": to.digest()})
+    fields = {"id": group_id, "tasks": seen.tasks, "attempts": seen.attempts}
+    to.put("groupEnd", fields | {"entries": seen.entries, "sha256": to.digest()})
     return seen.tasks
 
 
@@ -187,8 +187,8 @@ def _fleet(to: Writer, seen: _Seen) -> None:
     for worker in _named(Worker, seen.workers):
         to.put("worker", {"name": worker.name, "maxConcurrency": worker.max_concurrency})
     for group in _named(Workgroup, seen.workgroups):
-        told = {"name": group.name, "heldUntil": _time(group.held_until), "heldBy": group.held_by}
-        to.put("workgroup", told)
+        fields = {"name": group.name, "heldUntil": _time(group.held_until), "heldBy": group.held_by}
+        to.put("workgroup", fields)
 
 
 def _named(model: Any, names: set[str]) -> Iterator[Any]:

@@ -125,110 +125,110 @@ WORDS = {
 }
 
 
-def check_words(kind: str, told: Json) -> None:
+def check_words(kind: str, fields: Json) -> None:
     """Raise InvalidInputError for a field that no line of this kind has; `task` does so itself."""
     if kind != "task":
-        for name in spelling.unknown(told, WORDS[kind]):
+        for name in spelling.unknown(fields, WORDS[kind]):
             spelling.refuse(f"field of a {kind}", name, WORDS[kind])
 
 
-def group(told: Json, suffix: str) -> GroupRow:
+def group(fields: Json, suffix: str) -> GroupRow:
     return GroupRow(
-        id=_id(told, "id", suffix),
-        name=read_text(told.get("name"), "name"),
-        is_paused=read_bool(told.get("isPaused"), "isPaused"),
-        created_at=_time(told, "createdAt"),
+        id=_id(fields, "id", suffix),
+        name=read_text(fields.get("name"), "name"),
+        is_paused=read_bool(fields.get("isPaused"), "isPaused"),
+        created_at=_time(fields, "createdAt"),
     )
 
 
-def output(told: Json, *, max_input: int) -> OutputRow:
-    value_json = read_json(told.get("value"), "value", limit=max_input)
+def output(fields: Json, *, max_input: int) -> OutputRow:
+    value_json = read_json(fields.get("value"), "value", limit=max_input)
     if value_json is None:
         raise InvalidInputError("value is missing")
-    return OutputRow(_count(told, "number", low=1), value_json)
+    return OutputRow(_count(fields, "number", low=1), value_json)
 
 
-def task(told: Json, suffix: str, *, max_input: int) -> TaskRow:
-    given = told | {
-        "id": _id(told, "id", suffix),
-        "parentIds": _suffixed(told.get("parentIds"), suffix),
+def task(fields: Json, suffix: str, *, max_input: int) -> TaskRow:
+    given = fields | {
+        "id": _id(fields, "id", suffix),
+        "parentIds": _suffixed(fields.get("parentIds"), suffix),
     }
-    _time(told, "createdAt"), _time(told, "runAfter")
+    _time(fields, "createdAt"), _time(fields, "runAfter")
     spec = read_task(given, max_input=max_input, more=WORDS["task"])
-    merged_into = _id(told, "mergedInto", suffix) if told.get("mergedInto") else None
+    merged_into = _id(fields, "mergedInto", suffix) if fields.get("mergedInto") else None
     if merged_into and not spec.is_complete:
         raise InvalidInputError("mergedInto is for complete tasks only")
-    shared = None if told.get("sharedOutput") is None else _count(told, "sharedOutput", low=1)
+    shared = None if fields.get("sharedOutput") is None else _count(fields, "sharedOutput", low=1)
     if shared and spec.output_json is not None:
         raise InvalidInputError("sharedOutput is for tasks without an output of their own")
     return TaskRow(
         spec,
-        pending=_count(told, "pendingParents"),
-        completed_at=_time(told, "completedAt") if spec.is_complete else None,
-        attempt=_count(told, "attempt"),
+        pending=_count(fields, "pendingParents"),
+        completed_at=_time(fields, "completedAt") if spec.is_complete else None,
+        attempt=_count(fields, "attempt"),
         merged_into=merged_into,
-        created_by=_id(told, "createdBy", suffix) if told.get("createdBy") else "",
-        held_count=_count(told, "heldCount"),
-        rescues=_count(told, "rescues"),
+        created_by=_id(fields, "createdBy", suffix) if fields.get("createdBy") else "",
+        held_count=_count(fields, "heldCount"),
+        rescues=_count(fields, "rescues"),
         shared_output=shared,
-        keeps_complete=read_bool(told.get("keepsComplete"), "keepsComplete"),
+        keeps_complete=read_bool(fields.get("keepsComplete"), "keepsComplete"),
     )
 
 
-def attempt(told: Json, suffix: str) -> Json:
-    late_at = _time(told, "lateAt") if told.get("lateAt") else None
+def attempt(fields: Json, suffix: str) -> Json:
+    late_at = _time(fields, "lateAt") if fields.get("lateAt") else None
     return {
-        "task_id": _id(told, "taskId", suffix),
-        "number": _count(told, "number", low=1),
-        "worker": read_worker(told.get("worker")),
-        "scheduler": _own_text(told, "scheduler", 36),
-        "outcome": _one_of(told, "outcome", Outcome.values),
-        "status": _status(told, "status"),
-        "error": _own_text(told, "error"),
-        "note": _own_text(told, "note"),
-        "started_at": rows.stored_time(_time(told, "startedAt")),
-        "finished_at": rows.stored_time(_time(told, "finishedAt")),
+        "task_id": _id(fields, "taskId", suffix),
+        "number": _count(fields, "number", low=1),
+        "worker": read_worker(fields.get("worker")),
+        "scheduler": _own_text(fields, "scheduler", 36),
+        "outcome": _one_of(fields, "outcome", Outcome.values),
+        "status": _status(fields, "status"),
+        "error": _own_text(fields, "error"),
+        "note": _own_text(fields, "note"),
+        "started_at": rows.stored_time(_time(fields, "startedAt")),
+        "finished_at": rows.stored_time(_time(fields, "finishedAt")),
         "late_at": rows.stored_time(late_at),
-        "late_outcome": _one_of(told, "lateOutcome", ["", *Outcome.values]),
-        "late_status": _status(told, "lateStatus"),
-        "late_error": _own_text(told, "lateError"),
-        "request": _kept(told, "request"),
-        "answer": _kept(told, "answer"),
+        "late_outcome": _one_of(fields, "lateOutcome", ["", *Outcome.values]),
+        "late_status": _status(fields, "lateStatus"),
+        "late_error": _own_text(fields, "lateError"),
+        "request": _kept(fields, "request"),
+        "answer": _kept(fields, "answer"),
     }
 
 
-def worker(told: Json) -> Json:
-    most = None if told.get("maxConcurrency") is None else _count(told, "maxConcurrency")
-    return {"name": _named(told, read_worker(told.get("name"))), "most": most}
+def worker(fields: Json) -> Json:
+    most = None if fields.get("maxConcurrency") is None else _count(fields, "maxConcurrency")
+    return {"name": _named(fields, read_worker(fields.get("name"))), "most": most}
 
 
-def workgroup(told: Json) -> Json:
-    until = _time(told, "heldUntil") if told.get("heldUntil") else None
+def workgroup(fields: Json) -> Json:
+    until = _time(fields, "heldUntil") if fields.get("heldUntil") else None
     return {
-        "name": _named(told, read_text(told.get("name"), "name")),
+        "name": _named(fields, read_text(fields.get("name"), "name")),
         "held_until": rows.stored_time(until),
-        "held_by": read_text(told.get("heldBy"), "heldBy"),
+        "held_by": read_text(fields.get("heldBy"), "heldBy"),
     }
 
 
-def entry(told: Json) -> Json:
-    if not isinstance(told.get("detail"), dict):
+def entry(fields: Json) -> Json:
+    if not isinstance(fields.get("detail"), dict):
         raise InvalidInputError("detail must be an object")
     return {
-        "at": rows.stored_time(_time(told, "at")),
-        "who": _own_text(told, "who", 255),
-        "address": _own_text(told, "address", 45),
-        "verb": _own_text(told, "verb", 20),
-        "kind": _one_of(told, "kind", ["", *AuditEntry.Kind.values]),
-        "target": _own_text(told, "target", 255),
-        "count": _count(told, "count"),
-        "ids": _own_text(told, "ids"),
-        "detail": told["detail"],
+        "at": rows.stored_time(_time(fields, "at")),
+        "who": _own_text(fields, "who", 255),
+        "address": _own_text(fields, "address", 45),
+        "verb": _own_text(fields, "verb", 20),
+        "kind": _one_of(fields, "kind", ["", *AuditEntry.Kind.values]),
+        "target": _own_text(fields, "target", 255),
+        "count": _count(fields, "count"),
+        "ids": _own_text(fields, "ids"),
+        "detail": fields["detail"],
     }
 
 
-def _id(told: Json, field: str, suffix: str) -> str:
-    value = told.get(field)
+def _id(fields: Json, field: str, suffix: str) -> str:
+    value = fields.get(field)
     if not isinstance(value, str) or not value:
         raise InvalidInputError(f"{field} is missing")
     return read_id(value + suffix)
@@ -240,43 +240,43 @@ def _suffixed(ids: object, suffix: str) -> object:
     return [id_ + suffix if isinstance(id_, str) else id_ for id_ in ids]
 
 
-def _time(told: Json, field: str) -> datetime:
-    moment = read_time(told.get(field), field)
+def _time(fields: Json, field: str) -> datetime:
+    moment = read_time(fields.get(field), field)
     if moment is None:
         raise InvalidInputError(f"{field} is missing")
     return moment
 
 
-def _count(told: Json, field: str, low: int = 0) -> int:
-    if told.get(field) is None:
+def _count(fields: Json, field: str, low: int = 0) -> int:
+    if fields.get(field) is None:
         raise InvalidInputError(f"{field} is missing")
-    return read_int(told[field], field, default=low, low=low, high=MOST)
+    return read_int(fields[field], field, default=low, low=low, high=MOST)
 
 
-def _status(told: Json, field: str) -> int | None:
-    return None if told.get(field) is None else _count(told, field)
+def _status(fields: Json, field: str) -> int | None:
+    return None if fields.get(field) is None else _count(fields, field)
 
 
-def _kept(told: Json, field: str) -> str | None:
+def _kept(fields: Json, field: str) -> str | None:
     """What is kept of a call; files of before there was such a thing have none."""
-    return None if told.get(field) is None else _own_text(told, field, LONGEST_KEPT)
+    return None if fields.get(field) is None else _own_text(fields, field, LONGEST_KEPT)
 
 
-def _own_text(told: Json, field: str, longest: int = LONGEST) -> str:
-    value = told.get(field)
+def _own_text(fields: Json, field: str, longest: int = LONGEST) -> str:
+    value = fields.get(field)
     if not isinstance(value, str) or len(value) > longest or value != safe_text(value, longest):
         raise InvalidInputError(f"{field} must be a text of at most {longest} characters")
     return value
 
 
-def _one_of(told: Json, field: str, values: list[str]) -> str:
-    value = told.get(field)
+def _one_of(fields: Json, field: str, values: list[str]) -> str:
+    value = fields.get(field)
     if value not in values:
         raise InvalidInputError(f"{field} must be one of {', '.join(filter(None, values))}")
     return str(value)
 
 
-def _named(told: Json, name: str) -> str:
+def _named(fields: Json, name: str) -> str:
     if not name:
         raise InvalidInputError("name is missing")
     return name
