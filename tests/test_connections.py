@@ -241,14 +241,14 @@ def test_an_address_that_shakes_no_hands_is_not_the_first_again(start, monkeypat
 def test_connections_are_kept_for_as_long_as_the_host_says(says, seconds):
     known = Idle()
 
-    known.result(says)
+    known.heard(says)
 
     assert known.seconds() == seconds
 
 
 def test_a_host_that_closes_is_believed_for_a_while(monkeypatch):
     known = Idle()
-    known.result("timeout=60")
+    known.heard("timeout=60")
     known.closed_after(2.0)
     assert known.seconds() == 1.0
     known.closed_after(10.0)
