@@ -323,7 +323,7 @@ def _take_keyed(
 ) -> list[tuple[Any, ...]]:
     """Lease one task of each key; every other task of that key follows it (contract part 3)."""
     groups = sorted({group for _, _, group in picked})
-    locked = {row[0] for row in run(leaders.KEY_LOCKS_AT_ONCE, {"groups": dump(groups)})}
+    locked = {row[0] for row in run(leaders.KEY_LOCKS_SKIP_LOCKED, {"groups": dump(groups)})}
     ids = [id_ for id_, _, group in picked if group in locked]
     if not ids:
         return []

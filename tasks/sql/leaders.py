@@ -14,7 +14,7 @@ KEY_LOCKS = statement(
 )
 
 # Of the groups whose keys these tasks carry, those nobody else is deciding keys of right now.
-KEY_LOCKS_AT_ONCE = statement(
+KEY_LOCKS_SKIP_LOCKED = statement(
     postgresql="""
         SELECT g.id FROM jsonb_array_elements_text(%(groups)s::jsonb) AS g(id)
         WHERE pg_try_advisory_xact_lock(hashtextextended('crew key ' || g.id, 0))
