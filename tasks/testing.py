@@ -23,8 +23,9 @@ from .engine import claim
 from .engine.lane_walk import Walk
 from .engine.scheduler import Scheduler
 from .models import Limit, Task, TaskGroup, Workgroup
+from .rules.states import State
 from .sql.probes import among
-from .store.states import STATE, Progress, State, progress
+from .store.states import STATE, Progress, progress
 from .worker import Call, read_call
 
 NAMED = 10  # tasks named in one error

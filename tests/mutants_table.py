@@ -42,6 +42,7 @@ _LITE_FENCE = "t.attempt = a.attempt AND t.leased_by = a.leased_by"
 _SQL = "tasks/sql/"
 
 _AGAIN = "tests/test_again.py::test_"
+_TABLES = "tests/test_tables.py::test_"
 _CHAINS = "tests/test_key_chains.py::test_"
 
 MUTANTS = (
@@ -272,28 +273,45 @@ MUTANTS = (
         ("tests/test_portions.py",),
         LITE,
     ),
+    # --- One definition of each rule ---
+    Mutant(
+        "tables: a state that is only in one",
+        "tasks/rules/states.py",
+        '    READY = "ready"\n',
+        '    READY = "ready"\n    PLANTED = "planted"\n',
+        (_TABLES + "every_list_of_states_is_the_list_of_states",),
+        LITE,
+    ),
+    Mutant(
+        "tables: a setting that is only in one",
+        "tasks/conf.py",
+        "SETTINGS: dict[str, Setting] = {\n",
+        'SETTINGS: dict[str, Setting] = {\n    "CREW_PLANTED": Setting(int, 7, "a test"),\n',
+        (_TABLES + "the_page_of_settings_shows_what_there_is",),
+        LITE,
+    ),
     # --- Claim ---
     Mutant(
         "claim: paused tasks too",
-        _SQL + "__init__.py",
-        "NOT t.is_complete AND NOT t.is_paused AND",
-        "NOT t.is_complete AND",
+        "tasks/rules/states.py",
+        '    Fact(State.PAUSED, "is_paused", IS_TRUE),\n',
+        "",
         (CLAIM + "::test_a_task_that_is_not_ready_is_left_alone",),
         LITE,
     ),
     Mutant(
         "claim: parents ignored",
-        _SQL + "__init__.py",
-        " AND t.remaining_attempts > 0 AND t.pending_parents = 0",
-        " AND t.remaining_attempts > 0",
+        "tasks/rules/states.py",
+        '    Fact(State.BLOCKED, "pending_parents", IS_SOME),\n',
+        "",
         (CLAIM + "::test_a_task_that_is_not_ready_is_left_alone",),
         LITE,
     ),
     Mutant(
         "claim: followers too",
-        _SQL + "__init__.py",
-        "t.merged_into IS NULL AND NOT (t.worker = '')",
-        "NOT (t.worker = '')",
+        "tasks/rules/states.py",
+        '    Fact(State.FOLLOWING, "merged_into", IS_SET),\n',
+        "",
         (CLAIM + "::test_a_task_that_is_not_ready_is_left_alone",),
     ),
     Mutant(
@@ -666,8 +684,8 @@ MUTANTS = (
     Mutant(
         "merge: complete ones too",
         _SQL + "shared_outcomes.py",
-        '_WAITS = "NOT t.is_complete AND t.leased_by IS NULL"',
-        '_WAITS = "t.leased_by IS NULL"',
+        "_WAITS = none_of(State.COMPLETE, State.EXECUTING)",
+        "_WAITS = none_of(State.EXECUTING)",
         (SETTLE + "::test_duplicates_complete_with_the_same_output_and_free_their_children",),
     ),
     Mutant(

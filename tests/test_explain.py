@@ -13,9 +13,10 @@ from tasks.insight import find
 from tasks.insight.explain import explain
 from tasks.models import Limit, SchedulerProcess, Task
 from tasks.rules.jsonio import dump
+from tasks.rules.states import State
 from tasks.sql import run
 from tasks.sql.overview import LEFT
-from tasks.store.states import STATE, State, state_of
+from tasks.store.states import STATE, state_of
 
 from .factories import (
     claim,

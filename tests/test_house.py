@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from tasks.store.states import State
+from tasks.rules.states import State
 
 from .processes import ROOT
 

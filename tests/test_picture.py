@@ -16,7 +16,8 @@ from tasks.insight.graph import summary as summing
 from tasks.insight.graph.picture import around, picture
 from tasks.insight.graph.summary import bucket
 from tasks.models import ParentEdge, Task
-from tasks.store.states import State, progress
+from tasks.rules.states import State
+from tasks.store.states import progress
 
 from . import factories
 from .factories import make_group, make_task, wire
@@ -188,7 +189,7 @@ def test_sums_say_what_progress_says(summed):
     counts = picture(group.pk)["counts"]
 
     now = progress(group.pk)
-    assert counts == {state: n for state in State.values if (n := getattr(now, state))}
+    assert counts == {state: n for state in State if (n := getattr(now, state))}
     assert sum(counts.values()) == 32
 
 
@@ -332,8 +333,8 @@ def test_around_says_when_there_is_more():
 def test_the_page_knows_every_state():
     states = re.search(r"STATES = \{(.*?)\n\};", (SCRIPTS / "states.js").read_text(), re.DOTALL)
 
-    assert re.findall(r"^  (\w+): \{", states[1], re.MULTILINE) == State.values
-    for state in State.values:
+    assert re.findall(r"^  (\w+): \{", states[1], re.MULTILINE) == [*State]
+    for state in State:
         assert f'[data-state="{state}"] {{ --crew-state:' in (SCRIPTS / "graph.css").read_text()
 
 
@@ -355,7 +356,7 @@ def test_a_hundred_thousand_tasks_are_a_small_picture():
 
     sums = swimlanes.summed(layout.levels(count, edges), workers, edges)
 
-    states = [Counter(dict.fromkeys(State.values, 100_000)) for _ in sums.boxes]
+    states = [Counter(dict.fromkeys(State, 100_000)) for _ in sums.boxes]
     drawn = summing._buckets("group", sums.bands, sums.lanes, sums.boxes, states)
     assert len(json.dumps(drawn | {"edges": sums.links})) < 60_000
     assert sum(box.count for box in sums.boxes) == count

@@ -2,13 +2,22 @@
 
 import ast
 import re
+from dataclasses import fields
 
 import pytest
 from environs import Env
 
 from crewsite.variables import variables
+from tasks.api.schema import shapes
 from tasks.checks.settings import check_settings
+from tasks.client import waiting
+from tasks.client.values import Which
 from tasks.conf import SETTINGS, Setting
+from tasks.insight.find import IN_STATE
+from tasks.models import Task
+from tasks.rules.states import FACTS, State
+from tasks.sql.states import case
+from tasks.store.states import Progress
 
 from . import settings_page
 from .processes import ROOT
@@ -86,3 +95,58 @@ def test_a_wrong_kind_is_named_and_not_shown(settings, name):
 
     assert [one.id for one in found if one.msg.startswith(name)] == ["crew.E005"]
     assert SETTINGS[name].kind in (int, float) or "secret" not in str(found)
+
+
+# --- States ------------------------------------------------------------------------------------
+
+WORDS = [state.value for state in State]
+STATIC = ROOT / "tasks/static/crew"
+# What lists the states, and how it lists them now. What is made of the table is not here.
+LISTS = {
+    "the facts, and what the clock says": lambda: [*(f.state for f in FACTS), "scheduled", "ready"],
+    "what is counted": lambda: ["complete", *(each.name for each in fields(Progress)[1:])],
+    "the signs of the pages": lambda: re.findall(
+        r"(?m)^  (\w+): \{", (STATIC / "states.js").read_text()
+    ),
+    "the colours of the pages": lambda: re.findall(
+        r'\[data-state="(\w+)"\] \{ --crew-state', (STATIC / "graph.css").read_text()
+    ),
+    "the words for the client": lambda: named(Which.__doc__ or ""),
+    "the words for the API": lambda: named((ROOT / "docs/api.md").read_text()),
+}
+
+
+def named(text: str) -> list[str]:
+    """The states where the text lists them."""
+    listed = re.search(r"complete, executing,[\w,\s]+", text)
+    assert listed, "no list of states"
+    return listed[0].replace(" and ", ", ").replace(",", " ").split()
+
+
+def missed(words: list[str]) -> set[str]:
+    """The lists that are not these states in this order."""
+    return {where for where, now in LISTS.items() if [str(each) for each in now()] != words}
+
+
+def test_every_list_of_states_is_the_list_of_states():
+    assert missed(WORDS) == set()
+
+
+@pytest.mark.parametrize("words", [[*WORDS, "planted"], WORDS[1:], WORDS[::-1]])
+def test_a_state_of_the_table_alone_is_missed_by_each_list(words):
+    assert missed(words) == set(LISTS)
+
+
+def test_what_is_made_of_the_table_has_every_state():
+    assert list(IN_STATE) == WORDS
+    assert shapes.STATES == WORDS
+    assert set(shapes.Progress().fields) == {"completedPercent", "total", *WORDS}
+    assert re.findall(r"'(\w+)'", case("now"))[-len(WORDS) + 1 :] == WORDS[1:]
+
+
+def test_the_client_waits_for_states_that_are_there():
+    assert {*waiting.MOVING, *waiting.STUCK} <= set(WORDS)
+
+
+def test_a_fact_is_a_column_of_a_task():
+    assert {fact.column for fact in FACTS} <= {field.attname for field in Task._meta.fields}

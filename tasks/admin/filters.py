@@ -7,7 +7,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from ..models import Task, Worker
-from ..store.states import State
+from ..rules.states import State
 
 SHOWN = 100  # workers to choose from
 
@@ -31,7 +31,7 @@ class StateFilter(admin.SimpleListFilter):
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        return State.choices
+        return [(state.value, state.label.capitalize()) for state in State]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return queryset.filter(state=self.value()) if self.value() else queryset

@@ -19,7 +19,8 @@ from django.utils.safestring import SafeString
 from .. import control, create, edit
 from ..audit import Kind
 from ..models import ParentEdge, Task, TaskGroup
-from ..store.states import STATE, State
+from ..rules.states import State
+from ..store.states import STATE
 from ..verbs import slices
 from .attempts import AttemptInline
 from .base import NONE, CrewAdmin, link, plural, pretty
@@ -274,7 +275,7 @@ class TaskAdmin(CrewAdmin):
 
 
 def words(task: Any) -> str:
-    """What a task is doing or waiting for; `task.state` is annotated (`progress.STATE`)."""
+    """What a task is doing or waiting for; `task.state` is annotated (`STATE`)."""
     if task.merged_into:
         return f"merged into {task.merged_into}"
     if task.state == State.BLOCKED:
@@ -285,4 +286,4 @@ def words(task: Any) -> str:
         due = timezone.localtime(task.run_after)
         is_today = due.date() == timezone.localdate()
         return f"scheduled {due:%H:%M}" if is_today else f"scheduled {due:%Y-%m-%d %H:%M}"
-    return str(State(task.state).label).lower()
+    return State(task.state).label

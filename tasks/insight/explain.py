@@ -14,11 +14,13 @@ from django.db.models.fields import DateTimeField
 from django.db.models.functions import Now
 
 from ..models import Attempt, CutCall, ParentEdge, Task, Worker, Workgroup
+from ..models.queries import says
 from ..rules.jsonio import dump
+from ..rules.states import STUCK, State
 from ..sql import control as sql
 from ..sql import run
 from ..sql.probes import among
-from ..store.states import STATE, State
+from ..store.states import STATE
 from .fleet.resting import rests
 from .fleet.slots import leases, slots
 
@@ -46,7 +48,7 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """`state` is a word of `progress.State`. A task that waits without a gate starts at once."""
+    """`state` is a word of `State`. A task that waits without a gate starts at once."""
 
     state: str
     gates: tuple[Gate, ...]
@@ -127,8 +129,7 @@ def _parents(task: Any) -> Gate:
 def _stuck_above(ids: tuple[str, ...]) -> list[str]:
     """Of these tasks and all above them, some that nothing but a person gets going."""
     above = [row[0] for row in run(sql.ANCESTORS, {"ids": dump(list(ids))})]
-    stuck = Q(remaining_attempts=0) | Q(is_paused=True) | Q(worker="")
-    rows = Task.objects.filter(among("id", above), stuck, is_complete=False, leased_by=None)
+    rows = Task.objects.filter(among("id", above), says(*STUCK), is_complete=False, leased_by=None)
     return list(rows.values_list("id", flat=True)[:SHOWN])
 
 

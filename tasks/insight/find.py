@@ -15,11 +15,13 @@ from django.db.models.lookups import IContains
 
 from ..errors import InvalidInputError
 from ..models import Task, TaskGroup
+from ..models.queries import READY, in_state
 from ..rules.names import MAX_LENGTH
+from ..rules.states import State
 from ..sql import on_postgres, steer
 from ..sql.probes import among
 from ..store import portions
-from ..store.states import HELD, State
+from ..store.states import HELD
 
 Row = TypeVar("Row", bound=Model)
 
@@ -28,21 +30,12 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d{1,6})?(\+00)?", re.ASCI
 MAX_SEARCH = 200  # characters
 DEEP = 1_000  # rows before a page
 
-_WAITING = Q(is_complete=False, leased_by=None, merged_into=None)
-_ABLE = _WAITING & Q(remaining_attempts__gt=0)
-_RUNNABLE = _ABLE & Q(is_paused=False)
-_FREE = _RUNNABLE & Q(pending_parents=0) & ~Q(worker="")
-# The states of `progress.STATE` as conditions, so that an index can serve them.
+_IS_LATER = Q(run_after__gt=Now()) | HELD
+# The states as conditions, so that an index can serve them.
 IN_STATE: dict[str, Q] = {
-    State.COMPLETE: Q(is_complete=True),
-    State.EXECUTING: Q(is_complete=False, leased_by__isnull=False),
-    State.FOLLOWING: Q(is_complete=False, leased_by=None, merged_into__isnull=False),
-    State.FAILED: _WAITING & Q(remaining_attempts=0),
-    State.PAUSED: _ABLE & Q(is_paused=True),
-    State.BLOCKED: _RUNNABLE & Q(pending_parents__gt=0),
-    State.UNASSIGNED: _RUNNABLE & Q(pending_parents=0, worker=""),
-    State.SCHEDULED: _FREE & (Q(run_after__gt=Now()) | HELD),
-    State.READY: _FREE & Q(run_after__lte=Now()) & ~HELD,
+    **{state: in_state(state) for state in State},
+    State.SCHEDULED: READY & _IS_LATER,
+    State.READY: READY & Q(run_after__lte=Now()) & ~HELD,
 }
 
 
@@ -63,8 +56,8 @@ class Holds(IContains):
 class TaskFilter:
     """Which tasks of a group; the empty filter means all of them.
 
-    `search` is part of a name, whatever its case, `q` of a name or an id. `states` are words of
-    `progress.State`.
+    `search` is part of a name, whatever its case, `q` of a name or an id. `states` are
+    words of `State`.
     """
 
     search: str = ""

@@ -16,10 +16,11 @@ from django.db.models.functions import Now
 from ..errors import NotFoundError
 from ..models import Attempt, Outcome, ParentEdge, Task, TaskGroup
 from ..rules.jsonio import dump
+from ..rules.states import State
 from ..sql import overview as sql
 from ..sql import run
 from ..store import wire
-from ..store.states import STATE, State
+from ..store.states import STATE
 
 ATTEMPTS = 20  # of one task: the last
 IDS_PER_STATEMENT = 500  # ids in one look-up

@@ -7,15 +7,13 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from ..rules.names import new_id
+from ..rules.states import State
 from .group import TaskGroup
 from .output import OutputField, PayloadField, SharedOutput
-from .queries import READY, TaskQuerySet
+from .queries import READY, TaskQuerySet, in_state
 
-# `progress.State.FAILED`: the condition of two indexes. Few tasks are in them, so they cost the
-# others nothing.
-FAILED = Q(
-    is_complete=False, leased_by__isnull=True, merged_into__isnull=True, remaining_attempts=0
-)
+# The condition of two indexes. Few tasks are in them, so they cost the others nothing.
+FAILED = in_state(State.FAILED)
 
 
 class Task(models.Model):

@@ -14,8 +14,10 @@ from django.db import connection
 from django.db.models import QuerySet
 
 from ..conf import conf
+from ..rules.states import State
 from . import patience, prepared
 from .patience import IDLE
+from .states import in_state
 
 ROWS_IN_MEMORY = 10_000  # rows that are held in memory on their way into SQLite
 
@@ -59,14 +61,8 @@ OUTPUT = (
 # compressed one may be many times as large.
 STORED = "(CASE WHEN pg_column_compression({0}) IS NULL THEN 1 ELSE 20 END * pg_column_size({0}))"
 
-# `queries.READY` in SQL, for a table named or aliased `t`. PostgreSQL's planner must see the
-# index condition's own words to use it.
-_READY = (
-    "NOT t.is_complete AND NOT t.is_paused AND t.leased_by IS NULL"
-    " AND t.remaining_attempts > 0 AND t.pending_parents = 0"
-    " AND t.merged_into IS NULL AND NOT (t.worker = '')"
-)
-READY = {"postgresql": _READY, "sqlite": _READY}
+# Everything but the clock; the condition of the index `crew_task_ready`.
+READY = in_state(State.READY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,4 +213,4 @@ def on_postgres() -> bool:
 
 
 def _filled(text: str, vendor: str) -> str:
-    return text.replace("{now}", NOW[vendor]).replace("{ready}", READY[vendor])
+    return text.replace("{now}", NOW[vendor]).replace("{ready}", READY)

@@ -1,8 +1,10 @@
 """Statements that decide which task of a key runs, and let the others follow it."""
 
+from ..rules.states import State
 from . import PROBED, statement
 from .cuts import CUT_OF_KEY
 from .duplicates import BELOW, FOLLOWS, HANGS
+from .states import none_of
 
 # Decide alone, for each of these groups, which task of a key leads and which follow.
 KEY_LOCKS = statement(
@@ -49,7 +51,7 @@ LEADERS = statement(
     """,
 )
 
-_IS_FREE = "NOT t.is_complete AND t.leased_by IS NULL AND t.merged_into IS NULL"
+_IS_FREE = none_of(State.COMPLETE, State.EXECUTING, State.FOLLOWING)
 
 # All other tasks of these keys follow the one that runs. Rows that somebody else holds are
 # skipped, and so are those beyond what one statement should write: they are met again when they

@@ -5,7 +5,9 @@ from contextlib import contextmanager
 
 from django.db import transaction
 
+from ..rules.states import State
 from . import Statement, on_postgres, run, statement, steer
+from .states import case, in_state
 
 _WALK = statement(
     postgresql="SELECT set_config('enable_bitmapscan', 'off', true)", sqlite="SELECT 1"
@@ -93,24 +95,14 @@ _LEFT = {
 def _left(vendor: str) -> str:
     return f"""
         SELECT t.group_id,
-            CASE WHEN t.leased_by IS NOT NULL THEN 'executing'
-                 WHEN t.merged_into IS NOT NULL THEN 'following'
-                 WHEN t.remaining_attempts = 0 THEN 'failed'
-                 WHEN t.is_paused THEN 'paused'
-                 WHEN t.pending_parents > 0 THEN 'blocked'
-                 WHEN t.worker = '' THEN 'unassigned'
-                 WHEN t.run_after > {{now}} OR t.workgroup <> '' AND t.workgroup IN
-                     (SELECT name FROM crew_workgroup WHERE held_until > {{now}})
-                     THEN 'scheduled'
-                 ELSE 'ready' END,
+            {case("{now}")},
             count(*)
         FROM {_GROUPS[vendor]} {_LEFT[vendor]}
         GROUP BY 1, 2
     """
 
 
-# What is left of these groups, by `progress.STATE` (a test holds the two together), of the first
-# `most` of each.
+# What is left of these groups, by its state, of the first `most` of each.
 LEFT = statement(postgresql=_left("postgresql"), sqlite=_left("sqlite"))
 
 
@@ -256,10 +248,7 @@ _CRITICAL_PATH = """
 """
 CRITICAL_PATH = statement(postgresql=_CRITICAL_PATH, sqlite=_CRITICAL_PATH)
 
-_FAILED = (
-    "NOT t.is_complete AND t.leased_by IS NULL AND t.merged_into IS NULL"
-    " AND t.remaining_attempts = 0"
-)
+_FAILED = in_state(State.FAILED)
 
 
 def _failed(vendor: str, columns: str, *, of_groups: bool, order: str = "") -> str:

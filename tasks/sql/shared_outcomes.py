@@ -1,8 +1,10 @@
 """Statements that give the outcome of a task to the other tasks of its key."""
 
+from ..rules.states import State
 from . import AFTER, ERRORS, GREATEST, PROBED, statement
 from .again import HAS_MADE
 from .duplicates import BELOW, FOLLOWS, HANGS
+from .states import none_of
 
 
 def _shared(vendor: str) -> str:
@@ -32,7 +34,7 @@ def _shared(vendor: str) -> str:
     """
 
 
-_WAITS = "NOT t.is_complete AND t.leased_by IS NULL"
+_WAITS = none_of(State.COMPLETE, State.EXECUTING)
 
 
 # The leader of a duplicate that is completed and whose own earlier answers made children.

@@ -10,23 +10,8 @@ from django.db.models.functions import Now
 
 from ..errors import NotFoundError
 from ..models import Task, TaskGroup, Workgroup
-
-
-class State(models.TextChoices):
-    """What a task is doing, or what keeps it; the first that applies, in this order."""
-
-    COMPLETE = "complete"
-    EXECUTING = "executing"
-    FOLLOWING = "following", "waiting for a task of the same key"
-    FAILED = "failed", "no attempts left"
-    PAUSED = "paused"
-    BLOCKED = "blocked", "waiting for parents"
-    UNASSIGNED = "unassigned", "no worker"
-    SCHEDULED = "scheduled"
-    READY = "ready"
-
-
-COUNTED = tuple(state.value for state in State)
+from ..models.queries import says
+from ..rules.states import FACTS, LEFT, State, of_row
 
 # The hold of a task's workgroup is a later time for it (contract 2.4). Asked once a query.
 HELD = ~Q(workgroup="") & Q(
@@ -34,13 +19,7 @@ HELD = ~Q(workgroup="") & Q(
 )
 # One truth for lists and counts: annotate with it, as `state`. The clock is the database's.
 STATE = Case(
-    When(is_complete=True, then=Value(State.COMPLETE.value)),
-    When(leased_by__isnull=False, then=Value(State.EXECUTING.value)),
-    When(merged_into__isnull=False, then=Value(State.FOLLOWING.value)),
-    When(remaining_attempts=0, then=Value(State.FAILED.value)),
-    When(is_paused=True, then=Value(State.PAUSED.value)),
-    When(pending_parents__gt=0, then=Value(State.BLOCKED.value)),
-    When(worker="", then=Value(State.UNASSIGNED.value)),
+    *(When(says(fact.state), then=Value(fact.state.value)) for fact in FACTS),
     When(Q(run_after__gt=Now()) | HELD, then=Value(State.SCHEDULED.value)),
     default=Value(State.READY.value),
     output_field=models.CharField(),
@@ -48,26 +27,8 @@ STATE = Case(
 
 
 def state_of(task: Task, now: datetime, held: Container[str]) -> State:
-    """`STATE` of a row that has been read, for showing it; `held` are the workgroups that are.
-
-    A test holds the two together.
-    """
-    if task.is_complete:
-        return State.COMPLETE
-    if task.leased_by is not None:
-        return State.EXECUTING
-    if task.merged_into is not None:
-        return State.FOLLOWING
-    if task.remaining_attempts == 0:
-        return State.FAILED
-    if task.is_paused:
-        return State.PAUSED
-    if task.pending_parents:
-        return State.BLOCKED
-    if not task.worker:
-        return State.UNASSIGNED
-    is_later = task.run_after > now or task.workgroup in held
-    return State.SCHEDULED if is_later else State.READY
+    """`STATE` of a row that has been read, for showing it; `held` are the workgroups that are."""
+    return of_row(task, is_later=lambda: task.run_after > now or task.workgroup in held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +47,7 @@ class Progress:
 
     @property
     def left(self) -> int:
-        return (
-            self.executing
-            + self.following
-            + self.failed
-            + self.paused
-            + self.blocked
-            + self.unassigned
-            + self.scheduled
-            + self.ready
-        )
+        return sum(getattr(self, state) for state in LEFT)
 
     @property
     def complete(self) -> int:

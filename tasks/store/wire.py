@@ -16,8 +16,9 @@ from django.utils import timezone
 
 from ..models import Attempt, AuditEntry, ParentEdge, Task, TaskGroup, Workgroup
 from ..rules.names import camel
+from ..rules.states import State
 from ..sql.probes import among, probed
-from .states import COUNTED, Progress, state_of
+from .states import Progress, state_of
 
 ZERO_TIME = "0001-01-01T00:00:00Z"
 
@@ -160,7 +161,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return time(value)
     if isinstance(value, Progress):
-        return {state: getattr(value, state) for state in ("total", *COUNTED)}
+        return {state: getattr(value, state) for state in ("total", *State)}
     if is_dataclass(value) and not isinstance(value, type):
         return {camel(field.name): plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):

@@ -4,11 +4,13 @@ Bodies are read by `rules/spec.py` and `body.py`, which are faster and stricter;
 and generators what those take.
 """
 
+from typing import Any
+
 from rest_framework import serializers as s
 
 from ...rules.names import MAX_LENGTH
 from ...rules.spec import DEFAULT_ATTEMPTS, DEFAULT_ERROR_DELAY, MAX_ATTEMPTS, MAX_ERROR_DELAY
-from ...store.states import State
+from ...rules.states import State
 from ..changes import NEVER
 from ..tasks import EDITABLE
 
@@ -171,15 +173,10 @@ class Progress(s.Serializer):  # type: ignore[misc]
 
     completedPercent = s.FloatField(min_value=0, max_value=1)
     total = s.IntegerField(required=False)
-    complete = s.IntegerField(required=False)
-    executing = s.IntegerField(required=False)
-    following = s.IntegerField(required=False)
-    ready = s.IntegerField(required=False)
-    scheduled = s.IntegerField(required=False)
-    blocked = s.IntegerField(required=False)
-    paused = s.IntegerField(required=False)
-    failed = s.IntegerField(required=False)
-    unassigned = s.IntegerField(required=False)
+
+    def get_fields(self) -> dict[str, Any]:
+        counts = {state: s.IntegerField(required=False) for state in STATES}
+        return {**super().get_fields(), **counts}
 
 
 class Attempts(s.Serializer):  # type: ignore[misc]

@@ -11,10 +11,11 @@ from django.db.models import Aggregate, Count, TextField
 
 from ...errors import NotFoundError
 from ...models import Task, TaskGroup
+from ...rules.states import State
 from ...sql import picture as sql
 from ...sql import run
 from ...store.gc_pause import uncollected
-from ...store.states import STATE, State
+from ...store.states import STATE
 from .layout import levels
 from .swimlanes import OTHERS, Box, Lane, Sums, lanes_of, summed
 

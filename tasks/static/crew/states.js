@@ -1,6 +1,6 @@
 // The states of a task, as they are called and drawn.
 //
-// In the order of `progress.State`; each has a shape of its own, as colour alone says too little.
+// In the order of `rules/states.py`; each has a shape of its own, as colour alone says too little.
 export const STATES = {
   complete: { label: "complete", shape: "M3 8.5l3.5 3.5L13 4.5" },
   executing: { label: "executing", shape: "M5.5 3.5l7 4.5-7 4.5z", solid: true },
