@@ -99,7 +99,8 @@ def plans(count: int = 500) -> list[str]:
     from django.db import transaction
 
     from tasks.engine import claim
-    from tasks.engine.settle import Settlement, settle
+    from tasks.engine.settle import settle
+    from tasks.engine.settlement import Settlement
     from tasks.models import SchedulerProcess
     from tasks.rules.decide import Completed
 

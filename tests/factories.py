@@ -12,8 +12,10 @@ from django.utils import timezone
 
 from tasks import create
 from tasks.engine import claim as claiming
-from tasks.engine.claim import Claimed, Lease
-from tasks.engine.settle import Settled, Settlement, settle
+from tasks.engine.claim import Claimed
+from tasks.engine.lease import Lease
+from tasks.engine.settle import settle
+from tasks.engine.settlement import Settled, Settlement
 from tasks.models import CutCall, SchedulerProcess, Task, TaskGroup
 from tasks.rules.decide import Answer, Completed, Delays, Failed, Held, decide
 from tasks.rules.names import camel

@@ -186,7 +186,7 @@ MUTANTS = (
     ),
     Mutant(
         "settle: a free child is told of when it is claimed",
-        "tasks/engine/settle.py",
+        "tasks/engine/children.py",
         "(waits or row[2] is not None)",
         "waits",
         (SETTLE + "::test_browsers_are_told_of_a_child_that_is_free_though_nobody_claims_it",),
@@ -211,7 +211,7 @@ MUTANTS = (
     # --- Memory ---
     Mutant(
         "loading: calls have room whatever they hold",
-        "tasks/delivery/payloads.py",
+        "tasks/store/payloads.py",
         "if self._held + size > self._room and not self._is_free:",
         "if self._held < 0:",
         (LOADING + "::test_a_claim_takes_what_has_room_and_the_rest_goes_back",),
@@ -219,7 +219,7 @@ MUTANTS = (
     ),
     Mutant(
         "loading: what is too large stays in memory",
-        "tasks/delivery/payloads.py",
+        "tasks/store/payloads.py",
         "                    self._drop(id_)",
         "                    pass",
         (LOADING + "::test_what_was_read_of_a_call_that_is_too_large_is_dropped",),
@@ -521,9 +521,9 @@ MUTANTS = (
     ),
     Mutant(
         "outage: a call that we cut is an answer",
-        "tasks/engine/settle.py",
-        "return settlement.status is not None and not settlement.is_weighed",
-        "return not settlement.is_weighed",
+        "tasks/engine/settlement.py",
+        "return self.status is not None and not self.is_weighed",
+        "return not self.is_weighed",
         (OUTAGES + "::test_what_we_cut_is_no_answer_of_its_worker",),
         LITE,
     ),
@@ -604,7 +604,7 @@ MUTANTS = (
     ),
     Mutant(
         "settle: a failure frees children",
-        "tasks/engine/settle.py",
+        "tasks/engine/children.py",
         '"done": int(isinstance(settlement.outcome, Completed))',
         '"done": 1',
         (SETTLE + "::test_failure_frees_no_child",),
@@ -717,14 +717,14 @@ MUTANTS = (
     Mutant(
         "locks: what was skipped came late",
         "tasks/engine/settle.py",
-        "if _fence(s) in held",
-        "if _fence(s) not in held",
+        "if s.fence in held",
+        "if s.fence not in held",
         ("tests/test_locked_rows.py::test_what_somebody_holds_stops_nothing_else",),
     ),
     # --- Shared outputs ---
     Mutant(
         "share: each has a copy",
-        "tasks/engine/settle.py",
+        "tasks/engine/shared_outcomes.py",
         'len(outcome.output or "") > COPIED',
         "False",
         (SHARED + "::test_a_long_output_is_stored_once_for_all_duplicates",),
@@ -836,7 +836,7 @@ MUTANTS = (
     ),
     Mutant(
         "rescue: the row goes first",
-        "tasks/engine/claim.py",
+        "tasks/engine/rescue.py",
         "    elif not rows:\n        SchedulerProcess",
         "    else:\n        SchedulerProcess",
         (RESCUE,),
@@ -852,7 +852,7 @@ MUTANTS = (
     ),
     Mutant(
         "sweep: one batch only",
-        "tasks/engine/heartbeat.py",
+        "tasks/engine/rescue.py",
         "sweep=sweep)) >= 0:\n        count += given",
         "sweep=sweep)) >= 0:\n        count += given\n        break",
         (RESCUE,),
@@ -860,7 +860,7 @@ MUTANTS = (
     ),
     Mutant(
         "sweep: strangers forgotten",
-        "tasks/engine/heartbeat.py",
+        "tasks/engine/rescue.py",
         "    run(sql.ADOPT, {})\n",
         "",
         (WINDOWS + "::test_f25_leases_of_a_scheduler_without_a_row_are_given_back",),
@@ -1454,7 +1454,7 @@ MUTANTS = (
     ),
     Mutant(
         "numbers: a call has all digits",
-        "tasks/delivery/calls.py",
+        "tasks/rules/payload.py",
         "return from_store(body.decode()).encode() if body.find(_MANY_ZEROS) >= 0 else body",
         "return body",
         ("tests/test_numbers.py::test_through_calls_and_answers",),
@@ -1468,8 +1468,8 @@ MUTANTS = (
     ),
     Mutant(
         "hold: what it stopped waits by itself",
-        "tasks/engine/settle.py",
-        "return 0.0 if is_of_hold else",
+        "tasks/engine/settlement.py",
+        "return 0.0 if self.is_of_hold else",
         "return 0.0 if False else",
         ("tests/test_opened_holds.py",),
         LITE,

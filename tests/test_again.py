@@ -11,8 +11,9 @@ from django.utils import timezone
 from crewsite.management.commands.demo import start_demo_group
 from tasks import control, edit
 from tasks.engine import rescue
-from tasks.engine.claim import Lease
-from tasks.engine.settle import Settlement, settle, settle_each
+from tasks.engine.lease import Lease
+from tasks.engine.settle import settle, settle_each
+from tasks.engine.settlement import Settlement
 from tasks.models import Attempt, CutCall, ParentEdge, SchedulerProcess, Task, TaskGroup
 from tasks.upkeep.invariants import INVARIANTS
 from workers_demo import workers

@@ -10,7 +10,8 @@ from django.db.models.functions import Now
 
 from tasks import control, create
 from tasks.api.body import MOST_VALUES
-from tasks.engine.settle import Settlement, settle
+from tasks.engine.settle import settle
+from tasks.engine.settlement import Settlement
 from tasks.models import Attempt, ParentEdge, RepeatableCall, Task, TaskGroup, Worker, Workgroup
 from tasks.rules.transcript import Transcript
 from tasks.upkeep import expired_rows

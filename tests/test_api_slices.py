@@ -7,8 +7,8 @@ from django.urls import reverse
 
 from tasks import control
 from tasks.access import tokens
-from tasks.delivery.calls import payload
 from tasks.models import Task
+from tasks.rules.payload import payload
 
 from .api_client import GROUP, PROBLEM, TASK, TASKS, Api, everything_stored
 from .factories import claim_all, claim_ids, complete, fail, make_group, make_task, wire

@@ -11,7 +11,8 @@ from django.utils import timezone
 from tasks import limits_and_holds
 from tasks.engine import claim as claiming
 from tasks.engine import lane_walk
-from tasks.engine.settle import Returned, Settlement, settle
+from tasks.engine.settle import settle
+from tasks.engine.settlement import Returned, Settlement
 from tasks.models import Change, SchedulerProcess, Task, Worker, Workgroup
 from tasks.models.queries import READY
 from tasks.sql import READY as READY_SQL

@@ -12,7 +12,7 @@ from django.db import connection
 
 from tasks import control, limits_and_holds
 from tasks.engine import claim as claiming
-from tasks.engine import heartbeat
+from tasks.engine import heartbeat, rescue
 from tasks.models import Task
 
 from .factories import claim_one, complete, fail, hold, make_group, wire
@@ -50,7 +50,7 @@ def test_no_statement_of_claim_settle_rescue_and_heartbeat_brings_a_time():
         hold(claim_one_of_two())
         control.retry_group(group.pk)
         complete(claim_one_of_two(), 1, [{"id": "c"}], children_delay=5, workgroup_delay=5)
-        heartbeat.sweep_once()
+        rescue.sweep_once()
         limits_and_holds.hold_workgroup("shop", seconds=5)
         control.reset_group(group.pk)
 

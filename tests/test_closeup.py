@@ -6,7 +6,8 @@ import pytest
 from django.db.models.functions import Now
 
 from tasks import audit, create, limits_and_holds
-from tasks.engine.settle import Settlement, settle
+from tasks.engine.settle import settle
+from tasks.engine.settlement import Settlement
 from tasks.errors import NotFoundError
 from tasks.insight.fleet import backlog, detail, last_hour
 from tasks.insight.fleet.backlog import Waiting

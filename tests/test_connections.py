@@ -17,7 +17,8 @@ from tasks.client import Crew
 from tasks.client.errors import Unreachable
 from tasks.delivery import pool, reach, thread_calls, unread
 from tasks.engine.scheduler import Scheduler
-from tasks.engine.settle import Settlement, settle
+from tasks.engine.settle import settle
+from tasks.engine.settlement import Settlement
 from tasks.models import Attempt, Limit, Task
 from tasks.rules import keep_alive
 from tasks.rules.answer_reader import CLOSED, UNREAD

@@ -4,7 +4,8 @@ import pytest
 from django.db.models import Count, F, Q
 
 from tasks import control, create, edit, limits_and_holds
-from tasks.engine.settle import Settlement, settle
+from tasks.engine.settle import settle
+from tasks.engine.settlement import Settlement
 from tasks.errors import ConflictError, InvalidInputError, NotFoundError
 from tasks.models import Attempt, Change, ParentEdge, Task, TaskGroup, Workgroup
 from tasks.rules.decide import Interrupted

@@ -10,8 +10,9 @@ from django.db import connection
 from django.db.models.functions import Now
 
 from tasks import control
-from tasks.engine import heartbeat
-from tasks.engine.settle import Returned, Settlement, settle
+from tasks.engine import rescue
+from tasks.engine.settle import settle
+from tasks.engine.settlement import Returned, Settlement
 from tasks.insight.explain import explain
 from tasks.models import (
     Attempt,
@@ -169,7 +170,7 @@ def test_a_cut_of_the_same_moment_as_the_settle_leaves_nothing():
 
 def sweep_until_gone():
     while CutCall.objects.exists():
-        heartbeat.sweep_once()
+        rescue.sweep_once()
 
 
 def test_what_a_dead_scheduler_was_to_cut_goes_with_its_lease():
@@ -177,7 +178,7 @@ def test_what_a_dead_scheduler_was_to_cut_goes_with_its_lease():
     claim_one()
     control.reset_group("g")
 
-    heartbeat.sweep_once()
+    rescue.sweep_once()
     alive = rows()
     SchedulerProcess.objects.update(beat_at="2000-01-01T00:00:00Z")
     sweep_until_gone()
@@ -244,13 +245,13 @@ def test_the_setting_keeps_what_a_dead_scheduler_had_running(settings, kept):
     control.reset_group("g")
     SchedulerProcess.objects.update(beat_at="2000-01-01T00:00:00Z")
 
-    heartbeat.sweep_once()
-    heartbeat.sweep_once()
+    rescue.sweep_once()
+    rescue.sweep_once()
 
     assert len(claim_ids("s2")) == (0 if kept else 3)
     assert CutCall.objects.filter(until=None).count() == 0
     CutCall.objects.update(until=Now())
-    heartbeat.sweep_once()
+    rescue.sweep_once()
     assert rows() == []
 
 

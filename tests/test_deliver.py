@@ -12,8 +12,9 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from tasks.delivery.calls import Delivery, Parent, make_deliverer, payload
+from tasks.delivery.calls import Delivery, make_deliverer
 from tasks.rules.decide import Answer
+from tasks.rules.payload import Parent, payload
 from tasks.rules.transcript import Transcript
 
 from . import stub_worker

@@ -9,8 +9,9 @@ from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
 from tasks import create
-from tasks.engine import heartbeat, repair
-from tasks.engine.settle import Settlement, settle
+from tasks.engine import repair, rescue
+from tasks.engine.settle import settle
+from tasks.engine.settlement import Settlement
 from tasks.models import Change, ParentEdge, Task, TaskGroup
 from tasks.sql import settle as settle_sql
 from tasks.sql import steer
@@ -61,7 +62,7 @@ def prepare_sweep(count):
     claim_all("dead")
     process = make_scheduler("dead")
     type(process).objects.update(beat_at=Now() - SILENT)
-    return heartbeat.sweep_once
+    return rescue.sweep_once
 
 
 def prepare_prune(count):

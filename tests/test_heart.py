@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tasks.engine import heartbeat
+from tasks.engine import heartbeat, rescue
 from tasks.engine.scheduler import Scheduler
 from tasks.models import SchedulerProcess, Task
 from tasks.sql import statistics
@@ -30,7 +30,7 @@ def failing(calls):
 @pytest.mark.parametrize(
     ("where", "name"),
     [
-        (heartbeat, "sweep_once"),
+        (rescue, "sweep_once"),
         (heartbeat.Heart, "_beat_once"),
         (changes, "prune"),
         (finished_groups, "steps"),

@@ -3,7 +3,8 @@
 import pytest
 
 from tasks import control, edit
-from tasks.engine.settle import Settlement, settle, settle_each
+from tasks.engine.settle import settle, settle_each
+from tasks.engine.settlement import Settlement
 from tasks.models import Task
 from tasks.sql import duplicates, leaders, shared_outcomes
 from tasks.upkeep.invariants import INVARIANTS
@@ -193,8 +194,8 @@ def test_several_leaders_in_one_batch_keep_to_their_own_descendants():
 
 
 def test_in_parts_as_at_once(monkeypatch):
-    monkeypatch.setattr("tasks.engine.settle.TASKS_PER_STATEMENT", 2)
-    monkeypatch.setattr("tasks.engine.settle.FOUND", 3)
+    monkeypatch.setattr("tasks.engine.parts.TASKS_PER_STATEMENT", 2)
+    monkeypatch.setattr("tasks.engine.parts.FOUND", 3)
     twins = [wire(id=f"t{n}", key="k", parent_ids=["x"]) for n in range(9)]
     below = [wire(id=f"b{n}", key="k", parent_ids=["a", "x"]) for n in range(9)]
     make_group(tasks=[wire(id="a", key="k"), wire(id="x", is_paused=True), *below, *twins])

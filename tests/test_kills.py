@@ -9,7 +9,7 @@ from django.core.management import call_command
 from django.db.models.functions import Now
 
 from tasks import create
-from tasks.engine import heartbeat, settle
+from tasks.engine import rescue, shared_outcomes
 from tasks.engine.scheduler import Scheduler
 from tasks.models import Attempt, ParentEdge, SchedulerProcess, SharedOutput, Task
 
@@ -39,7 +39,7 @@ KILLED = {
 def go_on() -> None:
     """Be the other scheduler, a lease later."""
     SchedulerProcess.objects.update(beat_at=Now() - timedelta(days=1))
-    heartbeat.sweep_once()
+    rescue.sweep_once()
     Scheduler(once=True).run()
 
 
@@ -91,7 +91,7 @@ def test_f1_f28_a_scheduler_dies_at_a_point_and_nothing_is_lost_or_done_twice(
 
 @pytest.mark.parametrize("point", ["mid_settle", "before_commit", "after_commit"])
 def test_a_long_output_is_shared_by_all_or_by_none(tmp_path, settings, monkeypatch, point):
-    monkeypatch.setattr(settle, "shares_from", 0.0)
+    monkeypatch.setattr(shared_outcomes, "shares_from", 0.0)
     twin = {"worker": "echo", "key": "k", "runAfter": "2090-01-01T00:00:00Z"}
     create.create_group(
         tasks=[

@@ -12,9 +12,9 @@ from django.db import DatabaseError, transaction
 from django.db.models.functions import Now
 
 from tasks import control, edit
-from tasks.engine import heartbeat, settle
-from tasks.engine.claim import Lease
-from tasks.engine.settle import Settlement
+from tasks.engine import rescue, settle
+from tasks.engine.lease import Lease
+from tasks.engine.settlement import Abandoned, Settlement
 from tasks.models import (
     Attempt,
     AuditEntry,
@@ -68,7 +68,7 @@ def take(id_: str, me: str) -> Lease:
 
 def lose(me: str = "s1") -> None:
     SchedulerProcess.objects.filter(pk=me).update(beat_at=Now() - timedelta(days=1))
-    heartbeat.sweep_once()
+    rescue.sweep_once()
 
 
 def second_attempt(then=lambda lease: None):
@@ -272,7 +272,7 @@ def test_a_late_answer_with_children_is_on_record_as_what_it_was():
     """The next attempt had the same children: their ids are in use by now."""
     make_group(id="g", tasks=[wire(id="t")])
     first = take("t", "s1")
-    settle.settle([Settlement(first, settle.Abandoned())])
+    settle.settle([Settlement(first, Abandoned())])
     second = take("t", "s2")
     same = completed(1, [{"id": "kid", "worker": "w"}])
 

@@ -8,11 +8,11 @@ import pytest
 
 from tasks.delivery.calls import LARGE, Delivery, make_deliverer
 from tasks.engine import set_aside
-from tasks.engine.claim import Lease
+from tasks.engine.lease import Lease
 from tasks.engine.ledger import Ledger, weight
 from tasks.engine.scheduler import Scheduler
 from tasks.engine.set_aside import Aside
-from tasks.engine.settle import Left, Settlement, Why
+from tasks.engine.settlement import Left, Settlement, Why
 from tasks.rules.decide import CANCELLED, Answer, Completed
 from tasks.rules.transcript import Transcript
 

@@ -6,13 +6,14 @@ import threading
 import pytest
 from django.db import OperationalError
 
-from tasks.delivery import payloads
 from tasks.engine.ledger import FEW
 from tasks.engine.scheduler import Scheduler
-from tasks.engine.settle import Returned, Settlement, settle_each
+from tasks.engine.settle import settle_each
+from tasks.engine.settlement import Returned, Settlement
 from tasks.insight import preview
 from tasks.models import Task
 from tasks.sql import run
+from tasks.store import payloads
 
 from .factories import claim, complete, make_due, make_group, wire
 from .stub_worker import StubWorker

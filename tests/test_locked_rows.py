@@ -12,7 +12,7 @@ from django.db import connection, transaction
 
 from tasks import control, create
 from tasks.engine import set_aside
-from tasks.engine.heartbeat import sweep_once
+from tasks.engine.rescue import sweep_once
 from tasks.insight.explain import explain
 from tasks.models import Attempt, SchedulerProcess, Task, Worker, Workgroup
 

@@ -10,10 +10,10 @@ from django.core.management import call_command
 from django.test import Client
 
 from tasks import create, edit
-from tasks.delivery.calls import payload
 from tasks.insight import preview
 from tasks.models import SharedOutput, Task
 from tasks.rules.jsonio import dump, for_store, from_store, read
+from tasks.rules.payload import payload
 
 from . import factories
 from .api_client import GROUP, TASK, TASKS, Api
@@ -114,7 +114,7 @@ def test_through_calls_and_answers() -> None:
 
 @pytest.mark.django_db
 def test_through_an_output_that_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.engine.settle.COPIED", 10)
+    monkeypatch.setattr("tasks.engine.shared_outcomes.COPIED", 10)
     group = make_group()
     for id_ in ("a", "b"):
         make_task(group, id=id_, key="k")

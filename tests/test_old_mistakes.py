@@ -11,9 +11,10 @@ from django.utils import timezone
 
 from tasks import control, create, edit
 from tasks.engine import settle
-from tasks.engine.heartbeat import sweep_once
+from tasks.engine.rescue import sweep_once
 from tasks.engine.scheduler import Scheduler
-from tasks.engine.settle import Returned, Settlement, settle_each
+from tasks.engine.settle import settle_each
+from tasks.engine.settlement import Returned, Settlement
 from tasks.errors import ConflictError, InvalidInputError, NotFoundError
 from tasks.models import SchedulerProcess, Task, TaskGroup, Workgroup
 

@@ -9,7 +9,8 @@ from django.core.management import call_command
 from django.db.models.functions import Now
 
 from tasks import control, limits_and_holds
-from tasks.engine.settle import Settlement, settle
+from tasks.engine.settle import settle
+from tasks.engine.settlement import Settlement
 from tasks.insight.explain import explain
 from tasks.insight.fleet import now
 from tasks.models import Change, Limit, Task, TaskGroup, Workgroup

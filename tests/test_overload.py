@@ -5,9 +5,11 @@ import threading
 import pytest
 from django.db import connection
 
-from tasks.engine.heartbeat import sweep_once
+from tasks.engine.haste import Haste, hastily
+from tasks.engine.rescue import sweep_once
 from tasks.engine.set_aside import Aside
-from tasks.engine.settle import Haste, Left, Settlement, Why, hastily, settle_each
+from tasks.engine.settle import settle_each
+from tasks.engine.settlement import Left, Settlement, Why
 from tasks.models import SchedulerProcess, Task
 from tasks.rules.decide import Completed
 from tasks.sql import Within

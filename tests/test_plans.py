@@ -7,7 +7,8 @@ from django.db import DatabaseError, OperationalError, connection, transaction
 from django.db.backends.signals import connection_created
 
 from tasks import create
-from tasks.engine.settle import Settlement, settle
+from tasks.engine.settle import settle
+from tasks.engine.settlement import Settlement
 from tasks.models import Task, TaskGroup
 from tasks.rules.jsonio import dump
 from tasks.sql import (

@@ -363,7 +363,7 @@ def test_of_two_sweeps_one_gives_the_leases_back():
     make_silent("dead")
 
     with (
-        holding(lambda: claiming.find_lost(lease_seconds=LEASE, most=9)),
+        holding(lambda: rescuing.find_lost(lease_seconds=LEASE, most=9, passed=rescuing.Passed())),
         trying(lambda: rescuing.rescue(lease_seconds=LEASE)) as given,
     ):
         assert given.done() and given.result() == -1

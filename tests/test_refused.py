@@ -12,7 +12,8 @@ from django.db import connection
 from tasks import control
 from tasks.engine import barred, set_aside
 from tasks.engine.refused_answers import UNSTORABLE
-from tasks.engine.settle import Settlement, Why, settle_each
+from tasks.engine.settle import settle_each
+from tasks.engine.settlement import Settlement, Why
 from tasks.models import Attempt, Task
 from tasks.rules.decide import Completed, Delays, Failed, Held
 from tasks.rules.transcript import Transcript

@@ -6,8 +6,7 @@ from datetime import timedelta
 import pytest
 from django.db.models.functions import Now
 
-from tasks.engine import heartbeat
-from tasks.engine.rescue import rescue
+from tasks.engine import heartbeat, rescue
 from tasks.models import Attempt, SchedulerProcess, Task
 
 from .factories import (
@@ -38,7 +37,7 @@ def test_tasks_of_a_dead_scheduler_are_given_back():
     claim_one()
     die()
 
-    given = rescue(lease_seconds=LEASE)
+    given = rescue.rescue(lease_seconds=LEASE)
 
     after = row(task)
     attempt = Attempt.objects.get()
@@ -59,7 +58,7 @@ def test_a_living_scheduler_keeps_its_tasks():
     die("alive", LEASE - 10)
     before = row(kept)
 
-    count = heartbeat.sweep_once()
+    count = rescue.sweep_once()
 
     assert count == 1
     assert row(kept) == before
@@ -75,7 +74,7 @@ def test_a_heartbeat_keeps_no_other_scheduler_alive():
     alive._beat()
     alive._beat()
 
-    assert heartbeat.sweep_once() == 1
+    assert rescue.sweep_once() == 1
     assert row(task)["leased_by"] is None
     assert list(SchedulerProcess.objects.values_list("id", flat=True)) == ["alive"]
 
@@ -85,12 +84,12 @@ def test_who_was_given_up_and_lives_is_known_again_when_it_beats():
     frozen = heartbeat.Heart("s1", slots=1, wake=threading.Event())
     frozen._beat()
     die()
-    heartbeat.sweep_once()
+    rescue.sweep_once()
 
     frozen._beat()
     kept = make_task(leased_by="s1", leased_at=Now(), attempt=1)
 
-    assert heartbeat.sweep_once() == 0
+    assert rescue.sweep_once() == 0
     assert row(kept)["leased_by"] == "s1"
     assert list(SchedulerProcess.objects.values_list("id", flat=True)) == ["s1"]
 
@@ -100,10 +99,10 @@ def test_the_row_of_a_dead_scheduler_goes_last():
     claim_one()
     die()
 
-    first = rescue(lease_seconds=LEASE)
+    first = rescue.rescue(lease_seconds=LEASE)
     still = SchedulerProcess.objects.count()
-    second = rescue(lease_seconds=LEASE)
-    third = rescue(lease_seconds=LEASE)
+    second = rescue.rescue(lease_seconds=LEASE)
+    third = rescue.rescue(lease_seconds=LEASE)
 
     assert (first, still, second, third) == (1, 1, 0, -1)
     assert SchedulerProcess.objects.count() == 0
@@ -116,7 +115,7 @@ def test_a_sweep_gives_back_more_than_one_batch_of_several_schedulers():
     die("s1")
     die("s2")
 
-    count = heartbeat.sweep_once()
+    count = rescue.sweep_once()
 
     assert count == 450
     assert not Task.objects.claimed().exists()
@@ -130,7 +129,7 @@ def test_the_third_loss_in_a_row_leaves_no_attempts():
         make_due()
         claim_one(f"s{n}")
         die(f"s{n}")
-        heartbeat.sweep_once()
+        rescue.sweep_once()
         left.append(row(task)["remaining_attempts"])
 
     assert left == [49, 48, 0]
@@ -144,7 +143,7 @@ def test_tasks_lost_twice_in_a_row_come_back_apart_from_each_other():
     for me in ("s1", "s2"):
         claim_all(me, slots=200)
         die(me)
-        heartbeat.sweep_once()
+        rescue.sweep_once()
         due = Task.objects.values_list("run_after", flat=True)
         waits.append(sorted(from_now(moment) for moment in due))
 
@@ -170,7 +169,7 @@ def test_followers_of_a_lost_leader_are_let_go():
     follower = Task.objects.get(merged_into=lease.task_id)
     die()
 
-    heartbeat.sweep_once()
+    rescue.sweep_once()
 
     assert row(follower)["merged_into"] is None
     assert row(follower)["remaining_attempts"] == 5
@@ -182,7 +181,7 @@ def test_the_answer_of_the_dead_is_kept_as_late():
     task = make_task()
     lease = claim_one()
     die()
-    heartbeat.sweep_once()
+    rescue.sweep_once()
     before = row(task)
 
     settled = complete(lease, "late")
@@ -199,7 +198,7 @@ def test_children_of_a_lost_task_keep_waiting():
     claim_one()
     die()
 
-    heartbeat.sweep_once()
+    rescue.sweep_once()
 
     assert row(child)["pending_parents"] == 1
 
@@ -209,7 +208,7 @@ def test_bury_others_leaves_only_me():
     claim_one("old")
     SchedulerProcess.objects.create(pk="me", host="h", pid=1, slots=1)
 
-    heartbeat.bury_others("me")
+    rescue.bury_others("me")
 
     assert list(SchedulerProcess.objects.values_list("id", flat=True)) == ["me"]
     assert claim_ids("me") == ["t"]
@@ -221,8 +220,8 @@ def test_the_length_of_the_lease_decides(seconds):
     claim_one()
 
     die(seconds=seconds * 0.5)
-    alive = rescue(lease_seconds=seconds)
+    alive = rescue.rescue(lease_seconds=seconds)
     die(seconds=seconds + 5)
 
     assert alive == -1
-    assert rescue(lease_seconds=seconds) == 1
+    assert rescue.rescue(lease_seconds=seconds) == 1

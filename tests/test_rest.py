@@ -4,7 +4,7 @@ import pytest
 
 from tasks.delivery.calls import Delivery
 from tasks.engine import idle, scheduler
-from tasks.engine.claim import Lease
+from tasks.engine.lease import Lease
 from tasks.engine.scheduler import Scheduler
 from tasks.rules.decide import Answer
 

@@ -16,6 +16,7 @@ from django.utils import timezone
 from tasks.delivery.calls import Delivery
 from tasks.engine import claim, lane_walk, settle
 from tasks.engine import scheduler as scheduling
+from tasks.engine.lease import Lease
 from tasks.engine.scheduler import Scheduler
 from tasks.models import Attempt, Change, Limit, SchedulerProcess, Task, Worker
 from tasks.rules.decide import Answer, Completed
@@ -522,7 +523,7 @@ def test_answers_that_are_large_together_are_not_settled_at_once(settings):
     scheduler = Scheduler(slots=40)
     large = Answer(200, b'{"output":"' + b"x" * 1_000_000 + b'"}')
     for n in range(40):
-        lease = claim.Lease(f"t{n}", 1, "g", "w", "", "", scheduler.me)
+        lease = Lease(f"t{n}", 1, "g", "w", "", "", scheduler.me)
         scheduler._in_flight[lease.task_id, 1] = lease
         scheduler._on_answer(Delivery(lease.task_id, 1, "w", b""), large)
 

@@ -9,7 +9,8 @@ from django.utils import timezone
 
 from tasks import control
 from tasks.engine.rescue import rescue
-from tasks.engine.settle import Abandoned, Returned, Settlement, settle, settle_each
+from tasks.engine.settle import settle, settle_each
+from tasks.engine.settlement import Abandoned, Returned, Settlement
 from tasks.models import Attempt, Change, ParentEdge, Task, TaskGroup, Workgroup
 from tasks.rules.decide import Completed, Failed, Held, Interrupted
 from tasks.rules.transcript import Transcript
@@ -507,7 +508,7 @@ def test_of_many_makers_only_the_one_whose_child_id_is_taken_fails():
 def test_only_ids_of_somebody_s_choice_are_looked_for(monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "tasks.engine.settle.known", lambda ids: asked.append(list(ids)) or known(ids)
+        "tasks.engine.children.known", lambda ids: asked.append(list(ids)) or known(ids)
     )
     make_task(id="first")
     make_task(id="second", run_after="2090-01-01T00:00:00Z")

@@ -18,13 +18,15 @@ from django.db.models.functions import Now
 
 from tasks import control, edit
 from tasks.conf import conf
-from tasks.engine import repair, settle
+from tasks.engine import parts, repair, settle, shared_outcomes
 from tasks.engine.heartbeat import Heart
-from tasks.engine.settle import COPIED
+from tasks.engine.settlement import Settlement
+from tasks.engine.shared_outcomes import COPIED
 from tasks.live import messages
 from tasks.live.change_reader import Tail
 from tasks.models import Change, ParentEdge, SchedulerProcess, SharedOutput, Task, TaskGroup
 from tasks.models.output import READ
+from tasks.rules.decide import Completed
 from tasks.sql import OUTPUT
 from tasks.store import edges
 from tasks.testing import run_group
@@ -51,7 +53,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def nobody_is_older(monkeypatch: Any) -> None:
     """Whatever scheduler an earlier test started beside another one."""
-    monkeypatch.setattr(settle, "shares_from", 0.0)
+    monkeypatch.setattr(shared_outcomes, "shares_from", 0.0)
 
 
 LONG = {"text": "x" * COPIED, "n": 7}
@@ -110,15 +112,15 @@ def test_a_scheduler_that_starts_beside_others_shares_when_they_had_time_to_stop
     heart.start()
     heart.stop(gone=True)
     shared()
-    assert settle.shares_from == pytest.approx(now + 2 * conf.CREW_SWEEP_SECONDS, abs=5)
+    assert shared_outcomes.shares_from == pytest.approx(now + 2 * conf.CREW_SWEEP_SECONDS, abs=5)
     assert (outputs("d0"), SharedOutput.objects.count()) == ([LONG], 0)
 
     SchedulerProcess.objects.all().delete()
-    settle.shares_from = 0.0
+    shared_outcomes.shares_from = 0.0
     heart = Heart("alone", slots=1, wake=threading.Event())
     heart.start()
     heart.stop(gone=True)
-    assert settle.shares_from == 0.0
+    assert shared_outcomes.shares_from == 0.0
 
 
 def test_a_short_output_is_copied_and_read_without_a_second_look() -> None:
@@ -143,7 +145,7 @@ def test_without_duplicates_nothing_is_shared(key: str) -> None:
 
 @pytest.mark.parametrize("most", [1, 2, 10])
 def test_each_key_of_a_batch_shares_its_own(monkeypatch: Any, most: int) -> None:
-    monkeypatch.setattr(settle, "TASKS_PER_STATEMENT", most)
+    monkeypatch.setattr(parts, "TASKS_PER_STATEMENT", most)
     group = make_group()
     for key in "abc":
         make_task(group, id=f"{key}0", key=key)
@@ -151,10 +153,7 @@ def test_each_key_of_a_batch_shares_its_own(monkeypatch: Any, most: int) -> None
         make_task(group, id=f"{key}2", key=key)
     leases = claim_all()
     settle.settle(
-        [
-            settle.Settlement(lease, settle.Completed(json.dumps(lease.key * 2_000)), 200)
-            for lease in leases
-        ]
+        [Settlement(lease, Completed(json.dumps(lease.key * 2_000)), 200) for lease in leases]
     )
 
     assert outputs("a1", "b1", "c1") == ["a" * 2_000, "b" * 2_000, "c" * 2_000]
@@ -181,8 +180,8 @@ def test_many_duplicates_and_children_are_written_some_at_a_time(
     monkeypatch: Any, outcome: str
 ) -> None:
     """None twice, none left out; the parts are one transaction."""
-    monkeypatch.setattr(settle, "TASKS_PER_STATEMENT", 3)
-    monkeypatch.setattr(settle, "FOUND", 7)
+    monkeypatch.setattr(parts, "TASKS_PER_STATEMENT", 3)
+    monkeypatch.setattr(parts, "FOUND", 7)
     tasks = [sent(id="leader", key="k")]
     tasks += [sent(id=f"d{n:02}", key="k") for n in range(20)]
     tasks += [sent(id=f"c{n:02}", parent_ids=["leader", f"d{n:02}"]) for n in range(20)]
@@ -211,8 +210,8 @@ def test_many_duplicates_and_children_are_written_some_at_a_time(
 
 
 def test_children_put_off_by_one_of_many_answers_are_told(monkeypatch: Any) -> None:
-    monkeypatch.setattr(settle, "TASKS_PER_STATEMENT", 3)
-    monkeypatch.setattr(settle, "FOUND", 3)
+    monkeypatch.setattr(parts, "TASKS_PER_STATEMENT", 3)
+    monkeypatch.setattr(parts, "FOUND", 3)
     children = [sent(id=f"c{n}", parent_ids=["p"]) for n in range(10)]
     make_group(id="g", tasks=[sent(id="p"), *children])
     Change.objects.all().delete()

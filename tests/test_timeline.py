@@ -7,7 +7,8 @@ import pytest
 from django.db.models.functions import Now
 
 from tasks import control
-from tasks.engine.settle import Returned, Settlement, settle
+from tasks.engine.settle import settle
+from tasks.engine.settlement import Returned, Settlement
 from tasks.errors import NotFoundError
 from tasks.insight import timeline as room
 from tasks.insight.timeline import timeline

@@ -6,7 +6,8 @@ from django.db.models.functions import Now
 
 from tasks.engine import claim as claiming
 from tasks.engine.lane_walk import EVERY, FEW, KNOWN, PAGE, START, Walk
-from tasks.engine.settle import Returned, Settlement, settle_within
+from tasks.engine.settle import settle_within
+from tasks.engine.settlement import Returned, Settlement
 from tasks.models import Workgroup
 from tasks.rules.fair_share import Lane
 from tasks.store import changes

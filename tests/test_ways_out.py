@@ -11,7 +11,7 @@ from django.db import OperationalError, connections
 from django.db.models.functions import Now
 
 from tasks import control, create
-from tasks.engine import heartbeat
+from tasks.engine import heartbeat, rescue
 from tasks.live import hub as stream
 from tasks.live import messages as tell
 from tasks.live.change_reader import Tail
@@ -212,7 +212,7 @@ def test_old_groups_that_cannot_even_be_found_are_an_error(monkeypatch):
 
 def test_tables_are_looked_at_though_a_sweep_fails(monkeypatch):
     looked = threading.Event()
-    monkeypatch.setattr(heartbeat, "sweep_once", refuses)
+    monkeypatch.setattr(rescue, "sweep_once", refuses)
     monkeypatch.setattr(heartbeat.schema_version, "newer", lambda: looked.set() or [])
     beating = heartbeat.Heart("s", slots=1, wake=threading.Event())
     thread = threading.Thread(target=beating._sweep_loop)

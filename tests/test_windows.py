@@ -12,10 +12,11 @@ from django.db import OperationalError, connection
 from tasks import control, create, limits_and_holds
 from tasks.delivery.event_loop import AsyncioDeliverer
 from tasks.edit import edit_task
-from tasks.engine import failpoints, heartbeat
+from tasks.engine import failpoints, rescue
 from tasks.engine.heartbeat import Heart
 from tasks.engine.scheduler import Scheduler
-from tasks.engine.settle import Settlement, settle
+from tasks.engine.settle import settle
+from tasks.engine.settlement import Settlement
 from tasks.errors import ConflictError
 from tasks.models import (
     Attempt,
@@ -142,7 +143,7 @@ def test_f25_leases_of_a_scheduler_without_a_row_are_given_back():
     claim_one("alive")
     SchedulerProcess.objects.filter(pk="thawed").delete()
 
-    count = heartbeat.sweep_once()
+    count = rescue.sweep_once()
 
     assert count == 1
     assert row(task)["leased_by"] is None
@@ -197,7 +198,7 @@ def test_f4_a_settle_between_a_rescues_look_and_its_write_wins(at, settling):
     settled = []
     at("after_lost", lambda: aside(lambda: settled.append((settling(lease), row(task)))))
 
-    count = heartbeat.sweep_once()
+    count = rescue.sweep_once()
 
     ((written, after),) = settled
     assert (written.live, count) == (1, 0)
@@ -215,7 +216,7 @@ def test_f4_a_verb_between_a_rescues_look_and_its_write_wins(at, verb):
     after = []
     at("after_lost", lambda: aside(lambda: after.extend([verb(task.group_id), row(task)])))
 
-    count = heartbeat.sweep_once()
+    count = rescue.sweep_once()
 
     assert count == 0
     assert row(task) == after[1]
@@ -502,7 +503,7 @@ def test_f29_of_two_same_key_answers_at_once_one_wins_and_each_child_is_freed_on
     )
     lost = claim_one("s1")
     die("s1")
-    heartbeat.sweep_once()
+    rescue.sweep_once()
     Task.objects.filter(pk="a").update(run_after="2090-01-01T00:00:00Z")
     make_due(Task(pk="b"))
     leads = claim_one("s2")

@@ -3,7 +3,8 @@
 import pytest
 
 from tasks import control, edit
-from tasks.engine.settle import Abandoned, Settlement, settle
+from tasks.engine.settle import settle
+from tasks.engine.settlement import Abandoned, Settlement
 from tasks.insight.explain import explain
 from tasks.models import Attempt, Task, TaskGroup
 

@@ -12,7 +12,9 @@ from django.db.models.functions import Now
 
 from tasks import audit, control, limits_and_holds
 from tasks.engine import rescue
-from tasks.engine.settle import Haste, Settlement, hastily, settle
+from tasks.engine.haste import Haste, hastily
+from tasks.engine.settle import settle
+from tasks.engine.settlement import Settlement
 from tasks.models import Attempt, AuditEntry, Limit, SchedulerProcess, Task, TaskGroup
 from tasks.rules.decide import Completed, Failed, Interrupted
 from tasks.rules.outages import BORNE, IN_A_ROW, Fault

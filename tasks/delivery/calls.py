@@ -25,7 +25,7 @@ from ..redact import MIN_LENGTH
 from ..rules.answer_reader import BROKEN, CLOSED, UNREAD, Received
 from ..rules.charsets import charset_of, transcoded
 from ..rules.decide import Answer
-from ..rules.jsonio import MANY_ZEROS, dump, from_store, safe_text
+from ..rules.jsonio import safe_text
 from ..rules.names import check_base, worker_url
 from ..rules.outages import Fault
 from ..rules.signing import signing_keys
@@ -48,7 +48,6 @@ ALWAYS = {
     "Accept-Encoding": "identity",
     "User-Agent": "crew",
 }
-_MANY_ZEROS = MANY_ZEROS.encode()
 # What a header can carry: begins with something visible, no line breaks, no NUL.
 _HEADER_VALUE = re.compile(r"(?:[^\s\x00][^\r\n\x00]*)?")
 
@@ -65,16 +64,6 @@ class Delivery:
     @property
     def key(self) -> tuple[str, int]:
         return self.task_id, self.attempt
-
-
-@dataclass(frozen=True, slots=True)
-class Parent:
-    """What a worker gets of a parent. JSON texts; None is null."""
-
-    task_id: str
-    worker: str
-    input_json: str | None
-    output_json: str | None
 
 
 OnAnswer = Callable[[Delivery, Answer], None]
@@ -131,34 +120,6 @@ def make_deliverer(name: str) -> Deliverer:
     if missing := [each for each in _METHODS if not hasattr(deliverer, each)]:
         raise TypeError(f"{path} has no {' and no '.join(missing)}")
     return deliverer
-
-
-def payload(
-    task_id: str,
-    worker: str,
-    input_json: str | None,
-    parents: Sequence[Parent],
-    pieces: dict[str, bytes] | None = None,
-) -> bytes:
-    """The body of contract 2.1. Stored JSON is spliced in as text, not decoded.
-
-    `pieces` keeps what was made of each parent, for the other calls that it goes into.
-    """
-    head = f'{{"input":{_or_null(input_json)},"worker":{dump(worker)},"parents":['
-    tail = f'],"taskId":{dump(task_id)}}}'
-    if not parents:
-        return _as_read(f"{head}{tail}".encode())
-    pieces = {} if pieces is None else pieces
-    for parent in parents:
-        if parent.task_id not in pieces:
-            pieces[parent.task_id] = _piece(parent)
-    told = b",".join(pieces[parent.task_id] for parent in parents)
-    return _as_read(b"".join((head.encode(), told, tail.encode())))
-
-
-def _as_read(body: bytes) -> bytes:
-    # Not `in`, which first tries to take what is looked for as the number of a byte.
-    return from_store(body.decode()).encode() if body.find(_MANY_ZEROS) >= 0 else body
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,17 +286,6 @@ def _host_base() -> str:
         return check_base(conf.CREW_WORKER_BASE_URL)
     except ValueError:
         return ""
-
-
-def _piece(parent: Parent) -> bytes:
-    return (
-        f'{{"taskId":{dump(parent.task_id)},"worker":{dump(parent.worker)},'
-        f'"input":{_or_null(parent.input_json)},"output":{_or_null(parent.output_json)}}}'
-    ).encode()
-
-
-def _or_null(text: str | None) -> str:
-    return "null" if text is None else text
 
 
 def _message_id(delivery: Delivery) -> str:

@@ -1,58 +1,32 @@
-"""Due tasks become leases; leases of dead schedulers are found. Never any HTTP."""
+"""Due tasks become leases. Never any HTTP."""
 
 import random
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from django.db import transaction
 
 from ..conf import conf
-from ..delivery.calls import Parent
-from ..delivery.payloads import Brought, Loader, asking, budget
-from ..models import SchedulerProcess, Task
 from ..rules import fair_share
-from ..rules.decide import ERROR_DELAY
 from ..rules.fair_share import Lane
 from ..rules.jsonio import dump
+from ..rules.payload import Brought
 from ..sql import claim as sql
 from ..sql import lanes, leaders, on_postgres, run, run_steered, run_together, worker_rooms
-from ..sql import rescue as rescue_sql
 from ..store import changes
+from ..store.payloads import Loader, asking, budget
 from . import failpoints
 from .lane_walk import Part, Walk
+from .lease import Lease, lease_of
 
-NOTHING = Brought(None)
 NONE: Mapping[str, Lane] = {}
 
 Run = Callable[..., list[list[tuple[Any, ...]]]]  # run_together or run_steered
 Divide = Callable[..., dict[Lane, int]]  # `limits.share` for one scheduler as it is now
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """The right to one attempt at a task, as long as its scheduler's heartbeat lasts.
-
-    `(task_id, attempt, leased_by)` is the fence of the settle. `too_large` is a sentence when
-    the parents' outputs are more than may be POSTed; such an attempt fails unsent. `error_delay`
-    is the task's, in seconds. `has_made`: an earlier answer to the task made children.
-    """
-
-    task_id: str
-    attempt: int
-    group_id: str
-    worker: str
-    workgroup: str
-    key: str
-    leased_by: str
-    input_json: str | None = None
-    parents: tuple[Parent, ...] = ()
-    too_large: str = ""
-    error_delay: float = ERROR_DELAY
-    has_made: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,38 +122,6 @@ def _claim(
     leases, unfit = _loaded(me, rows, note, budget() if room is None else room)
     more = len(leases) < sum(looked.due.values()) or looked.is_part
     return Claimed(tuple(leases), tuple(unfit), more, looked.wait, looked.goes_on)
-
-
-@dataclass(slots=True)
-class Passed:
-    """What one sweep could not give back, and goes past."""
-
-    processes: set[str] = field(default_factory=set)
-    tasks: set[str] = field(default_factory=set)
-
-
-def find_lost(
-    *, lease_seconds: float, most: int, passed: Passed | None = None
-) -> list[Lease] | None:
-    """Leases of one scheduler that was silent for a whole lease; None when none was.
-
-    Called inside the transaction that settles them: the dead scheduler's row stays locked until
-    then. An empty list means that nothing is left of that scheduler, and its row is gone, or
-    nothing but what is passed.
-    """
-    passed = passed or Passed()
-    processes = dump(sorted(passed.processes))
-    lost = run(rescue_sql.LOST, {"lease": lease_seconds, "passed": processes})
-    if not lost:
-        return None
-    process = lost[0][0]
-    params = {"process": process, "most": most, "passed": dump(sorted(passed.tasks))}
-    rows = run(rescue_sql.LEASES_OF, params)
-    if not rows and passed.tasks and Task.objects.filter(leased_by=process).exists():
-        passed.processes.add(process)
-    elif not rows:
-        SchedulerProcess.objects.filter(pk=process).delete()
-    return [_lease(process, row) for row in rows]
 
 
 def lane_params(lane: Lane, n: int) -> dict[str, Any]:
@@ -348,37 +290,13 @@ def _loaded(
         calls.append(asking(children))
     results = run_together(*calls)
     if not children and not any(row[7] for row in rows):
-        return [_lease(me, row, Brought(row[6]), *row[9:]) for row in rows], []
+        return [lease_of(me, row, Brought(row[6]), *row[9:]) for row in rows], []
     loader = Loader(results[-1] if children else [], children, room=room)
     leases, unfit = [], []
     for row in rows:
         brought = loader.fit(row[0], row[6], is_heavy=row[7], is_child=row[8])
         if brought is None:
-            unfit.append(_lease(me, row))
+            unfit.append(lease_of(me, row))
         else:
-            leases.append(_lease(me, row, brought, *row[9:]))
+            leases.append(lease_of(me, row, brought, *row[9:]))
     return leases, unfit
-
-
-def _lease(
-    me: str,
-    row: Sequence[Any],
-    brought: Brought = NOTHING,
-    error_delay: float = ERROR_DELAY,
-    has_made: bool = False,
-) -> Lease:
-    id_, attempt, group_id, worker, workgroup, key = row[:6]
-    return Lease(
-        id_,
-        attempt,
-        group_id,
-        worker,
-        workgroup,
-        key,
-        me,
-        brought.input_json,
-        brought.parents,
-        brought.too_large,
-        error_delay,
-        bool(has_made),
-    )

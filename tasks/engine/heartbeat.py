@@ -1,4 +1,4 @@
-"""What keeps a scheduler's leases alive, gives back those of the dead, and clears away.
+"""What a scheduler does beside its calls: it beats, sweeps, clears away, listens, and looks.
 
 Each side loop has a thread and a database connection of its own, goes on after any error, and
 never touches the main loop but by `wake` and `on_lost`.
@@ -10,22 +10,19 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable
 
-from django.db import Error, connection, connections, transaction
+from django.db import Error, connection, connections
 from django.db.models.functions import Now
 
 from ..conf import conf
 from ..insight.troubles import Trouble, troubles
-from ..models import SchedulerProcess, Task
+from ..models import SchedulerProcess
 from ..redact import one_line
-from ..sql import patience, run, statistics
-from ..sql import rescue as sql
-from ..store import changes, cut_calls
+from ..sql import patience, statistics
+from ..store import changes
 from ..upkeep.chores import Chores
-from . import schema_version, settle
-from .claim import Lease
-from .rescue import Sweep, rescue
+from . import rescue, schema_version, shared_outcomes
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +56,7 @@ class Heart:
         """Register the process, by the caller's connection, and start the loops."""
         self._beat()
         if SchedulerProcess.objects.alive().exclude(pk=self.me).exists():
-            settle.shares_from = time.monotonic() + 2 * conf.CREW_SWEEP_SECONDS
+            shared_outcomes.shares_from = time.monotonic() + 2 * conf.CREW_SWEEP_SECONDS
         loops = [self._beat_loop, self._sweep_loop, self._chores_loop]
         if connection.vendor == "postgresql" and conf.CREW_NOTIFY:
             loops.append(self._listen_loop)
@@ -115,7 +112,7 @@ class Heart:
 
     def _sweep_loop(self) -> None:
         apart = random.uniform(0.8, 1.2)  # noqa: S311
-        works = (sweep_once, self._look_at_tables, statistics.renew, self._look_for_troubles)
+        works = (rescue.sweep_once, self._look_at_tables, statistics.renew, self._look_for_troubles)
         self._every(lambda: conf.CREW_SWEEP_SECONDS * apart, *works)
 
     def _look_at_tables(self) -> None:
@@ -173,38 +170,6 @@ class Heart:
                     _close_quietly()
             self._stop.wait(max(seconds(), FAILING_REST if failing else 0.0))
         _close_quietly()
-
-
-def sweep_once() -> int:
-    """Give back all tasks of schedulers that died; return how many."""
-    count, sweep = 0, Sweep()
-    run(sql.ADOPT, {})
-    while (given := rescue(lease_seconds=conf.CREW_LEASE_SECONDS, sweep=sweep)) >= 0:
-        count += given
-    cut_calls.sweep()
-    if count:
-        logger.warning("Gave back %s tasks of a scheduler that died", count)
-    return count
-
-
-def strays(me: str, *, known: Container[tuple[str, int]]) -> list[Lease]:
-    """The leases of the scheduler `me` that it knows nothing of, and never sent.
-
-    A claim may be committed although it failed: the connection was lost before the answer.
-    """
-    fields = ("id", "attempt", "group_id", "worker", "workgroup", "key", "leased_by")
-    leases = [Lease(*row) for row in Task.objects.filter(leased_by=me).values_list(*fields)]
-    unsent = [lease for lease in leases if (lease.task_id, lease.attempt) not in known]
-    if unsent:
-        logger.warning("Took back %s tasks of a claim that failed", len(unsent))
-    return unsent
-
-
-def bury_others(me: str) -> None:
-    """Declare every other scheduler dead, for a store that lets only one live."""
-    with transaction.atomic():
-        SchedulerProcess.objects.exclude(pk=me).update(beat_at="2000-01-01T00:00:00Z")
-    sweep_once()
 
 
 def _close_quietly() -> None:

@@ -13,10 +13,10 @@ from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ..conf import conf
-from ..delivery import payloads
 from ..delivery.calls import LARGE, GoOn
 from ..rules.decide import Answer
-from .settle import Returned, Settlement
+from ..store import payloads
+from .settlement import Returned, Settlement
 
 # Of answers that are written at once: what a statement and its driver make of them is ten times
 # as much, and PostgreSQL takes 256 MiB, but not in time.

@@ -2,18 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from ..rules.decide import MAX_ERROR, Completed, Delays, Failed, Held
 from ..rules.transcript import NOTHING
-
-if TYPE_CHECKING:
-    from .settle import Settlement
+from .settlement import Settlement
 
 UNSTORABLE = "the answer could not be stored"
 
 
-def lesser(settlement: "Settlement", error: str) -> Iterator["Settlement"]:
+def lesser(settlement: Settlement, error: str) -> Iterator[Settlement]:
     """First without what is only for people to read; then done work is no longer done.
 
     A rate limit stays one, and costs no attempt. The last holds nothing that came from outside.
@@ -25,7 +22,7 @@ def lesser(settlement: "Settlement", error: str) -> Iterator["Settlement"]:
     yield plain(settlement, UNSTORABLE)
 
 
-def plain(settlement: "Settlement", words: str) -> "Settlement":
+def plain(settlement: Settlement, words: str) -> Settlement:
     """Of what came, nothing but whether it was a success, a failure or neither."""
     outcome = settlement.outcome
     if isinstance(outcome, Completed | Failed):
@@ -35,14 +32,14 @@ def plain(settlement: "Settlement", words: str) -> "Settlement":
     return replace(settlement, outcome=outcome, status=None, transcript=NOTHING)
 
 
-def _bare(settlement: "Settlement") -> "Settlement":
+def _bare(settlement: Settlement) -> Settlement:
     outcome = settlement.outcome
     if isinstance(outcome, Completed | Failed | Held):
         outcome = replace(outcome, note="")
     return replace(settlement, outcome=outcome, transcript=NOTHING)
 
 
-def _without_output(settlement: "Settlement", words: str) -> "Settlement":
+def _without_output(settlement: Settlement, words: str) -> Settlement:
     outcome = settlement.outcome
     if isinstance(outcome, Completed):
         outcome = Failed(words)

@@ -15,7 +15,7 @@ from ..sql import create as create_sql
 from ..sql import run, run_bounded
 from ..store import changes, edges
 from ..upkeep.invariants import INVARIANTS, stuck
-from . import heartbeat
+from . import rescue
 
 T = TypeVar("T")
 
@@ -94,14 +94,14 @@ def _keep_own_outputs() -> int:
 
 def _give_back_leases() -> int:
     """As any scheduler would."""
-    return heartbeat.sweep_once()
+    return rescue.sweep_once()
 
 
 def _end_cuts() -> int:
     """As a sweep would, and those of schedulers whose row is still there, silent."""
     stray = len(_broken("cut_call"))
     if stray:
-        heartbeat.sweep_once()
+        rescue.sweep_once()
     return stray
 
 

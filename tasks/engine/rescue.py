@@ -1,17 +1,24 @@
-"""The tasks of a scheduler that died are given back: a sweep of those that live does it."""
+"""Tasks of a scheduler that died are given back: a sweep of those that live does it."""
 
 import logging
 import random
+from collections.abc import Container
 from dataclasses import dataclass, field
 
 from django.db import transaction
 
+from ..conf import conf
+from ..models import SchedulerProcess, Task
 from ..redact import one_line
-from ..sql import Within
-from ..store import changes
+from ..rules.jsonio import dump
+from ..sql import Within, run
+from ..sql import rescue as sql
+from ..store import changes, cut_calls
 from . import failpoints
-from .claim import Lease, Passed, find_lost
-from .settle import Abandoned, Haste, Settlement, hastily, settle_within, why_not
+from .haste import Haste, hastily
+from .lease import Lease, lease_of
+from .settle import settle_within, why_not
+from .settlement import Abandoned, Settlement
 
 logger = logging.getLogger(__name__)
 
@@ -21,11 +28,31 @@ HASTE = Haste(Within(lock=0.1, statement=5.0))
 
 
 @dataclass(slots=True)
+class Passed:
+    """What one sweep could not give back, and goes past."""
+
+    processes: set[str] = field(default_factory=set)
+    tasks: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
 class Sweep:
     """What it goes past, and how many leases it tries at once."""
 
     passed: Passed = field(default_factory=Passed)
     most: int = RESCUED_PER_TRANSACTION
+
+
+def sweep_once() -> int:
+    """Give back all tasks of schedulers that died; return how many."""
+    count, sweep = 0, Sweep()
+    run(sql.ADOPT, {})
+    while (given := rescue(lease_seconds=conf.CREW_LEASE_SECONDS, sweep=sweep)) >= 0:
+        count += given
+    cut_calls.sweep()
+    if count:
+        logger.warning("Gave back %s tasks of a scheduler that died", count)
+    return count
 
 
 def rescue(*, lease_seconds: float, sweep: Sweep | None = None) -> int:
@@ -45,6 +72,47 @@ def rescue(*, lease_seconds: float, sweep: Sweep | None = None) -> int:
             raise
         _pass(leases, sweep, error)
         return 0
+
+
+def strays(me: str, *, known: Container[tuple[str, int]]) -> list[Lease]:
+    """The leases of the scheduler `me` that it knows nothing of, and never sent.
+
+    A claim may be committed although it failed: the connection was lost before the answer.
+    """
+    fields = ("id", "attempt", "group_id", "worker", "workgroup", "key", "leased_by")
+    leases = [Lease(*row) for row in Task.objects.filter(leased_by=me).values_list(*fields)]
+    unsent = [lease for lease in leases if (lease.task_id, lease.attempt) not in known]
+    if unsent:
+        logger.warning("Took back %s tasks of a claim that failed", len(unsent))
+    return unsent
+
+
+def bury_others(me: str) -> None:
+    """Declare every other scheduler dead, for a store that lets only one live."""
+    with transaction.atomic():
+        SchedulerProcess.objects.exclude(pk=me).update(beat_at="2000-01-01T00:00:00Z")
+    sweep_once()
+
+
+def find_lost(*, lease_seconds: float, most: int, passed: Passed) -> list[Lease] | None:
+    """Leases of one scheduler that was silent for a whole lease; None when none was.
+
+    Called inside the transaction that settles them: the dead scheduler's row stays locked until
+    then. An empty list means that nothing is left of that scheduler, and its row is gone, or
+    nothing but what is passed.
+    """
+    processes = dump(sorted(passed.processes))
+    lost = run(sql.LOST, {"lease": lease_seconds, "passed": processes})
+    if not lost:
+        return None
+    process = lost[0][0]
+    params = {"process": process, "most": most, "passed": dump(sorted(passed.tasks))}
+    rows = run(sql.LEASES_OF, params)
+    if not rows and passed.tasks and Task.objects.filter(leased_by=process).exists():
+        passed.processes.add(process)
+    elif not rows:
+        SchedulerProcess.objects.filter(pk=process).delete()
+    return [lease_of(process, row) for row in rows]
 
 
 def _give_back(leases: list[Lease], lease_seconds: float, passed: Passed) -> int:

@@ -20,20 +20,24 @@ from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from ..conf import conf
-from ..delivery.calls import LARGE, Delivery, GoOn, make_deliverer, payload
+from ..delivery.calls import LARGE, Delivery, GoOn, make_deliverer
 from ..rules.decide import Answer, Completed, Failed, Limits, decide
 from ..rules.names import new_id
+from ..rules.payload import payload
 from ..sql.patience import is_outage, is_refusal
 from ..sql.prepared import prepared
 from ..store import changes, cut_calls
 from . import claim, failpoints, settle
 from .barred import Barred
-from .heartbeat import Heart, strays
+from .haste import hastily
+from .heartbeat import Heart
 from .idle import Rest, gather
 from .lane_walk import Walk
+from .lease import Lease
 from .ledger import BATCH_BYTES, Appetite, Ledger, weight
+from .rescue import strays
 from .set_aside import IN_TURN, Aside
-from .settle import Returned, Settlement
+from .settlement import Returned, Settlement, Why
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +76,7 @@ class Scheduler:
         self._news = changes.News()
         self._rest = Rest(self._wake, self._news)
         self._answers: deque[tuple[Delivery, Answer]] = deque()
-        self._in_flight: dict[tuple[str, int], claim.Lease] = {}
+        self._in_flight: dict[tuple[str, int], Lease] = {}
         self._unsettled: list[Settlement] = []
         self._unsettled_bytes = 0
         self._aside = Aside(self.me, self._wake)
@@ -215,7 +219,7 @@ class Scheduler:
                 if why is None:
                     raise
                 logger.debug("Settling apart from the claim: %s", error)
-                if why is not settle.Why.REFUSED:  # of one answer; settled apart it harms no other
+                if why is not Why.REFUSED:  # of one answer; settled apart it harms no other
                     self._aside.put(settle.left(self._unsettled, why))
                     self._forget_settled()
         self._settle()
@@ -280,7 +284,7 @@ class Scheduler:
     def _settle(self) -> None:
         if self._unsettled:
             self._walk.look_again()
-            with settle.hastily(IN_TURN):
+            with hastily(IN_TURN):
                 self._aside.put(settle.settle_each(self._unsettled).left)
         self._forget_settled()
 
@@ -291,7 +295,7 @@ class Scheduler:
     def _in_one_transaction(self, free: int) -> claim.Claimed:
         with settle.whole():
             note = changes.Note()
-            with settle.hastily(IN_TURN):
+            with hastily(IN_TURN):
                 settled = settle.settle_within(self._unsettled, note)
             claimed = self._claim(partial(claim.claim_within, note=note), free)
         self._aside.put(settled.left)
@@ -321,10 +325,10 @@ class Scheduler:
             lease, outcome, answer.status, answer.transcript, answer.may_run, answer.fault
         )
 
-    def _send(self, leases: Sequence[claim.Lease]) -> None:
+    def _send(self, leases: Sequence[Lease]) -> None:
         if leases:
             failpoints.reach("after_claim")
-        sent: dict[tuple[str, int], claim.Lease] = {}
+        sent: dict[tuple[str, int], Lease] = {}
         deliveries: list[Delivery] = []
         pieces: dict[str, bytes] = {}
         for lease in leases:
@@ -360,7 +364,7 @@ class Scheduler:
             self._ledger.forget(large)
             raise
 
-    def _return(self, unfit: Sequence[claim.Lease], *, sent: int) -> None:
+    def _return(self, unfit: Sequence[Lease], *, sent: int) -> None:
         back = self._appetite.went(sent=sent, unfit=len(unfit))
         if unfit:
             self._unsettled += [Settlement(lease, back) for lease in unfit]
@@ -426,7 +430,7 @@ class Scheduler:
         return not (self._in_flight or self._answers or self._unsettled or len(self._aside))
 
 
-def _bare(lease: claim.Lease) -> claim.Lease:
+def _bare(lease: Lease) -> Lease:
     """Without what is large: what went into the body is held there, and nowhere else."""
     if not lease.parents and len(lease.input_json or "") <= SMALL:
         return lease

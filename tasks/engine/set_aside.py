@@ -16,13 +16,15 @@ from dataclasses import dataclass
 from django.db import DatabaseError, connections, reset_queries, transaction
 from django.db.models import F
 
-from ..delivery import payloads
 from ..models import SchedulerProcess
 from ..redact import one_line
 from ..sql import Within, run_steered
+from ..store import payloads
+from .haste import Haste, hastily
 from .ledger import BATCH_BYTES, weight
 from .refused_answers import UNSTORABLE, plain
-from .settle import Haste, Left, Settlement, Why, hastily, settle_each
+from .settle import settle_each
+from .settlement import Left, Settlement, Why
 
 logger = logging.getLogger(__name__)
 

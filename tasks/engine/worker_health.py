@@ -4,16 +4,18 @@ Only a failure makes a row, so the workers that are well cost one look at a smal
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..rules import outages
+from ..rules.decide import Failed, Held
 from ..rules.jsonio import dump
 from ..rules.outages import Cost, Fault, Health, Judged
 from ..sql import Call, Within, run, run_steered
 from ..sql import health as sql
 from ..store import changes
+from .settlement import Settlement
 
 MAX_WHY = 500  # characters of the last error
 
@@ -115,3 +117,41 @@ def _row(name: str, judged: Judged, given: Sequence[Result]) -> dict[str, Any]:
         "rest": judged.rest,
         "why": next((one.error[:MAX_WHY] for one in reversed(given) if one.fault), ""),
     }
+
+
+def fault_of(settlement: Settlement) -> Fault:
+    if settlement.is_weighed or not isinstance(settlement.outcome, Failed):
+        return Fault.NONE
+    return outages.fault(settlement.status, settlement.fault)
+
+
+def results(settlements: Sequence[Settlement], workers: Container[str]) -> list[Result]:
+    """What they say of these workers; those that say nothing are left out."""
+    said = []
+    for s in settlements:
+        lease, fault = s.lease, fault_of(s)
+        if lease.worker in workers and (fault or s.is_answer):
+            said.append(Result(lease.worker, lease.task_id, lease.attempt, fault, s.error))
+    return said
+
+
+def bear_with(
+    settlements: Sequence[Settlement], verdicts: Mapping[tuple[str, int], Verdict]
+) -> list[Settlement]:
+    """Failures of a worker as a whole wait longer, and may cost their tasks no attempt."""
+    if not verdicts:
+        return list(settlements)
+    return [_borne(s, verdicts.get(s.key)) for s in settlements]
+
+
+def _borne(settlement: Settlement, verdict: Verdict | None) -> Settlement:
+    failed = settlement.outcome
+    if verdict is None or not isinstance(failed, Failed):
+        return settlement
+    if verdict.cost is Cost.ATTEMPT:
+        waits = 0.0 if failed.is_soon else verdict.seconds
+        return replace(settlement, outcome=replace(failed, seconds=waits))
+    is_spared = verdict.cost is Cost.NOTHING
+    note = outages.SPARED + ("rests" if is_spared else "has too much")
+    held = Held(verdict.seconds, failed.error, None, failed.delays, note, is_spared)
+    return replace(settlement, outcome=held)

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from django.db.models import TextField
 from django.db.models.functions import Cast
 
-from ..delivery.calls import CallRules, Delivery, payload
-from ..delivery.payloads import of_task
+from ..delivery.calls import CallRules, Delivery
 from ..models import Task
+from ..rules.payload import payload
 from ..rules.transcript import shown
+from ..store.payloads import of_task
 
 SHOWN = 200_000  # characters of a body
 

@@ -15,7 +15,7 @@ from ..sql import cuts as sql
 from ..sql import run
 
 if TYPE_CHECKING:
-    from ..engine.claim import Lease
+    from ..engine.lease import Lease
 
 
 def give_up(ids: Sequence[str]) -> None:

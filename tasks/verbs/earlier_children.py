@@ -23,7 +23,7 @@ from ..store import changes, edges, rows
 from ..store.rows import Family
 
 if TYPE_CHECKING:
-    from ..engine.claim import Lease
+    from ..engine.lease import Lease
 
 WHY = "the task that made it has answered again"
 

@@ -62,13 +62,14 @@ def furnish() -> None:
     """A nightly import: one that is done, one that runs, one that failed in two ways, one held."""
     from tasks import audit, create, limits_and_holds
     from tasks.access import tokens
-    from tasks.delivery.calls import CallRules, Delivery, payload
-    from tasks.engine.claim import Lease
-    from tasks.engine.settle import Settlement
+    from tasks.delivery.calls import CallRules, Delivery
+    from tasks.engine.lease import Lease
     from tasks.engine.settle import settle as settle_all
+    from tasks.engine.settlement import Settlement
     from tasks.models import Task
     from tasks.rules.decide import Failed
     from tasks.rules.jsonio import dump
+    from tasks.rules.payload import payload
     from tasks.rules.transcript import Transcript, message
 
     from ..factories import claim_all, complete, fail

@@ -5,7 +5,8 @@ import re
 import pytest
 
 from tasks import create
-from tasks.engine.settle import Settlement, settle
+from tasks.engine.settle import settle
+from tasks.engine.settlement import Settlement
 from tasks.models import AuditEntry, Task, TaskGroup, Worker, Workgroup
 from tasks.rules.decide import Failed
 from tasks.rules.transcript import Transcript

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from django.utils import timezone
 from hypothesis import strategies as st
 
-from tasks.engine.claim import Lease
-from tasks.engine.settle import Returned
+from tasks.engine.lease import Lease
+from tasks.engine.settlement import Returned
 from tasks.rules.decide import CANCELLED, Answer, Decided, decide
 
 from .model import Said, Task

@@ -34,8 +34,9 @@ from tasks.api.changes import read_changes
 from tasks.api.tasks import EDITABLE
 from tasks.engine import claim as claiming
 from tasks.engine import heartbeat, rescue
-from tasks.engine.claim import Lease
-from tasks.engine.settle import Abandoned, Settlement, settle_each
+from tasks.engine.lease import Lease
+from tasks.engine.settle import settle_each
+from tasks.engine.settlement import Abandoned, Settlement
 from tasks.errors import ConflictError, InvalidInputError, NotFoundError
 from tasks.insight.explain import explain
 from tasks.models import Attempt, CutCall, ParentEdge, SchedulerProcess, SharedOutput, Workgroup
@@ -205,7 +206,7 @@ class Machine(RuleBasedStateMachine):
         if is_swept:
             # Chance, which no model has: how long those wait that were lost twice in a row.
             with patch.object(rescue, "_apart", lambda _: Abandoned()):
-                heartbeat.sweep_once()
+                rescue.sweep_once()
             self.model.sweep()
 
     # --- People ---

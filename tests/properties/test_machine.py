@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tasks.engine import settle
+from tasks.engine import parts, shared_outcomes
 
 from .machine import Machine
 
@@ -26,9 +26,9 @@ PROFILES = {
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.timeout(3_600)
 def test_the_engine_does_what_the_contract_says(monkeypatch):
-    monkeypatch.setattr(settle, "COPIED", 0)  # every output is shared,
-    monkeypatch.setattr(settle, "TASKS_PER_STATEMENT", 2)  # and what follows is written in parts
-    monkeypatch.setattr(settle, "shares_from", 0.0)
+    monkeypatch.setattr(shared_outcomes, "COPIED", 0)  # every output is shared,
+    monkeypatch.setattr(parts, "TASKS_PER_STATEMENT", 2)  # and what follows is written in parts
+    monkeypatch.setattr(shared_outcomes, "shares_from", 0.0)
     profile = PROFILES[os.environ.get("CREW_HYPOTHESIS_PROFILE", "default")]
     health = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 

@@ -17,7 +17,7 @@ from django.db import connection
 
 from ...conf import conf
 from ...engine import failpoints, schema_version
-from ...engine.heartbeat import bury_others
+from ...engine.rescue import bury_others
 from ...engine.scheduler import Scheduler
 from ...serving import memory
 from ...sql import patience

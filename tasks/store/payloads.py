@@ -6,26 +6,16 @@ Each text is read once, however many of the calls it goes into. What has no room
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ..conf import conf
 from ..rules.jsonio import dump
+from ..rules.payload import Brought, Parent
 from ..sql import Call, run
 from ..sql import payloads as sql
-from .calls import Parent
 
 SLICE = 8 * 1024 * 1024  # bytes of texts that one statement gives, about
 EDGES = 20_000  # from children to parents that one claim looks at, and twice what a task may have
-
-
-@dataclass(frozen=True, slots=True)
-class Brought:
-    """What goes into the call of a task. `too_large` says why there will be none."""
-
-    input_json: str | None
-    parents: tuple[Parent, ...] = ()
-    too_large: str = ""
 
 
 def budget() -> int:
