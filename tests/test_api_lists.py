@@ -1,6 +1,7 @@
 """Long lists: each page is found by an index, and counted by as few looks as can be."""
 
 from datetime import timedelta
+from urllib.parse import quote
 
 import pytest
 from django.db import connection
@@ -9,12 +10,14 @@ from django.utils import timezone
 
 from tasks import create
 from tasks.insight import find
+from tasks.insight.cursor import After
 from tasks.insight.find import Page, TaskFilter
-from tasks.models import Task, TaskGroup
+from tasks.models import Attempt, Task, TaskGroup
 
+from .api_client import GROUPS
 from .factories import make_group, wire
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_auth")]
 
 MANY = 5_000
 
@@ -182,3 +185,115 @@ def test_ids_of_more_tasks_than_a_statement_takes(many_tasks):
 
     assert find.ids("a", TaskFilter(ids=ids)) == sorted(every)
     assert find.ids("b", TaskFilter(ids=ids)) == []
+
+
+# --- Part by part ----------------------------------------------------------------------------
+
+
+def parts(api, path, name, size):
+    """A list read from place to place, and its parts."""
+    after, found = "", []
+    while after is not None:
+        told = api.get(f"{path}after={quote(after)}&pageSize={size}").json
+        assert ("count" in told) == (after == "")
+        found.append(told[name])
+        after = told["next"]
+    return found
+
+
+@pytest.mark.parametrize("size", [1, 2, 500])
+def test_every_list_is_read_from_place_to_place(api, size):
+    """As its pages give it, but for workgroups, which pages order by their holds."""
+    head = {"id": "top", "worker": "w0"}
+    below = [wire(id=f"t{i}", worker=f"w{i % 3}", parentIds=["top"]) for i in range(4)]
+    last = wire(id="last", parentIds=["t3", "t0", "t2", "t1"])
+    api.post(GROUPS, {"id": "g", "name": "one", "tasks": [head, *below, last]})
+    for name in ("two", "three"):
+        api.post(GROUPS, {"name": name})
+    for name in ("b", "a", "c"):
+        api.post(f"/api/v1/workgroup/{name}/hold", {"seconds": 60})
+    now = timezone.now()
+    for number in (1, 2, 3):
+        Attempt.objects.create(task_id="top", number=number, started_at=now, finished_at=now)
+    api.post("/api/v1/task_group/g/pause", {})
+    api.post("/api/v1/task_group/g/resume", {})
+    lists = [
+        (GROUPS + "?", "taskGroups"),
+        (GROUPS + "?search=t&", "taskGroups"),
+        ("/api/v1/task_group/g/tasks?", "tasks"),
+        ("/api/v1/task_group/g/tasks?worker=w1&", "tasks"),
+        ("/api/v1/task_group/nobody/tasks?", "tasks"),
+        ("/api/v1/task/top/children?", "tasks"),
+        ("/api/v1/task/last/parents?", "tasks"),
+        ("/api/v1/task/top/attempts?", "attempts"),
+        ("/api/v1/task_group/g/history?", "entries"),
+        ("/api/v1/task/top/history?", "entries"),
+        ("/api/v1/workers?", "workers"),
+        ("/api/v1/workgroups?", "workgroups"),
+    ]
+
+    for path, name in lists:
+        found = parts(api, path, name, size)
+        rows = [row for part in found for row in part]
+        pages = api.get(f"{path}pageSize=500").json
+        if name == "workgroups":
+            rows.sort(key=lambda row: row["heldUntil"], reverse=True)
+        assert rows == pages[name], path
+        assert all(len(part) == size for part in found[:-1]), path
+
+
+def test_a_part_whose_rows_are_too_large_together_goes_on_behind_the_last(api, settings):
+    tasks = [wire(id=f"t{i}", input="x" * 50_000) for i in range(7)]
+    api.post(GROUPS, {"id": "g", "tasks": tasks})
+    settings.CREW_MAX_PAGE_BYTES = 120_000
+
+    found = parts(api, "/api/v1/task_group/g/tasks?", "tasks", 5)
+
+    assert [len(part) for part in found] == [2, 2, 2, 1]
+    assert [row["id"] for part in found for row in part] == [f"t{i}" for i in range(7)]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "after=&page=1",
+        "after=&pageSize=0",
+        "after=&pageSize=-1",
+        "after=&pageSize=x",
+        "after=%00",
+        "after=" + "x" * 301,
+        "after=garbage",
+        "after=2026-01-01 00:00:00",
+        "after=2026-99-01 00:00:00/x",
+        "after=2026-01-01 00:00:00/%00",
+    ],
+)
+@pytest.mark.parametrize("path", [GROUPS, "/api/v1/task_group/g/tasks"])
+def test_a_place_that_is_none_is_refused(api, path, query):
+    api.post(GROUPS, {"id": "g"})
+
+    assert api.get(f"{path}?{quote(query, safe='=&%')}").status == 400
+
+
+def test_a_number_that_is_no_place_is_refused(api):
+    api.post(GROUPS, {"id": "g", "tasks": [{"id": "t", "worker": "w"}]})
+
+    for place in ("x", "-1", "1.5", "9" * 19, "٣"):
+        path = f"/api/v1/task/t/attempts?after={quote(place)}"
+        assert api.get(path).status == 400, place
+
+
+def test_a_part_is_read_in_the_order_of_the_index_however_deep(many_groups, many_tasks):
+    group = TaskGroup.objects.get(pk="b")
+    place = find.tasks_after(group, TaskFilter(), After("", 2_500)).going_on
+    newest = find.groups_after(TaskGroup.objects.all(), "", After("", 2_500))[2]
+
+    found, plans = looks(lambda: find.tasks_after(group, TaskFilter(), After(place, 20)))
+    (_, page, _), group_plans = looks(
+        lambda: find.groups_after(TaskGroup.objects.all(), "", After(newest, 20))
+    )
+
+    assert found.ids == [f"b{i}" for i in range(2_500, 2_520)]
+    assert len(page) == 20
+    is_walk(plans[0], "crew_task_of_group")
+    is_walk(group_plans[0], "crew_group_newest")

@@ -454,17 +454,23 @@ def test_one_attempt_comes_with_its_request_and_answer(http, crew):
     assert (attempt.request, attempt.answer) == ("POST http://w/x", None)
 
 
-def test_lists_are_read_page_by_page_and_only_as_far_as_wanted(http, crew):
-    for page, ids in (("1", "ab"), ("2", "cd"), ("3", "e")):
-        http.get(
-            API + "task_groups",
-            json={"count": 5, "taskGroups": [{"id": id_} for id_ in ids]},
-            match=[
-                responses.matchers.query_param_matcher(
-                    {"page": page, "pageSize": "2", "search": "x"}
-                )
-            ],
-        )
+def listed(http, name, ids, **more):
+    """An answer to a question for a part of a list, which `more` completes."""
+    query = {name: value for name, value in more.items() if name in ("after", "page")}
+    query = query | {"pageSize": "2", "search": "x"}
+    told = {name: value for name, value in more.items() if name not in query}
+    http.get(
+        API + "task_groups",
+        json={"taskGroups": [{"id": id_} for id_ in ids]} | told,
+        match=[responses.matchers.query_param_matcher(query)],
+    )
+
+
+def test_lists_are_read_part_by_part_and_only_as_far_as_wanted(http, crew):
+    """A part may be short: its rows were too large together. The place counts, not the number."""
+    listed(http, "taskGroups", "ab", after="", count=5, next="2/b")
+    listed(http, "taskGroups", "c", after="2/b", next="3/c", isCut=True)
+    listed(http, "taskGroups", "de", after="3/c", next=None)
 
     groups = crew.groups("x", page_size=2)
 
@@ -474,24 +480,34 @@ def test_lists_are_read_page_by_page_and_only_as_far_as_wanted(http, crew):
     assert len(http.calls) == 3
 
 
-def test_a_page_that_was_cut_is_gone_on_from_where_it_ended(http, crew):
-    """Its rows were too large together: the next page begins behind the last that came."""
-    answers = (("1", "4", "ab", {"isCut": True}), ("2", "2", "cd", {}), ("3", "2", "e", {}))
-    for page, size, ids, more in answers:
-        matcher = responses.matchers.query_param_matcher({"page": page, "pageSize": size})
-        tasks = [TASK | {"id": id_} for id_ in ids]
-        http.get(
-            API + "task_group/g/tasks", json={"count": 5, "tasks": tasks} | more, match=[matcher]
-        )
+def test_the_old_crew_has_pages(http, crew):
+    listed(http, "taskGroups", "ab", after="", count=5)
+    listed(http, "taskGroups", "cd", page="2", count=5)
+    listed(http, "taskGroups", "e", page="3", count=5)
 
-    assert [task.id for task in crew.tasks("g", page_size=4)] == ["a", "b", "c", "d", "e"]
+    assert [group.id for group in crew.groups("x", page_size=2)] == ["a", "b", "c", "d", "e"]
 
 
-def test_a_list_that_shrinks_meanwhile_ends(http, crew):
-    http.get(API + "task_group/g/tasks", json={"count": 3, "tasks": [TASK]})
-    http.get(API + "task_group/g/tasks", json={"count": 3, "tasks": []})
+def test_pages_that_end_before_their_count_are_an_error(http, crew):
+    listed(http, "taskGroups", "ab", after="", count=5)
+    listed(http, "taskGroups", "", page="2", count=5)
 
-    assert len(list(crew.tasks("g"))) == 1
+    with pytest.raises(client.ServerError, match="ended at 2 of 5"):
+        list(crew.groups("x", page_size=2))
+
+
+def test_a_list_of_the_old_crew_that_shrinks_meanwhile_ends(http, crew):
+    listed(http, "taskGroups", "ab", after="", count=5)
+    listed(http, "taskGroups", "", page="2", count=2)
+
+    assert len(list(crew.groups("x", page_size=2))) == 2
+
+
+@pytest.mark.parametrize("size", [0, -1, 0.5, True, "5", None])
+def test_a_page_of_no_rows_is_refused_unsent(http, crew, size):
+    for call in (crew.groups, lambda **size: crew.tasks("g", **size)):
+        with pytest.raises(client.InvalidInput, match="page_size"):
+            call(page_size=size)
 
 
 # --- Errors ----------------------------------------------------------------------------------

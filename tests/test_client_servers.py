@@ -359,6 +359,22 @@ def test_a_filter_of_no_states_matches_nothing(site, graph, states):
     assert site.count_tasks(graph) == 4
 
 
+def test_what_is_done_while_a_list_is_read_shifts_nothing(site):
+    group = site.create_group(tasks=[{"id": f"t{i}", "worker": "w"} for i in range(7)])
+    names = {site.create_group(name=f"old {i}").name for i in range(5)}
+
+    for task in (tasks := site.tasks(group, state="ready", page_size=2)):
+        site.delete_task(group, task)
+    seen = []
+    for found in site.groups("old", page_size=2):
+        seen.append(found.name)
+        site.create_group(name="old and new")
+
+    assert site.count_tasks(group) == 0
+    assert list(tasks) == []
+    assert sorted(seen) == sorted(names)
+
+
 def test_a_verb_in_slices_goes_on_where_it_ended(site, graph):
     first = site.pause_tasks(graph, everything=True, limit=3)
     rest = site.pause_tasks(graph, everything=True, limit=3, after=first.next)

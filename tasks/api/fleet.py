@@ -1,5 +1,6 @@
 """The routes of workers and workgroups, which all groups share."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.db.models import Count
@@ -19,6 +20,7 @@ from . import query
 from .answers import json_answer
 from .base import CrewView
 from .changes import Field, read_changes
+from .lists import by_name
 
 
 class Fleet(CrewView):
@@ -42,8 +44,11 @@ class Workers(CrewView):
 
     def get(self, request: Request) -> HttpResponse:
         self.needs_all_groups()
-        at, rows = query.page(request, strict=True), Worker.objects.order_by("name")
+        rows, after = Worker.objects.order_by("name"), query.after(request)
+        at = query.page(request, strict=True)
         with one_look():
+            if after:
+                return by_name("workers", rows, after, _workers)
             return json_answer({"count": rows.count(), "workers": _workers(list(at.of(rows)))})
 
 
@@ -90,7 +95,7 @@ class OneWorker(CrewView):
 
 
 class Workgroups(CrewView):
-    """Workgroups that were ever held, those held longest from now first."""
+    """Workgroups that were ever held, those held longest from now first; with `after` by name."""
 
     needs = {"GET": READ}
     is_v1 = False
@@ -98,13 +103,18 @@ class Workgroups(CrewView):
 
     def get(self, request: Request) -> HttpResponse:
         self.needs_all_groups()
-        at = query.page(request, strict=True)
+        after, at = query.after(request), query.page(request, strict=True)
         rows = Workgroup.objects.order_by("-held_until", "name")
         with one_look():
             held = Workgroup.objects.filter(held_until__gt=Now())
             names = set(held.values_list("name", flat=True))
-            shown = [_workgroup(row, row.name in names) for row in at.of(rows)]
-            return json_answer({"count": rows.count(), "workgroups": shown})
+
+            def shown(some: Iterable[Workgroup]) -> list[wire.Json]:
+                return [_workgroup(row, row.name in names) for row in some]
+
+            if after:
+                return by_name("workgroups", rows, after, shown)
+            return json_answer({"count": rows.count(), "workgroups": shown(at.of(rows))})
 
 
 class OneWorkgroup(CrewView):

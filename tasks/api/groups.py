@@ -21,6 +21,7 @@ from .answers import json_answer
 from .base import CrewView
 from .body import MOST_VALUES, consumed
 from .changes import Field, read_changes
+from .lists import listed
 from .repeat import conditional, once
 
 GROUP_WORDS = ("id", "name", "createdAt", "isPaused")
@@ -37,9 +38,14 @@ class Groups(CrewView):
 
     def get(self, request: Request) -> HttpResponse:
         """Groups, newest first."""
-        rows = self.access.only(TaskGroup.objects.all(), "pk")
+        rows, search = self.access.only(TaskGroup.objects.all(), "pk"), query.search(request)
+        after = query.after(request)
+        if after:
+            with one_look():
+                count, page, going_on = find.groups_after(rows, search, after)
+            return listed("taskGroups", count, map(wire.group, page), going_on)
         with one_look():
-            count, page = find.groups(rows, query.search(request), query.page(request))
+            count, page = find.groups(rows, search, query.page(request))
         return json_answer({"count": count, "taskGroups": [wire.group(row) for row in page]})
 
     def post(self, request: Request) -> HttpResponse:

@@ -10,10 +10,11 @@ from .. import audit
 from ..access.callers import READ
 from ..errors import NotFoundError
 from ..models import AuditEntry, TaskGroup
-from ..store import portions, wire
+from ..store import wire
 from . import query
-from .answers import Page, json_page
+from .answers import json_page
 from .base import CrewView
+from .lists import numbered
 from .tasks import OneTask
 
 
@@ -47,11 +48,5 @@ class TaskHistory(OneTask):
 
 
 def _history(request: Request, find: Callable[[], QuerySet[AuditEntry]]) -> HttpResponse:
-    at = query.page(request, strict=True)
-
-    def look() -> Page:
-        rows = find()
-        found = (wire.audit_entry(row) for row in portions.some(at.of(rows)))
-        return Page(portions.page(rows.count(), "entries", found), at.size > portions.FEW)
-
-    return json_page(look)
+    after, at = query.after(request), query.page(request, strict=True)
+    return json_page(lambda: numbered("entries", find(), "id", wire.audit_entry, after or at))

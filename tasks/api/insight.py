@@ -122,7 +122,7 @@ class Failures(CrewView):
 
     needs = {"GET": READ}
     is_v1 = False
-    takes = {"GET": (*query.PAGING, "group")}
+    takes = {"GET": (*query.PAGES, "group")}
 
     def get(self, request: Request) -> HttpResponse:
         gid = query.given(request, "group")

@@ -9,6 +9,7 @@ from rest_framework.request import Request
 
 from ..conf import conf
 from ..errors import InvalidInputError
+from ..insight.cursor import After
 from ..insight.find import Page, TaskFilter
 from ..insight.find import page as page_of
 from ..rules import spelling
@@ -16,9 +17,11 @@ from ..rules.names import check_id, check_text
 
 # Longer numbers are none to the old Crew either.
 WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
-PAGING = ("page", "pageSize")
+PAGES = ("page", "pageSize")
+PAGING = (*PAGES, "after")
 FILTERS = ("search", "q", "skipCompleted", "state", "worker", "workgroup", "key", "seeds")
 MOST_PAGES = 10**9
+LONGEST_PLACE = 300  # characters
 KEY = "HTTP_IDEMPOTENCY_KEY"
 ALMOST_KEYS = ("HTTP_X_IDEMPOTENCY_KEY", "HTTP_IDEMPOTENCYKEY", "HTTP_IDEMPOTENT_KEY")
 PRECONDITIONS = ("HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE")
@@ -41,6 +44,25 @@ def page(request: Request, *, strict: bool = False) -> Page:
     ):
         raise InvalidInputError(f"page counts from 1, pageSize goes up to {conf.CREW_MAX_PAGE}")
     return page_of(number, size, most=conf.CREW_MAX_PAGE, most_all=conf.CREW_MAX_PAGE_ALL)
+
+
+def after(request: Request) -> After | None:
+    """The part of a list that `after` and `pageSize` ask for; None where pages are counted.
+
+    Raises InvalidInputError for a size that cannot be.
+    """
+    place = request.query_params.get("after")
+    if place is None:
+        return None
+    if "page" in request.query_params:
+        raise InvalidInputError("a list goes on after a place, or at a page, not both")
+    if (
+        "\0" in place
+        or len(place) > LONGEST_PLACE
+        or not _is_within(request, "pageSize", MOST_PAGES)
+    ):
+        raise InvalidInputError("after is the next that was answered, pageSize a number from 1 up")
+    return After(place, min(_number(request, "pageSize", 20), conf.CREW_MAX_PAGE))
 
 
 def search(request: Request) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from django.db.models import QuerySet
 from django.http import HttpResponse, HttpResponseBase
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
@@ -14,6 +15,7 @@ from ..access.callers import OPERATE, READ, WRITE
 from ..conf import conf
 from ..errors import NotFoundError
 from ..insight import find
+from ..insight.cursor import After
 from ..models import Task
 from ..rules.spec import (
     TASK_WORDS,
@@ -30,12 +32,13 @@ from ..rules.spec import (
     read_time,
     read_worker,
 )
-from ..store import portions, wire
+from ..store import wire
 from . import query
 from .answers import Page, json_answer, json_page
 from .base import CrewView
 from .changes import Field, read_changes
 from .groups import ATTEMPTS
+from .lists import numbered
 from .repeat import conditional, once
 
 _NUMBER = re.compile("[0-9]{1,10}")
@@ -90,13 +93,17 @@ class Tasks(CrewView):
 
     def get(self, request: Request, gid: str) -> HttpResponse:
         """Tasks of the group, oldest first; none for a group that is not there."""
-        which, at = query.task_filter(request), query.page(request)
+        which, after, at = query.task_filter(request), query.after(request), query.page(request)
 
         def look() -> Page:
             try:
-                found = find.tasks(self.group(gid), which, at)
+                group = self.group(gid)
             except NotFoundError:
-                found = find.NONE
+                found = find.NO_PART if after else find.NONE
+            else:
+                found = (
+                    find.tasks_after(group, which, after) if after else find.tasks(group, which, at)
+                )
             return Page(found.as_json(), found.is_large)
 
         return json_page(look)
@@ -218,12 +225,11 @@ class TaskAttempts(OneTask):
 
     def get(self, request: Request, tid: str) -> HttpResponse:
         """Every attempt of the task that ended, the newest first."""
-        at = query.page(request, strict=True)
+        after, at = query.after(request), query.page(request, strict=True)
 
         def look() -> Page:
             rows = self.task(tid).attempts.order_by("-number").defer("request", "answer")
-            found = (wire.attempt(row) for row in portions.some(at.of(rows)))
-            return Page(portions.page(rows.count(), "attempts", found), at.size > portions.FEW)
+            return numbered("attempts", rows, "number", wire.attempt, after or at)
 
         return json_page(look)
 
@@ -252,14 +258,20 @@ class Relatives(OneTask):
     order: Sequence[str]
 
     def get(self, request: Request, tid: str) -> HttpResponse:
-        at = query.page(request, strict=True)
+        after, at = query.after(request), query.page(request, strict=True)
 
         def look() -> Page:
-            rows = Task.objects.filter(**{self.edge: self.task(tid).pk}).order_by(*self.order)
-            found = find.found(rows, at)
+            rows = Task.objects.filter(**{self.edge: self.task(tid).pk})
+            if after:
+                found = self.found_after(rows, tid, after)
+            else:
+                found = find.found(rows.order_by(*self.order), at)
             return Page(found.as_json(), found.is_large)
 
         return json_page(look)
+
+    def found_after(self, rows: QuerySet[Task], tid: str, after: After) -> find.Found:
+        return find.found_after(rows, after)
 
 
 class Children(Relatives):
@@ -272,3 +284,6 @@ class Parents(Relatives):
     """The tasks that this one waits, or waited, for, in the order they were named."""
 
     edge, order = "child_edges__child_id", ("child_edges__position",)
+
+    def found_after(self, rows: QuerySet[Task], tid: str, after: After) -> find.Found:
+        return find.parents_after(tid, after)

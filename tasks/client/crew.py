@@ -54,7 +54,7 @@ class Crew(ManyTasks):
 
     def workers(self) -> Iterator[Worker]:
         """All workers that a task ever named, by name."""
-        return map(Worker.of, self._pages("workers", ("workers",), {}, PAGE))
+        return map(Worker.of, self._rows("workers", ("workers",), {}, PAGE))
 
     def limit_worker(self, name: str, max_concurrency: int | None) -> Worker:
         """Set how many attempts it may have in flight; None for the default, 0 for none."""
@@ -68,8 +68,8 @@ class Crew(ManyTasks):
         return Worker.of(self._put("worker", name, body={"tryNow": True}))
 
     def workgroups(self) -> Iterator[Workgroup]:
-        """All workgroups that were ever held."""
-        return map(Workgroup.of, self._pages("workgroups", ("workgroups",), {}, PAGE))
+        """All workgroups that were ever held, by name."""
+        return map(Workgroup.of, self._rows("workgroups", ("workgroups",), {}, PAGE))
 
     def hold_workgroup(self, name: str, seconds: float) -> Workgroup:
         """Start no task of the workgroup for so many seconds from now, in any group."""

@@ -25,6 +25,9 @@ class Fields:
     def text(self, name: str) -> str:
         return self._of(name, str, "")
 
+    def maybe_text(self, name: str) -> str | None:
+        return None if self.raw.get(name) is None else self.text(name)
+
     def needed(self, name: str) -> str:
         """A text that is never left out."""
         if self.raw.get(name) is None:

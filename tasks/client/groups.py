@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from .errors import Unauthorized
+from .errors import InvalidInput, ServerError, Unauthorized
 from .fields import Fields
 from .transport import Call, Transport, to_bytes
-from .values import Group, Json, id_of, to_json
+from .values import Group, id_of, to_json
 
 PAGE = 100  # rows asked for at once
 
@@ -56,11 +56,12 @@ class Groups(Transport):
         return Group.of(self._get("task_group", id_of(group)))
 
     def groups(self, search: str = "", *, page_size: int = PAGE) -> Iterator[Group]:
-        """All groups whose name contains `search`, newest first, read page by page.
+        """All groups whose name contains `search`, newest first, read part by part.
 
-        One that is created or deleted meanwhile may be missed, or another be given twice.
+        What is created or deleted meanwhile shifts nothing (but of the old Crew, which has pages
+        only). Raises InvalidInput for a `page_size` below 1.
         """
-        rows = self._pages("taskGroups", ("task_groups",), {"search": search}, page_size)
+        rows = self._rows("taskGroups", ("task_groups",), {"search": search}, page_size)
         return map(Group.of, rows)
 
     def rename_group(self, group: "Group | str", name: str) -> Group:
@@ -99,19 +100,45 @@ class Groups(Transport):
         """Stop the group for good; return how many tasks that took."""
         return Fields(self._post("task_group", id_of(group), "cancel")).count("count")
 
-    # --- Pages -------------------------------------------------------------------------------
+    # --- Lists -------------------------------------------------------------------------------
+
+    def _rows(
+        self, name: str, parts: tuple[str, ...], query: Mapping[str, Any], page_size: int
+    ) -> Iterator[Any]:
+        """The rows of a list, read part by part. Raises InvalidInput for a size below 1."""
+        if type(page_size) is not int or page_size < 1:
+            raise InvalidInput("page_size must be a whole number from 1 up")
+        return self._parts(name, parts, query, page_size)
+
+    def _parts(
+        self, name: str, parts: tuple[str, ...], query: Mapping[str, Any], page_size: int
+    ) -> Iterator[Any]:
+        after: str | None = ""
+        while after is not None:
+            part = Fields(self._get(*parts, **query, after=after, pageSize=page_size))
+            rows = part.rows(name)
+            yield from rows
+            if "next" not in part.raw:  # the old Crew has pages only, and this was the first
+                yield from self._pages(name, parts, query, page_size, part)
+                return
+            after = part.maybe_text("next")
 
     def _pages(
-        self, name: str, parts: tuple[str, ...], query: Mapping[str, Any], page_size: int
-    ) -> Iterator[Json]:
-        number, seen = 1, 0
-        while True:
-            page = self._get(*parts, **query, page=number, pageSize=page_size)
-            yield from page[name]
-            number, seen = number + 1, seen + len(page[name])
-            if not page[name] or seen >= page["count"]:
-                return
-            if page.get("isCut"):  # its rows were too large together: on, in pages that fit
-                fitting = range(len(page[name]), 0, -1)
-                page_size = next(size for size in fitting if seen % size == 0)
-                number = seen // page_size + 1
+        self,
+        name: str,
+        parts: tuple[str, ...],
+        query: Mapping[str, Any],
+        page_size: int,
+        page: Fields,
+    ) -> Iterator[Any]:
+        """The rows of the pages after this one, the first."""
+        number, seen = 1, len(page.rows(name))
+        while seen < page.count("count"):
+            if not page.rows(name):
+                raise ServerError(f"the list of {name} ended at {seen} of {page.count('count')}")
+            if page.flag("isCut"):
+                raise ServerError(f"the {name} of a page are too large: give a smaller page_size")
+            number += 1
+            page = Fields(self._get(*parts, **query, page=number, pageSize=page_size))
+            yield from page.rows(name)
+            seen += len(page.rows(name))

@@ -102,7 +102,7 @@ class ManyTasks(Tasks):
         parts = ("task_group", id_of(group), "tasks", verb)
         told = Fields(self._post(*parts, body=body, query={**which, **how, **query}))
         touched = Touched(told.count("count"))
-        touched.next = told.text("next") or None
+        touched.next = told.maybe_text("next")
         return touched
 
 

@@ -99,14 +99,15 @@ class Tasks(Groups):
     def tasks(
         self, group: Group | str, *, page_size: int = PAGE, **which: Unpack[Which]
     ) -> Iterator[Task]:
-        """The tasks of a group that match, oldest first, read page by page.
+        """The tasks of a group that match, oldest first, read part by part.
 
-        One that changes its state meanwhile may shift the pages: another may be missed.
+        What is done to tasks meanwhile shifts nothing. Raises InvalidInput for a `page_size`
+        below 1.
         """
         parts, query = ("task_group", id_of(group), "tasks"), to_query(which)
         if query is None:
             return iter(())
-        return map(Task.of, self._pages("tasks", parts, query, page_size))
+        return map(Task.of, self._rows("tasks", parts, query, page_size))
 
     def count_tasks(self, group: Group | str, **which: Unpack[Which]) -> int:
         """How many tasks of a group match; 0 for an unknown group."""
@@ -117,7 +118,7 @@ class Tasks(Groups):
 
     def attempts(self, task: Task | str) -> Iterator[Attempt]:
         """The attempts at a task that ended, the newest first."""
-        rows = self._pages("attempts", ("task", id_of(task), "attempts"), {}, PAGE)
+        rows = self._rows("attempts", ("task", id_of(task), "attempts"), {}, PAGE)
         return map(Attempt.of, rows)
 
     def attempt(self, task: Task | str, number: int) -> Attempt:
@@ -126,11 +127,11 @@ class Tasks(Groups):
 
     def children(self, task: Task | str) -> Iterator[Task]:
         """The tasks that wait, or waited, for this one."""
-        return map(Task.of, self._pages("tasks", ("task", id_of(task), "children"), {}, PAGE))
+        return map(Task.of, self._rows("tasks", ("task", id_of(task), "children"), {}, PAGE))
 
     def parents(self, task: Task | str) -> Iterator[Task]:
         """The tasks that this one waits, or waited, for."""
-        return map(Task.of, self._pages("tasks", ("task", id_of(task), "parents"), {}, PAGE))
+        return map(Task.of, self._rows("tasks", ("task", id_of(task), "parents"), {}, PAGE))
 
     # --- One task ----------------------------------------------------------------------------
 

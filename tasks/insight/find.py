@@ -1,31 +1,27 @@
 """Groups and tasks as people look for them: filters and pages, all in the database."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, TypeVar
 
 from django.db import transaction
-from django.db.models import DateTimeField, F, Model, Q, QuerySet, TextField
-from django.db.models.expressions import RawSQL
-from django.db.models.functions import Cast, Now
+from django.db.models import F, Model, Q, QuerySet
+from django.db.models.functions import Now
 from django.db.models.lookups import IContains
 
 from ..errors import InvalidInputError
-from ..models import Task, TaskGroup
+from ..models import ParentEdge, Task, TaskGroup
 from ..models.queries import READY, in_state
-from ..rules.names import MAX_LENGTH
 from ..rules.states import State
 from ..sql import on_postgres, steer
-from ..sql.probes import among
+from ..sql.probes import among, probed
 from ..store import portions
 from ..store.states import HELD
+from . import cursor
+from .cursor import After
 
 Row = TypeVar("Row", bound=Model)
-
-_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d{1,6})?(\+00)?", re.ASCII)
 
 MAX_SEARCH = 200  # characters
 DEEP = 1_000  # rows before a page
@@ -110,19 +106,39 @@ def page(number: int, size: int, *, most: int, most_all: int) -> Page:
 
 def groups(rows: QuerySet[TaskGroup], search: str, at: Page) -> tuple[int, list[TaskGroup]]:
     """Groups whose name contains `search`, newest first: how many, and this page of them."""
+    return _look(_named(rows, search).order_by("-created_at", "-id"), at)
+
+
+def groups_after(
+    rows: QuerySet[TaskGroup], search: str, after: After
+) -> tuple[int | None, list[TaskGroup], str | None]:
+    """As `groups`, from a place on; with the next place. The count comes with the first part."""
+    rows = _named(rows, search)
+    pairs = cursor.places(cursor.by_time(rows, after, newest_first=True))
+    ids = [id_ for _, id_ in pairs[: after.size]]
+    found = TaskGroup.objects.in_bulk(ids)
+    going_on = cursor.cut(pairs, after, [place for place, _ in pairs])
+    return _count(rows, after), [found[id_] for id_ in ids if id_ in found], going_on
+
+
+def _named(rows: QuerySet[TaskGroup], search: str) -> QuerySet[TaskGroup]:
     _check_search(search)
-    if search:
-        rows = rows.filter(Holds(F("name"), search))
-    return _look(rows.order_by("-created_at", "-id"), at)
+    return rows.filter(Holds(F("name"), search)) if search else rows
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """How many tasks there are, and the ids of a page of them; `sizes` as far as they are known."""
+    """How many tasks there are, and the ids of a page of them; `sizes` as far as they are known.
 
-    count: int
+    Of a part behind a place `count` is None. Then `places` are those of the tasks, and `going_on`
+    is the place of the next part.
+    """
+
+    count: int | None
     ids: Sequence[str]
     sizes: Mapping[str, int]
+    places: Sequence[str] | None = None
+    going_on: str | None = None
 
     @property
     def is_large(self) -> bool:
@@ -131,10 +147,15 @@ class Found:
 
     def as_json(self) -> Iterator[bytes]:
         """The page, piece by piece."""
-        return portions.page(self.count, "tasks", portions.tasks(self.ids, self.sizes))
+        rows = portions.tasks(self.ids, self.sizes)
+        if self.places is None:
+            return portions.page(self.count, "tasks", rows)
+        going_on = portions.GoingOn(self.places, self.going_on)
+        return portions.page(self.count, "tasks", rows, going_on)
 
 
 NONE = Found(0, [], {})
+NO_PART = Found(0, [], {}, [])
 
 
 def tasks(group: TaskGroup, which: TaskFilter, at: Page) -> Found:
@@ -145,6 +166,45 @@ def tasks(group: TaskGroup, which: TaskFilter, at: Page) -> Found:
         return found(rows, at, count)
     with _by_index():
         return found(rows, at, count)
+
+
+def tasks_after(group: TaskGroup, which: TaskFilter, after: After) -> Found:
+    """As `tasks`, from a place on. The count comes with the first part."""
+    rows = matching(group.pk, which)
+    part = cursor.by_time(rows, after)
+    with _by_index():
+        count = group.task_count if which.is_empty else None
+        return _part(_count(rows, after, count), cursor.places(part), after)
+
+
+def found_after(rows: QuerySet[Task], after: After) -> Found:
+    """This part of some tasks, oldest first."""
+    return _part(_count(rows, after), cursor.places(cursor.by_time(rows, after)), after)
+
+
+def parents_after(task_id: str, after: After) -> Found:
+    """This part of a task's parents, in the order they were named."""
+    rows = ParentEdge.objects.filter(child_id=task_id)
+    edges = cursor.by_number(rows, after, "position", newest_first=False)
+    return _part(
+        _count(rows, after), [(str(edge.position), edge.parent_id) for edge in edges], after
+    )
+
+
+def _count(rows: QuerySet[Any], after: After, known: int | None = None) -> int | None:
+    """How many rows there are, with the first part only."""
+    if after.place:
+        return None
+    return rows.count() if known is None else known
+
+
+def _part(count: int | None, pairs: list[tuple[str, str]], after: After) -> Found:
+    """Of places and ids, one more than asked for if there is one."""
+    places, ids = [place for place, _ in pairs], [id_ for _, id_ in pairs[: after.size]]
+    going_on = cursor.cut(pairs, after, places)
+    is_weighed = len(ids) <= portions.FEW
+    sizes = dict(portions.weighed(Task.objects.filter(probed("id", ids)))) if is_weighed else {}
+    return Found(count, ids, sizes, places, going_on)
 
 
 def found(rows: QuerySet[Task], at: Page, count: int | None = None) -> Found:
@@ -200,27 +260,10 @@ def some_ids(
     None is the end. `after` is such a place: a time and an id, so it stays right when the task
     there is changed or deleted meanwhile.
     """
-    rows = matching(group_id, which)
-    if after:
-        at, id_ = _read_place(after)
-        rows = rows.filter(Q(created_at__gt=at) | Q(created_at=at, id__gt=id_), created_at__gte=at)
-    # Times as the database writes them: SQLite compares their text, which Django would change.
-    rows = rows.annotate(at=Cast("created_at", TextField())).order_by("created_at", "id")
-    pairs = list(rows.values_list("at", "id")[: most + 1])
-    going_on = "/".join(pairs[most - 1]) if len(pairs) > most else None
+    part = After(after, most)
+    pairs = cursor.places(cursor.by_time(matching(group_id, which), part))
+    going_on = cursor.cut(pairs, part, [place for place, _ in pairs])
     return [id_ for _, id_ in pairs[:most]], going_on
-
-
-def _read_place(place: str) -> tuple[RawSQL, str]:
-    time, slash, id_ = place.partition("/")
-    if not (_TIME.fullmatch(time) and slash and len(id_) <= MAX_LENGTH and "\0" not in id_):
-        raise InvalidInputError("after is no place that was answered as next")
-    try:
-        datetime.fromisoformat(time)
-    except ValueError as error:
-        raise InvalidInputError("after is no place that was answered as next") from error
-    sql = "%s::timestamptz" if on_postgres() else "%s"
-    return RawSQL(sql, (time,), output_field=DateTimeField()), id_  # noqa: S611  two fixed texts
 
 
 @contextmanager

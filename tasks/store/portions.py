@@ -5,6 +5,7 @@ each would be a gigabyte, and several in decoded form.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from django.db.models import F, Func, IntegerField, QuerySet, Value
@@ -40,23 +41,38 @@ class Stored(Func):
         return self.as_sql(compiler, connection, template=template, **context)
 
 
-def page(count: int, name: str, rows: Iterable[wire.Json]) -> Iterator[bytes]:
+@dataclass(frozen=True, slots=True)
+class GoingOn:
+    """Where a list goes on: behind the last of the rows that fitted, or at `place` if all did."""
+
+    places: Sequence[str]  # of the rows, in their order
+    place: str | None
+
+
+def page(
+    count: int | None, name: str, rows: Iterable[wire.Json], going_on: GoingOn | None = None
+) -> Iterator[bytes]:
     """A page of a list as JSON, piece by piece; `isCut` says that its end did not fit.
 
     As many rows as `CREW_MAX_PAGE_BYTES` allows, at least one.
     """
-    yield f'{{"count":{count},"{name}":['.encode()
+    yield (f'{{"{name}":[' if count is None else f'{{"count":{count},"{name}":[').encode()
     left = int(conf.CREW_MAX_PAGE_BYTES)
-    comma, cut = "", ""
+    shown = 0
+    is_cut = False
     for row in rows:
-        piece = f"{comma}{dump(row)}".encode()
+        piece = f"{',' if shown else ''}{dump(row)}".encode()
         left -= len(piece)
-        if left < 0 and comma:
-            cut = ',"isCut":true'
+        is_cut = left < 0 and shown > 0
+        if is_cut:
             break
         yield piece
-        comma = ","
-    yield f"]{cut}}}".encode()
+        shown += 1
+    tail = ',"isCut":true' if is_cut else ""
+    if going_on:
+        place = going_on.places[shown - 1] if is_cut else going_on.place
+        tail += f',"next":{dump(place)}'
+    yield f"]{tail}}}".encode()
 
 
 def tasks(ids: Sequence[str], sizes: Mapping[str, int] = NONE) -> Iterator[wire.Json]:

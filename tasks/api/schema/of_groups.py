@@ -16,7 +16,7 @@ from .words import (
     NEW_TASKS,
     NOT_MODIFIED,
     ONCE,
-    OUR_PAGE,
+    OUR_LIST,
     OURS,
     PAGE,
     PICTURE,
@@ -117,7 +117,7 @@ DESCRIBED: Mapping[type[APIView], Mapping[str, Any]] = {
             "List workers",
             answers(shapes.WorkerList, 400, **OURS),
             tags=["fleet"],
-            parameters=OUR_PAGE,
+            parameters=OUR_LIST,
         )
     },
     fleet.Fleet: _look("fleet_now", "Schedulers, holds, workers and the last hour"),
@@ -138,7 +138,7 @@ DESCRIBED: Mapping[type[APIView], Mapping[str, Any]] = {
             "List workgroups",
             answers(shapes.WorkgroupList, 400, **OURS),
             tags=["fleet"],
-            parameters=OUR_PAGE,
+            parameters=OUR_LIST,
         )
     },
     fleet.OneWorkgroup: _look("workgroup_now", "A workgroup closely", 404),

@@ -8,7 +8,8 @@ from rest_framework.views import APIView
 
 from ...models import AuditEntry
 from .. import history
-from .words import OUR_PAGE, OURS, answers, operation
+from .shapes import Counted
+from .words import OUR_LIST, OURS, answers, operation
 
 
 class Entry(s.Serializer):  # type: ignore[misc]
@@ -24,15 +25,14 @@ class Entry(s.Serializer):  # type: ignore[misc]
     detail = s.DictField(help_text="What was asked, such as `remainingAttempts`; never a payload.")
 
 
-class History(s.Serializer):  # type: ignore[misc]
-    count = s.IntegerField()
+class History(Counted):
     entries = Entry(many=True)
     isCut = s.BooleanField(required=False, help_text="Present where the page ends too early.")
 
 
 def _history(id_: str, summary: str) -> dict[str, Any]:
     responses = answers(History, 400, 404, **OURS)
-    return {"get": operation(id_, summary, responses, tags=["insight"], parameters=OUR_PAGE)}
+    return {"get": operation(id_, summary, responses, tags=["insight"], parameters=OUR_LIST)}
 
 
 DESCRIBED: Mapping[type[APIView], Mapping[str, Any]] = {

@@ -9,7 +9,7 @@ from rest_framework.views import APIView
 from .. import insight
 from . import shapes
 from .shapes import STATES
-from .words import BODY, DRY_RUN, JSON, OUR_PAGE, OURS, PICTURE, Parameter, answers, operation
+from .words import BODY, DRY_RUN, JSON, OUR_PAGES, OURS, PICTURE, Parameter, answers, operation
 
 NOT_NEGATIVE = {"type": "integer", "minimum": 0, "maximum": 10**9}
 IDS = {"type": "string", "pattern": "^([A-Za-z0-9][A-Za-z0-9._:-]{0,40}(,|$)){0,20}$"}
@@ -134,7 +134,7 @@ DESCRIBED: Mapping[type[APIView], Mapping[str, Any]] = {
         FailureList,
         400,
         404,
-        parameters=[*OUR_PAGE, GROUP],
+        parameters=[*OUR_PAGES, GROUP],
     ),
     insight.RetryFailure: {
         "post": operation(

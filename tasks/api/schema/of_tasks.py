@@ -19,7 +19,7 @@ from .words import (
     NEW_TASKS,
     NOT_MODIFIED,
     ONCE,
-    OUR_PAGE,
+    OUR_LIST,
     OURS,
     PAGE,
     WARNING,
@@ -65,7 +65,7 @@ def _relatives(name: str) -> dict[str, Any]:
     responses = answers(shapes.TaskList, 400, 404, **OURS)
     return {
         "get": operation(
-            f"task_{name}", f"The {name} of a task", responses, tags=["tasks"], parameters=OUR_PAGE
+            f"task_{name}", f"The {name} of a task", responses, tags=["tasks"], parameters=OUR_LIST
         )
     }
 
@@ -140,7 +140,7 @@ DESCRIBED: Mapping[type[APIView], Mapping[str, Any]] = {
             "The attempts of a task",
             answers(shapes.AttemptList, 400, 404, **OURS),
             tags=["tasks"],
-            parameters=OUR_PAGE,
+            parameters=OUR_LIST,
         )
     },
     tasks.OneAttempt: {

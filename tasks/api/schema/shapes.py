@@ -131,8 +131,19 @@ class Task(s.Serializer):  # type: ignore[misc]
     state = s.ChoiceField(choices=STATES)
 
 
-class TaskList(s.Serializer):  # type: ignore[misc]
-    count = s.IntegerField(help_text="How many there are, on all pages.")
+class Counted(s.Serializer):  # type: ignore[misc]
+    count = s.IntegerField(
+        required=False,
+        help_text="How many there are, on all pages. Left out behind the first part (`after`).",
+    )
+    next = s.CharField(
+        required=False,
+        allow_null=True,
+        help_text="With `after`: that of the next part; null at the end.",
+    )
+
+
+class TaskList(Counted):
     tasks = Task(many=True)
     isCut = s.BooleanField(
         required=False,
@@ -163,8 +174,7 @@ class Group(s.Serializer):  # type: ignore[misc]
     isPaused = s.BooleanField()
 
 
-class GroupList(s.Serializer):  # type: ignore[misc]
-    count = s.IntegerField(help_text="How many there are, on all pages.")
+class GroupList(Counted):
     taskGroups = Group(many=True)
 
 
@@ -271,9 +281,8 @@ class WholeAttempt(Attempt):
     )
 
 
-class AttemptList(s.Serializer):  # type: ignore[misc]
+class AttemptList(Counted):
     attempts = Attempt(many=True)
-    count = s.IntegerField()
     isCut = s.BooleanField(required=False, help_text="Present where the page ends too early.")
 
 
@@ -297,8 +306,7 @@ class Worker(s.Serializer):  # type: ignore[misc]
     rest = Rest(allow_null=True)
 
 
-class WorkerList(s.Serializer):  # type: ignore[misc]
-    count = s.IntegerField()
+class WorkerList(Counted):
     workers = Worker(many=True)
 
 
@@ -323,8 +331,7 @@ class Workgroup(s.Serializer):  # type: ignore[misc]
     heldBy = s.CharField(allow_blank=True, help_text="The task that asked for it; empty: a person.")
 
 
-class WorkgroupList(s.Serializer):  # type: ignore[misc]
-    count = s.IntegerField()
+class WorkgroupList(Counted):
     workgroups = Workgroup(many=True)
 
 

@@ -67,14 +67,22 @@ class Parameter(OpenApiParameter):
         super().__init__(name, kind, description=words, **options)
 
 
+AFTER = Parameter(
+    "after",
+    {"type": "string", "maxLength": 300},
+    "Instead of `page`: empty for the first part, then the `next` of the part before. What comes "
+    "or goes meanwhile shifts nothing.",
+)
 PAGE = [
     Parameter("page", int, "Counts from 1."),
     Parameter("pageSize", int, "Rows a page; 0 on page 1 means all, up to a limit."),
+    AFTER,
 ]
-OUR_PAGE = [
+OUR_PAGES = [
     Parameter("page", {"type": "integer", "minimum": 1, "maximum": 10**9}, "Counts from 1."),
     Parameter("pageSize", {"type": "integer", "minimum": 1, "maximum": 500}, "Rows a page."),
 ]
+OUR_LIST = [*OUR_PAGES, AFTER]
 LABEL = {"type": "string", "maxLength": 200}
 SEARCH = Parameter("search", LABEL, "Part of a name, whatever its case.")
 STATE = {
