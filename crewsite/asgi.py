@@ -21,10 +21,12 @@ from crewsite.headers import Headers  # noqa: E402
 from tasks.live import socket  # noqa: E402
 from tasks.routing import websocket_urlpatterns  # noqa: E402
 from tasks.serving import database  # noqa: E402
-from tasks.serving.middleware import BodyLimit  # noqa: E402
+from tasks.serving.middleware import BodyLimit, ConnectionLimit  # noqa: E402
 
 database.prepare()
 
 sockets = URLRouter([*websocket_urlpatterns(), re_path("", socket.unknown)])
 
-application = ProtocolTypeRouter({"http": Headers(BodyLimit(http)), "websocket": sockets})
+application = ConnectionLimit(
+    ProtocolTypeRouter({"http": Headers(BodyLimit(http)), "websocket": sockets})
+)

@@ -1,6 +1,5 @@
 """Locks out who guesses passwords: axes keeps the counts; this says what counts, and answers."""
 
-import ipaddress
 import logging
 from typing import Any
 
@@ -14,7 +13,7 @@ from django.http import HttpRequest, HttpResponse
 
 from tasks import audit
 from tasks.access.callers import of_user
-from tasks.access.http import client_address
+from tasks.access.http import client_address, network
 
 logger = logging.getLogger("crewsite.login")
 
@@ -59,9 +58,7 @@ class Handler(AxesDatabaseHandler):
 
 def guesser(request: HttpRequest) -> str:
     """The address that failures are counted for; of IPv6 the network, as each host owns a /64."""
-    address = ipaddress.ip_address(client_address(request))
-    network = ipaddress.ip_network((address, 64 if address.version == 6 else 32), strict=False)
-    return str(network.network_address)
+    return network(client_address(request))
 
 
 def locked_out(request: HttpRequest, *_: object) -> HttpResponse:

@@ -167,6 +167,7 @@ STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 
+FILE_UPLOAD_HANDLERS = ["tasks.serving.uploads.NoUploads"]
 SESSION_ENGINE = "crewsite.sessions"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
@@ -233,6 +234,8 @@ LOGGING = {
 # default; a listener needs a session of its own, which a pooler does not give.
 _better = {
     "CREW_WORKER_BASE_URL": f"http://127.0.0.1:{PORT}/demo/" if DEBUG else "",
+    # The calls to them come from one address, as many as there are slots.
+    "CREW_MAX_CONNECTIONS": 2_000 if DEBUG else 500,
     "CREW_NOTIFY": not _database.get("DISABLE_SERVER_SIDE_CURSORS", False),
 }
 _crew = variables(env, SETTINGS, _better)

@@ -184,6 +184,13 @@ SETTINGS: dict[str, Setting] = {
     "CREW_MAX_STREAMS": Setting(
         int, 10, "live streams at once of one caller in one process", above=0
     ),
+    "CREW_MAX_CONNECTIONS": Setting(
+        int,
+        500,
+        "connections at once of one address (of IPv6, of a /64) with one web process; with"
+        " `CREW_TRUSTED_PROXIES` it counts the requests and streams of the address that they name",
+        above=0,
+    ),
     "CREW_WEB_CONNECTIONS": Setting(
         int, 20, "connections to PostgreSQL that the requests of one web process share", above=0
     ),
@@ -227,6 +234,15 @@ SETTINGS: dict[str, Setting] = {
     "CREW_MAX_BULK_BYTES": Setting(int, 16 * MIB, "the longest body of a bulk create", above=0),
     "CREW_MAX_NDJSON_BYTES": Setting(
         int, 128 * MIB, "the longest body of a bulk create as NDJSON", above=0
+    ),
+    "CREW_MAX_STRANGER_BYTES": Setting(
+        int,
+        8 * 1024,
+        "the longest body of a caller who is not known yet. For more, path, `Authorization` and"
+        " session are looked at before it is taken: a route of the API asks its own"
+        " authentication (an embedder's classes see the head only), other views need a session or"
+        " `csrf_exempt`",
+        above=0,
     ),
     "CREW_MAX_NDJSON_TASKS": Setting(int, 100_000, "tasks in one NDJSON create", above=0),
     "CREW_MAX_PAGE": Setting(int, 500, "rows on one page", above=0),

@@ -1576,4 +1576,20 @@ MUTANTS = (
         ("tests/test_connections.py::test_a_task_whose_call_may_have_been_read_comes_back_soon",),
         LITE,
     ),
+    Mutant(
+        "admission: anybody sends long bodies",
+        "tasks/serving/admission.py",
+        "return int(conf.CREW_MAX_STRANGER_BYTES)",
+        "return int(conf.CREW_MAX_BODY_BYTES)",
+        ("tests/test_serving.py::test_behind_any_server_a_stranger_sends_no_long_body",),
+        LITE,
+    ),
+    Mutant(
+        "websocket: frames without end",
+        "tasks/serving/websocket.py",
+        "if not self._frames.count() and",
+        "if False and",
+        ("tests/test_serving.py::test_a_stream_that_sends_too_many_frames_is_told_so",),
+        LITE,
+    ),
 )

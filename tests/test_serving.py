@@ -1,6 +1,8 @@
 """The web process against hostile bytes: bodies, heads, handshakes, frames (rows A and K)."""
 
 import asyncio
+import contextlib
+import io
 import json
 import os
 import signal
@@ -16,12 +18,13 @@ from django.contrib.staticfiles import finders
 from django.test import override_settings
 
 from tasks.access import tokens
+from tasks.live.socket_queue import FRAMES_AT_ONCE
 from tasks.serving import limits
-from tasks.serving.middleware import BodyLimit
+from tasks.serving.middleware import BodyLimit, ConnectionLimit
 
 from .factories import make_group, make_task
 from .processes import ROOT
-from .web import TOKEN, Clients, Raw, Web, path_of, web
+from .web import TOKEN, Clients, Raw, Web, framed, path_of, web
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -84,16 +87,33 @@ def ok(web: Web) -> bool:
 # --- Bodies -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/login", "/admin/login/", "/api/v1/task_group/g/tasks"])
-def test_a1_a_declared_body_that_is_too_long_is_refused_before_it_comes(served, path):
-    said = answer(served, head(path=path, Host="localhost", Content_Length=BODY + 1))
+KNOWN = {"Authorization": f"Bearer {TOKEN}"}
+TASKS = "/api/v1/task_group/g/tasks"
+BULK = f"{TASKS}/bulk"
+LINES = "application/x-ndjson"
+MEBI = 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "limit"),
+    [
+        (TASKS, "application/json", 2 * MEBI),
+        ("/api/v1/task_groups", "application/json", 16 * MEBI),
+        (BULK, "application/json", 16 * MEBI),
+        (BULK, f"{LINES}; charset=utf-8", 128 * MEBI),
+        (f"{TASKS}/pause", LINES, 2 * MEBI),
+    ],
+)
+def test_a1_a_declared_body_that_is_too_long_is_refused_before_it_comes(served, path, kind, limit):
+    length = {"Content_Type": kind, "Content_Length": limit + 1}
+    said = answer(served, head(path=path, Host="localhost", **KNOWN, **length))
 
     assert said.startswith(b"HTTP/1.1 413 ")
-    assert said.endswith(b"\r\n\r\nrequest body larger than 2097152 bytes\n")
+    assert said.endswith(b"\r\n\r\nrequest body larger than %d bytes\n" % limit)
 
 
 def test_a1_a_body_at_the_limit_is_read(served):
-    text = head(Host="localhost", Content_Length=BODY, Connection="close")
+    text = head(path=TASKS, Host="localhost", Content_Length=BODY, Connection="close", **KNOWN)
     said = answer(served, text.encode() + b" " * BODY)
 
     assert said.startswith(b"HTTP/1.1 400 ")  # not JSON: the view has seen it
@@ -101,42 +121,199 @@ def test_a1_a_body_at_the_limit_is_read(served):
 
 def test_a1_a_client_that_sends_on_still_reads_why_it_is_refused(served):
     with Raw(served) as raw:
-        raw.send(head(Host="localhost", Content_Length=8 * BODY))
+        raw.send(head(path=TASKS, Host="localhost", Content_Length=8 * BODY, **KNOWN))
         raw.send(b"x" * 200_000)
         said = raw.read_all()
 
     assert said.startswith(b"HTTP/1.1 413 ")
 
 
-@pytest.mark.parametrize(
-    ("path", "limit"),
-    [
-        ("/api/v1/task_groups", 16 * 1024 * 1024),
-        ("/api/v1/task_group/g/tasks/bulk", 16 * 1024 * 1024),
-    ],
-)
-def test_a1_a_bulk_create_may_be_longer(served, path, limit):
-    said = answer(served, head(path=path, Host="localhost", Content_Length=limit + 1))
+# --- Bodies of strangers ----------------------------------------------------------------------
 
-    assert f"larger than {limit} bytes".encode() in said
+STRANGERS = [
+    ("POST", BULK, {}, 401),
+    ("POST", BULK, {"Authorization": "Bearer wrong"}, 401),
+    ("POST", f"{BULK}?dryRun=1", {"Cookie": "sessionid=forged"}, 401),
+    ("POST", "/api/v1/task_groups", {}, 401),
+    ("PUT", "/api/v1/task_group/g/task/t", {}, 401),
+    ("POST", "/login", {}, 413),
+    ("POST", "/login", KNOWN, 413),
+    ("POST", "/admin/login/", {}, 413),
+    ("POST", "/admin/crew/task/add/", KNOWN, 413),  # a token opens no page
+    ("POST", "/x/tasks/bulk", {}, 405),
+    ("POST", "/x/tasks/bulk", KNOWN, 405),
+    ("POST", "/api/v1/x/tasks/bulk", {}, 405),
+    ("GET", "/static/tasks/bulk", {}, 404),
+    ("DELETE", "/", {}, 413),
+    ("PATCH", BULK, KNOWN, 405),
+]
 
 
-def test_the_limit_of_each_kind_of_body():
-    lines = "application/x-ndjson; charset=utf-8"
+@pytest.mark.parametrize(("method", "path", "said", "status"), STRANGERS)
+def test_a_stranger_sends_no_long_body(served, method, path, said, status):
+    """Neither one that says how long it is, nor one that does not."""
+    about = {"Host": "localhost", "Content_Type": LINES, **said}
+    declared = answer(served, head(method, path, Content_Length=50 * MEBI, **about))
+    with Raw(served) as raw:
+        raw.send(head(method, path, Transfer_Encoding="chunked", **about))
+        raw.send(b"4000\r\n" + b" " * 0x4000 + b"\r\n")  # and more would come
+        chunked = raw.read_all()
 
-    with override_settings(CREW_MAX_BODY_BYTES=1, CREW_MAX_BULK_BYTES=2, CREW_MAX_NDJSON_BYTES=3):
-        assert limits.body_limit("POST", "/x/api/v1/task_group/g/tasks/bulk", lines) == 3
-        assert limits.body_limit("POST", "/api/v1/task_group/g/tasks/bulk", "") == 2
-        assert limits.body_limit("POST", "/api/v1/task_groups", lines) == 2
-        assert limits.body_limit("POST", "/admin/tasks/bulk/add/", lines) == 1
-        assert limits.body_limit("GET", "/api/v1/task_groups", "") == 1
+    for answered in (declared, chunked):
+        # With DEBUG Django tells of unknown paths by itself.
+        assert int(answered[9:12]) in {status, 404 if status == 405 else status}
+        assert b"\r\nConnection: close\r\n" in answered
+    assert ok(served)
+
+
+def test_a_stranger_is_not_told_to_go_on(served):
+    about = {"Host": "localhost", "Expect": "100-continue", "Content_Length": 10_000}
+    with Raw(served) as raw:
+        raw.send(head(path=TASKS, **about))
+        assert raw.read_all().startswith(b"HTTP/1.1 401 ")
+    with Raw(served) as raw:
+        raw.send(head(path=TASKS, Connection="close", **about, **KNOWN))
+        assert raw.read_head() == b"HTTP/1.1 100 Continue\r\n\r\n"
+        raw.send(b" " * 10_000)
+        assert raw.read_all().startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_token_that_may_only_read_sends_no_long_body(served):
+    _, secret = tokens.issue(name="reader", scopes=["read"])
+    about = {"Host": "localhost", "Content_Length": MEBI, "Authorization": f"Bearer {secret}"}
+
+    assert answer(served, head(path=BULK, **about)).startswith(b"HTTP/1.1 403 ")
+
+
+def test_who_is_logged_in_sends_long_forms_and_calls(served, cookie):
+    form = {"Host": "localhost", "Connection": "close", "Content_Length": 10_000}
+    form |= {"Content_Type": "application/x-www-form-urlencoded", "Cookie": cookie[8:]}
+    said = answer(served, head(path="/admin/crew/taskgroup/", **form) + "x" * 10_000)
+    assert said.startswith(b"HTTP/1.1 403 ")  # of CSRF, whose token the body may have had
+
+    said = answer(served, head(path=TASKS, **form) + "x" * 10_000)
+    assert b"CSRF" in said and said.startswith(b"HTTP/1.1 403 ")
+
+
+def test_a_view_that_tells_its_callers_by_itself_takes_long_bodies(served):
+    about = {"Host": "localhost", "Content_Length": 10_000, "Connection": "close"}
+
+    said = answer(served, head(path="/demo/worker-a", **about) + "x" * 10_000)
+
+    assert said.startswith(b"HTTP/1.1 200 "), said
+
+
+def test_a_short_and_a_long_body_follow_each_other_on_one_connection(served):
+    group = make_group()
+    path = f"/api/v1/task_group/{group.pk}/tasks/bulk"
+    body = json.dumps({"tasks": [{"name": "n", "worker": "w", "input": "x" * 100_000}]})
+    with Raw(served) as raw:
+        for length in (len(body), 2, len(body)):
+            part = body if length > 2 else "{}"
+            about = {"Host": "localhost", "Content_Type": "application/json", **KNOWN}
+            raw.send(head(path=path, Content_Length=length, **about) + part)
+            said = raw.read_head()
+            assert said.startswith(b"HTTP/1.1 2" if length > 2 else b"HTTP/1.1 400"), said
+            raw.read(int(said.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
+        half = len(body) // 2
+        raw.send(head(path=path, Transfer_Encoding="chunked", Connection="close", **about))
+        for piece in (body[:half], body[half:]):
+            raw.send(f"{len(piece):x}\r\n{piece}\r\n")
+        raw.send("0\r\n\r\n")
+        assert raw.read_all().startswith(b"HTTP/1.1 2")
+    assert group.tasks.count() == 3
+
+
+def test_a_file_in_a_form_is_stored_nowhere(client, user, monkeypatch):
+    """Django reads a form before it asks for its CSRF token."""
+    monkeypatch.setattr("tempfile.NamedTemporaryFile", None)  # what it writes files with
+    file = io.BytesIO(b"x" * 4_000_000)
+    user.set_password("a long enough one")
+    user.save()
+    said = client.post(
+        "/admin/login/",
+        {"file": file, "username": user.username, "password": "a long enough one"},
+    )
+
+    assert said.status_code == 302  # its fields were read
+    assert not said.wsgi_request.FILES
+
+
+# --- Connections of one address ---------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def crowded(django_db_setup, django_db_blocker):
+    with django_db_blocker.unblock():
+        running = Web(CREW_MAX_CONNECTIONS="3", CREW_MAX_STREAMS="50")
+    yield running
+    assert running.stop() == 0
+    assert running.errors() == ""
+
+
+def until(condition, seconds=20.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_an_address_has_so_many_connections(crowded):
+    until(lambda: ok(crowded))
+    group = make_group()
+    stream, quiet, begun = Raw(crowded), Raw(crowded), Raw(crowded)
+    with stream, quiet, begun:
+        stream.open(path_of(group.pk))
+        begun.send("POST /login HT")
+        with Raw(crowded) as one_more:
+            said = one_more.read_all()
+        assert said.startswith(b"HTTP/1.1 429 ")
+        assert said.endswith(b"too many connections from this address\n")
+    until(lambda: ok(crowded))
+
+
+@pytest.fixture(scope="module")
+def proxied(django_db_setup, django_db_blocker):
+    with django_db_blocker.unblock():
+        running = Web(CREW_MAX_CONNECTIONS="2", CREW_TRUSTED_PROXIES="1", CREW_MAX_STREAMS="50")
+    yield running
+    assert running.stop() == 0
+
+
+def test_behind_a_proxy_the_address_that_it_names_counts(proxied):
+    """What the client itself wrote stands before it, and does not."""
+
+    def slow(client):
+        raw = Raw(proxied)
+        raw.send(head(Host="localhost", Content_Length=10, X_Forwarded_For=client))
+        return raw
+
+    def status(client):
+        return answer(
+            proxied,
+            head("GET", "/healthz", Host="localhost", Connection="close", X_Forwarded_For=client),
+        )[9:12]
+
+    group = make_group()
+    with slow("1.1.1.1, 192.0.2.1") as first, Raw(proxied) as second:
+        second.open(path_of(group.pk), "X-Forwarded-For: 2.2.2.2, 192.0.2.1")
+        until(lambda: status("3.3.3.3, 192.0.2.1") == b"429")
+        assert status("192.0.2.2") == b"200"
+        assert status("192.0.2.1, 192.0.2.2") == b"200"
+        first.send(b" " * 10)  # the request ends, its connection stays
+        until(lambda: status("192.0.2.1") == b"200")
+    network = [slow(f"2001:db8::{host}") for host in (1, 2)]
+    until(lambda: status("2001:db8::3") == b"429")
+    assert status("2001:db8:0:1::3") == b"200"
+    for raw in network:
+        raw.socket.close()
 
 
 def test_a2_a_chunked_body_is_cut_at_the_limit(served):
     before = served.memory()
     part = b"10000\r\n" + b"x" * 65536 + b"\r\n"
     with Raw(served) as raw:
-        raw.send(head(Host="localhost", Transfer_Encoding="chunked"))
+        raw.send(head(path=TASKS, Host="localhost", Transfer_Encoding="chunked", **KNOWN))
         sent = 0
         with pytest.raises(ConnectionError):
             while sent < 64 * BODY:
@@ -166,7 +343,7 @@ def test_a4_a_body_that_does_not_come_is_not_waited_for(hasty):
 def test_a4_a_body_that_drips_is_cut(hasty):
     started = time.monotonic()
     with Raw(hasty) as raw:
-        raw.send(head(Host="localhost", Content_Length=100_000))
+        raw.send(head(path=TASKS, Host="localhost", Content_Length=100_000, **KNOWN))
         with pytest.raises(ConnectionError):
             while time.monotonic() < started + 15:
                 raw.send(b"x")
@@ -184,16 +361,17 @@ def test_a5_a_body_longer_than_it_says_is_no_second_request(served):
 
 
 def test_a_long_body_is_read_without_keeping_it_in_memory(served):
-    group = make_group()
+    _, secret = tokens.issue(name="elsewhere", scopes=["write"], group_ids=["other"])
     before = served.memory()
     lines = json.dumps({"worker": "w", "input": "x" * 100_000}) + "\n"
     count = 600
     with Raw(served) as raw:
         raw.send(
             head(
-                path=f"/api/v1/task_group/{group.pk}/tasks/bulk",
+                path=BULK,
                 Host="localhost",
-                Content_Type="application/x-ndjson",
+                Authorization=f"Bearer {secret}",
+                Content_Type=LINES,
                 Content_Length=count * len(lines),
                 Connection="close",
             )
@@ -202,7 +380,7 @@ def test_a_long_body_is_read_without_keeping_it_in_memory(served):
             raw.send(lines)
         said = raw.read_all()
 
-    assert said.startswith(b"HTTP/1.1 401 ")  # nobody has logged in
+    assert said.startswith(b"HTTP/1.1 404 ")  # the view does not look at it
     assert served.memory() - before < 24 * 1024 * 1024
 
 
@@ -425,6 +603,50 @@ def test_k6_fragments_are_counted_together(served):
     assert ok(served)
 
 
+@pytest.mark.parametrize(
+    ("opcode", "payload", "final"),
+    [
+        (9, b"x" * 125, True),  # pings
+        (10, b"", True),  # pongs of nothing
+        (1, b"x" * 4096, True),
+        (2, b"", True),
+        (1, b"", False),  # the beginning of a message, and its pings
+    ],
+)
+def test_a_stream_that_sends_too_many_frames_is_closed(served, opcode, payload, final):
+    """Also one that never reads: what it is owed does not grow."""
+    group = make_group()
+    before = served.memory()
+    with Raw(served, buffer=4096) as raw:
+        raw.open(path_of(group.pk))
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            raw.frame(payload, opcode=opcode, final=final)
+            many = framed(payload, opcode=opcode if final else 9) * 100
+            for _ in range(200):
+                raw.send(many)
+        served.wait(lambda: served.line(f"Stream of group {group.pk} closed"))
+    assert served.memory() - before < 8 * 1024 * 1024
+    assert ok(served)
+
+
+def test_a_stream_that_sends_too_many_frames_is_told_so(served):
+    group = make_group()
+    with Raw(served) as raw:
+        raw.open(path_of(group.pk))
+        for _ in range(FRAMES_AT_ONCE + 20):
+            raw.frame(b"", opcode=9)
+        assert raw.close_code() == 4429
+
+
+def test_a_stream_that_pings_now_and_then_is_answered(served):
+    group = make_group()
+    with Raw(served) as raw:
+        raw.open(path_of(group.pk))
+        for number in range(FRAMES_AT_ONCE // 2):
+            raw.frame(b"%d" % number, opcode=9)
+            assert raw.read_frame() == (10, b"%d" % number)
+
+
 def test_k12_an_abrupt_end_in_the_middle_of_a_send_hurts_nobody(served, clients):
     group = make_group()
     steady = clients.open(served, group.pk)
@@ -537,8 +759,8 @@ def test_the_operator_is_made_at_the_start(db):
 # --- The same limits on any ASGI server -------------------------------------------------------
 
 
-def through(parts, *, declared=None, method="POST", path="/login"):
-    """What `BodyLimit` makes of a body that comes in parts; a None is a part that never comes."""
+def through(parts, *, declared=None, method="POST", path=TASKS, **said):
+    """What the limits make of a body that comes in parts; a None is a part that never comes."""
     left = list(parts)
     sent, read = [], []
 
@@ -560,18 +782,69 @@ def through(parts, *, declared=None, method="POST", path="/login"):
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"ok"})
 
-    headers = [] if declared is None else [(b"content-length", str(declared).encode())]
+    headers = [(name.lower().encode(), value.encode()) for name, value in said.items()]
+    headers += [(b"host", b"testserver")]
+    headers += [] if declared is None else [(b"content-length", str(declared).encode())]
+    path, _, query = path.partition("?")
     scope = {"type": "http", "method": method, "path": path, "headers": headers}
+    scope |= {"query_string": query.encode(), "client": ["192.0.2.1", 1]}
     asyncio.run(BodyLimit(application)(scope, receive, send))
     return sent[0]["status"], sent[1]["body"], sum(map(len, read))
 
 
 def test_the_middleware_refuses_what_is_too_long():
-    with override_settings(CREW_MAX_BODY_BYTES=10):
-        assert through([b"x" * 10]) == (200, b"ok", 10)
-        assert through([b""], declared=11) == (413, b"request body larger than 10 bytes\n", 0)
-        assert through([b"x" * 6, b"x" * 5]) == (413, b"request body larger than 10 bytes\n", 6)
-        assert through([b"x" * 11]) == (413, b"request body larger than 10 bytes\n", 0)
+    said = (413, b"request body larger than 10000 bytes\n")
+    with override_settings(CREW_MAX_BODY_BYTES=10_000, CREW_AUTH_TOKEN=TOKEN):
+        assert through([b"x" * 10_000], **KNOWN) == (200, b"ok", 10_000)
+        assert through([b""], declared=10_001, **KNOWN) == (*said, 0)
+        assert through([b"x" * 6_000, b"x" * 5_000], **KNOWN) == (*said, 6_000)
+        assert through([b"x" * 10_001], **KNOWN) == (*said, 0)
+
+
+@pytest.mark.parametrize(("method", "path", "said", "status"), STRANGERS)
+def test_behind_any_server_a_stranger_sends_no_long_body(method, path, said, status):
+    with override_settings(CREW_AUTH_TOKEN=TOKEN):
+        about = {"Content-Type": LINES, **said}
+        declared = through([], declared=50 * MEBI, method=method, path=path, **about)
+        unsaid = through([b"x" * 9_000, None], method=method, path=path, **about)
+
+    assert (declared[0], unsaid[0]) == (status, status)
+    assert declared[2] == unsaid[2] == 0
+
+
+def test_behind_any_server_an_address_has_so_many_connections():
+    """Requests and streams under way, together."""
+    codes = []
+
+    async def run():
+        over = asyncio.Event()
+
+        async def application(scope, receive, send):
+            await over.wait()
+
+        async def receive():
+            return {"type": "websocket.connect"}
+
+        async def send(message):
+            codes.append(message.get("status") or message.get("code"))
+
+        def call(kind, client):
+            scope = {"type": kind, "headers": [], "client": [client, 1]}
+            return asyncio.ensure_future(limited(scope, receive, send))
+
+        limited = ConnectionLimit(application)
+        begun = [call("http", "192.0.2.1"), call("websocket", "192.0.2.1")]
+        begun += [call("http", "192.0.2.2")]
+        await asyncio.sleep(0)
+        await call("http", "192.0.2.1")
+        await call("websocket", "192.0.2.1")
+        over.set()
+        await asyncio.gather(*begun)
+        await call("http", "192.0.2.1")
+
+    with override_settings(CREW_MAX_CONNECTIONS=2):
+        asyncio.run(run())
+    assert [code for code in codes if code] == [429, 4429]
 
 
 def test_the_middleware_refuses_what_does_not_come(monkeypatch):

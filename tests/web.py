@@ -265,17 +265,7 @@ class Raw:
         assert head.startswith(b"HTTP/1.1 101"), head
 
     def frame(self, payload: bytes, *, opcode: int = 1, final: bool = True) -> None:
-        mask = b"\1\2\3\4"
-        length = len(payload)
-        head = bytes([opcode | (0x80 if final else 0)])
-        if length < 126:
-            head += bytes([0x80 | length])
-        elif length < 65536:
-            head += bytes([0x80 | 126]) + struct.pack("!H", length)
-        else:
-            head += bytes([0x80 | 127]) + struct.pack("!Q", length)
-        masked = bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload))
-        self.send(head + mask + masked)
+        self.send(framed(payload, opcode=opcode, final=final))
 
     def read_frame(self) -> tuple[int, bytes]:
         """Opcode and payload of the next frame from the server."""
@@ -303,3 +293,17 @@ class Raw:
                 raise ConnectionError("closed")
             data += part
         return data
+
+
+def framed(payload: bytes, *, opcode: int = 1, final: bool = True) -> bytes:
+    """A frame as a client sends it."""
+    mask = b"\1\2\3\4"
+    length = len(payload)
+    head = bytes([opcode | (0x80 if final else 0)])
+    if length < 126:
+        head += bytes([0x80 | length])
+    elif length < 65536:
+        head += bytes([0x80 | 126]) + struct.pack("!H", length)
+    else:
+        head += bytes([0x80 | 127]) + struct.pack("!Q", length)
+    return head + mask + bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload))

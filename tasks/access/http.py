@@ -74,14 +74,19 @@ def imported(path: str) -> Any:
 
 
 def client_address(request: HttpRequest) -> str:
-    """The address of the client, as the outermost of CREW_TRUSTED_PROXIES proxies saw it.
+    """The address of the client, as the outermost of CREW_TRUSTED_PROXIES proxies saw it."""
+    header = request.META.get("HTTP_X_FORWARDED_FOR", "")
+    return address_behind(header, request.META.get("REMOTE_ADDR") or "")
 
-    What stands further left in `X-Forwarded-For` was written by the client itself.
+
+def address_behind(header: str, peer: str) -> str:
+    """The client's, of what `X-Forwarded-For` says and who is connected with us.
+
+    What stands further left in the header was written by the client itself.
     """
     hops = conf.CREW_TRUSTED_PROXIES
-    header = request.META.get("HTTP_X_FORWARDED_FOR", "")
     forwarded = header.split(",") if header else []
-    given = request.META.get("REMOTE_ADDR") or ""
+    given = peer
     if 0 < hops <= len(forwarded):
         given = _without_port(forwarded[-hops].strip())
     try:
@@ -91,6 +96,13 @@ def client_address(request: HttpRequest) -> str:
         return UNKNOWN_ADDRESS
     mapped = getattr(address, "ipv4_mapped", None)
     return str(mapped or address)
+
+
+def network(address: str) -> str:
+    """The address that counts for all that one host may have: of IPv6 its /64."""
+    given = ipaddress.ip_address(address)
+    length = 64 if given.version == 6 else 32
+    return str(ipaddress.ip_network((given, length), strict=False).network_address)
 
 
 def _without_port(given: str) -> str:

@@ -127,6 +127,15 @@ class CrewView(APIView):  # type: ignore[misc]
                     self.sent.done()
             return response
 
+    def admit(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """What it answers to the head of a request alone: 200 if it would read the body."""
+        setattr(self, str(request.method).lower(), lambda *_, **__: HttpResponse())
+        return self.dispatch(request, *args, **kwargs)
+
+    def most_bytes(self, request: HttpRequest) -> int:
+        """Of the body of a request that it admits."""
+        return int(conf.CREW_MAX_STRANGER_BYTES if self.is_open else getattr(conf, self.max_body))
+
     def get_authenticators(self) -> list[BaseAuthentication]:
         if self.is_open:
             return []
@@ -218,7 +227,7 @@ class CrewView(APIView):  # type: ignore[misc]
 
     def _object(self, request: Request, *, may_be_empty: bool) -> dict[str, Any]:
         kinds = None if self.is_v1 else self.reads
-        self.sent = Body(request, getattr(conf, self.max_body), kinds)
+        self.sent = Body(request, self.most_bytes(request._request), kinds)
         value = self.sent.json(self.max_nodes, empty={} if may_be_empty else None)
         if not isinstance(value, dict):
             raise InvalidInputError("the body must be a JSON object")

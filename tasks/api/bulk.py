@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse
 from rest_framework.request import Request
 
 from .. import audit, control, create
@@ -36,17 +36,23 @@ class BulkCreate(CrewView):
     is_repeatable = True
     is_v1 = False
     takes = {"POST": ("dryRun",)}
+    max_body = "CREW_MAX_BULK_BYTES"
     reads = {*CrewView.reads, *NDJSON}
+
+    def most_bytes(self, request: HttpRequest) -> int:
+        is_lines = request.content_type in NDJSON
+        return int(conf.CREW_MAX_NDJSON_BYTES) if is_lines else super().most_bytes(request)
 
     def post(self, request: Request, gid: str) -> HttpResponse:
         self.look_in(gid)
         most = None
+        longest = self.most_bytes(request._request)
         if request._request.content_type in NDJSON:
-            self.sent = Body(request, conf.CREW_MAX_NDJSON_BYTES, self.reads)
+            self.sent = Body(request, longest, self.reads)
             most = conf.CREW_MAX_NDJSON_TASKS
             specs = create.read_specs(_read_lines(self.sent, most))
         else:
-            self.sent = Body(request, conf.CREW_MAX_BULK_BYTES, self.reads)
+            self.sent = Body(request, longest, self.reads)
             specs = create.read_specs(consumed(_listed(self.sent.json(MOST_VALUES))))
         return once(self, request, lambda: self._create(request, gid, specs, most))
 

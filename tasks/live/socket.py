@@ -29,7 +29,7 @@ from ..models import TaskGroup
 from ..rules import spelling
 from ..rules.jsonio import dump
 from .hub import hub
-from .socket_queue import Watcher
+from .socket_queue import Frames, Watcher
 
 logger = logging.getLogger(__name__)
 
@@ -208,8 +208,12 @@ class _Socket:
         await watcher.dropped.wait()
 
     async def _listen(self) -> None:
-        """Until the client goes. What it says is not looked at, but for its length."""
+        """Until the client goes. What it says is not looked at, but for how much it is."""
+        frames = Frames()
         while (message := await self.receive())["type"] != "websocket.disconnect":
+            if not frames.count():
+                await self._close(4429)
+                return
             if len(message.get("text") or message.get("bytes") or "") > MOST_RECEIVED:
                 await self._close(1009)
                 return

@@ -1,12 +1,32 @@
-"""One socket's queue at the stream's hub: bounded, so that who does not read costs little."""
+"""One socket's queue at the stream's hub, and how much it may say: both bounded, so that who does
+not read, or never stops, costs little.
+"""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 
 MOST_MESSAGES = 20_000  # waiting for one socket; with more it is too slow
 MOST_CHARACTERS = 8 * 1024 * 1024
 SENT_WITHIN = 0.25  # seconds that a commit waits for a socket to take its news
+
+FRAMES_AT_ONCE = 100  # that a client may send, pings and fragments too
+FRAMES_A_SECOND = 10.0  # on the average
+
+
+class Frames:
+    """How many frames one client sends: `count` is False for one too many."""
+
+    def __init__(self) -> None:
+        self._left = float(FRAMES_AT_ONCE)
+        self._at = time.monotonic()
+
+    def count(self) -> bool:
+        now = time.monotonic()
+        self._left = min(FRAMES_AT_ONCE, self._left + (now - self._at) * FRAMES_A_SECOND) - 1
+        self._at = now
+        return self._left >= 0
 
 
 class Watcher:

@@ -4,16 +4,22 @@
 # mypy: disable-error-code="no-untyped-call,override,union-attr,call-arg,misc,arg-type,assignment"
 # mypy: disable-error-code="method-assign,has-type,attr-defined,unused-ignore"
 
+import asyncio
 import time
+from collections.abc import Iterable
 from io import BytesIO
 from typing import Any
+from urllib.parse import unquote
 
 from daphne.http_protocol import HTTPFactory, WebRequest
 from twisted.internet import reactor
 from twisted.web import http
 
-from . import limits
+from ..access.http import address_behind
+from ..conf import conf
+from . import admission, limits
 from .flow import Flow
+from .seats import TOO_MANY
 
 HEAD_WITHIN = 10.0  # seconds for the head of a request, from its first byte or the connection's
 IDLE = 60.0  # seconds between two requests on a connection
@@ -21,6 +27,7 @@ REFUSED_READS_ON = 2.0  # seconds in which a client that still sends can read wh
 REFUSED_READS_MOST = 8 * 1024 * 1024  # bytes that it may send meanwhile
 MOST_PATH = 8_000  # bytes
 REASONS = http.RESPONSES
+OURS = {b"connection", b"content-length"}  # headers of a refusal that `refuse` writes itself
 
 
 class Channel(http.HTTPChannel):  # type: ignore[misc]
@@ -32,6 +39,11 @@ class Channel(http.HTTPChannel):  # type: ignore[misc]
 
     limit = 0
     is_refused = False
+    _seat: str | None = None
+    _judging: asyncio.Future[None] | None = None
+    _is_judged = False
+    _continues = False  # the client waits for a 100
+    _is_complete = False
     _timer: Any = None
     _started = 0.0
     _received = 0
@@ -39,9 +51,15 @@ class Channel(http.HTTPChannel):  # type: ignore[misc]
     def connectionMade(self) -> None:
         super().connectionMade()
         self._set_timer(HEAD_WITHIN)
+        self._leave_at_the_end()
+        if not conf.CREW_TRUSTED_PROXIES and not self._sit_down():
+            self.refuse(429, TOO_MANY)
+            self.loseConnection()
 
     def connectionLost(self, reason: Any) -> None:
         self._set_timer(None)
+        if self._judging:
+            self._judging.cancel()
         super().connectionLost(reason)
 
     def dataReceived(self, data: bytes) -> None:
@@ -70,28 +88,128 @@ class Channel(http.HTTPChannel):  # type: ignore[misc]
 
     def allHeadersReceived(self) -> None:
         request = self.requests[-1]
-        method, path = self._command.decode("latin-1"), self._path.partition(b"?")[0]
-        kind = request.getHeader(b"content-type") or b""
-        self.limit = limits.body_limit(method, path.decode("latin-1"), kind.decode("latin-1"))
+        self.limit = limits.stranger()
+        self._is_judged = self._is_complete = self._continues = False
         if self.factory.server.is_stopping:  # its thread would wait for a loop that stands still
             return self.refuse(503, "the server stops: try again")
         if len(self._path) > MOST_PATH:
             return self.refuse(414, "path too long")
         if not _has_one_host(request, self._version):
             return self.refuse(400, "a request names one host")
-        if self.length is not None and self.length > self.limit:
-            return self.refuse(413, limits.too_large(self.limit))
+        if conf.CREW_TRUSTED_PROXIES and not self._sit_down(request):
+            return self.refuse(429, TOO_MANY)
         self._started, self._received = time.monotonic(), 0
         self._set_timer(limits.BODY_WITHIN)
+        if self.length is not None and self.length > self.limit:
+            self.judge()
         super().allHeadersReceived()
 
     def allContentReceived(self) -> None:
-        if not self.is_refused:
+        self._is_complete = True
+        if not self.is_refused and self._judging is None:
             self._set_timer(None)
             self._started = 0.0
             super().allContentReceived()
 
-    def refuse(self, status: int, text: str) -> None:
+    def requestDone(self, request: Any) -> None:
+        if conf.CREW_TRUSTED_PROXIES:
+            self._leave()
+        super().requestDone(request)
+
+    # --- Whose long body is taken ------------------------------------------------------------
+
+    def judge(self) -> bool:
+        """Read no more until the head is judged. False when it has been."""
+        if self._is_judged:
+            return False
+        if self._judging is None:
+            self.paused = True  # for the lines and bytes that have come already
+            self._networkProducer.pauseProducing()
+            self._judging = asyncio.ensure_future(self._judge())
+        return True
+
+    async def _judge(self) -> None:
+        verdict = await admission.judge(self._scope())
+        self._judging, self._is_judged, self.limit = None, True, verdict.limit
+        if verdict.refusal is not None:
+            answer = verdict.refusal
+            headers = [(name.encode(), value.encode()) for name, value in answer.items()]
+            self.refuse(answer.status_code, answer.reason_phrase, answer.content, headers)
+        elif max(self.length or 0, self.requests[-1].body_length) > self.limit:
+            self.refuse(413, limits.too_large(self.limit))
+        elif self._continues:
+            super()._send100Continue()
+        self.paused = False
+        self._networkProducer.resumeProducing()
+        if self._is_complete:
+            self.allContentReceived()
+        self.dataReceived(b"")
+
+    def _scope(self) -> dict[str, Any]:
+        request = self.requests[-1]
+        path, _, query = self._path.partition(b"?")
+        headers = [
+            (name.lower(), value)
+            for name, values in request.requestHeaders.getAllRawHeaders()
+            for value in values
+            if b"_" not in name
+        ]
+        peer, host = self.transport.getPeer(), self.transport.getHost()
+        return {
+            "type": "http",
+            "http_version": "1.1",
+            "method": self._command.decode("latin-1"),
+            "path": unquote(path.decode("latin-1")),
+            "raw_path": path,
+            "root_path": self.factory.server.root_path,
+            "scheme": "https" if self.isSecure() else "http",
+            "query_string": query,
+            "headers": headers,
+            "client": [getattr(peer, "host", ""), getattr(peer, "port", 0)],
+            "server": [getattr(host, "host", ""), getattr(host, "port", 0)],
+        }
+
+    def _send100Continue(self) -> None:
+        if self._judging is None:
+            super()._send100Continue()
+        self._continues = True
+
+    # --- How many of one address there are ---------------------------------------------------
+
+    def _sit_down(self, request: Any = None) -> bool:
+        """Take a seat: for the connection, or behind proxies for a request on it."""
+        self._leave()
+        peer = getattr(self.transport.getPeer(), "host", "")
+        headers = request.requestHeaders if request else None
+        forwarded = headers.getRawHeaders(b"x-forwarded-for") if headers else None
+        said = b",".join(forwarded or []).decode("latin-1")
+        self._seat = self.factory.server.seats.take(address_behind(said, peer))
+        return self._seat is not None
+
+    def _leave(self) -> None:
+        if self._seat is not None:
+            self.factory.server.seats.leave(self._seat)
+            self._seat = None
+
+    def _leave_at_the_end(self) -> None:
+        """Of the transport: a websocket takes it over from this channel."""
+        lost = self.transport.connectionLost
+
+        def connection_lost(reason: Any) -> None:
+            self._leave()
+            lost(reason)
+
+        self.transport.connectionLost = connection_lost
+
+    # --- What is refused ---------------------------------------------------------------------
+
+    def refuse(
+        self,
+        status: int,
+        text: str,
+        body: bytes = b"",
+        headers: Iterable[tuple[bytes, bytes]] = limits.PLAIN,
+    ) -> None:
         """Answer at once, read no more of the request, and close."""
         if self.is_refused:
             return
@@ -99,11 +217,12 @@ class Channel(http.HTTPChannel):  # type: ignore[misc]
         self._received = 0
         self._set_timer(None)
         self.setTimeout(None)
-        body = f"{text}\n".encode()
+        body = body or f"{text}\n".encode()
         lines = [b"HTTP/1.1 %d %s" % (status, REASONS.get(status, b""))]
-        lines += [name.title() + b": " + value for name, value in limits.PLAIN]
-        lines += [b"Retry-After: 1"] if status == 503 else []
-        lines += [b"Content-Length: %d" % len(body), b"", body]
+        kept = [each for each in headers if each[0].lower() not in OURS]
+        lines += [name.title() + b": " + value for name, value in kept]
+        lines += [b"Retry-After: 1"] if status in (429, 503) else []
+        lines += [b"Connection: close", b"Content-Length: %d" % len(body), b"", body]
         self.transport.write(b"\r\n".join(lines))
         self.factory.server.log_refused(self.transport.getPeer(), status, text)
         self._networkProducer.unregisterProducer()
@@ -134,15 +253,15 @@ class Request(WebRequest):  # type: ignore[misc]
     """One request. Its body is on disk when it is long, and goes to the application in parts."""
 
     flow: Flow | None = None
-    _body_length = 0
+    body_length = 0
 
     def __init__(self, channel: Channel, queued: object = False) -> None:
         # The application parses bodies, not Twisted.
         super().__init__(channel, queued, parsePOSTFormSubmission=False)
 
     def handleContentChunk(self, data: bytes) -> None:
-        self._body_length += len(data)
-        if self._body_length > self.channel.limit:
+        self.body_length += len(data)
+        if self.body_length > self.channel.limit and not self.channel.judge():
             self.channel.refuse(413, limits.too_large(self.channel.limit))
         if not self.channel.is_refused:
             super().handleContentChunk(data)

@@ -1,8 +1,7 @@
-"""The one rule for how long a request's body may be, and how slow."""
+"""How slow a request's body may be, and what is said to one that is refused."""
 
 from ..conf import conf
 
-NDJSON = {"application/x-ndjson", "application/jsonl"}
 BODY_WITHIN = 30.0  # seconds that any body may take
 SLOWEST = 64 * 1024  # bytes a second that a longer one must bring, on the average
 
@@ -16,16 +15,6 @@ PLAIN = (
 )
 
 
-def body_limit(method: str, path: str, content_type: str) -> int:
-    """The most bytes of this request's body. The prefix of the path does not matter."""
-    if method == "POST" and path.endswith("/tasks/bulk"):
-        is_lines = content_type.partition(";")[0].strip().lower() in NDJSON
-        return int(conf.CREW_MAX_NDJSON_BYTES if is_lines else conf.CREW_MAX_BULK_BYTES)
-    if method == "POST" and path.endswith("/task_groups"):
-        return int(conf.CREW_MAX_BULK_BYTES)
-    return int(conf.CREW_MAX_BODY_BYTES)
-
-
 def time_allowed(received: int) -> float:
     """Seconds within which so many bytes of a body must have come."""
     return BODY_WITHIN + received / SLOWEST
@@ -36,3 +25,8 @@ def too_large(limit: int) -> str:
 
 
 TOO_SLOW = "request body too slow"
+
+
+def stranger() -> int:
+    """The most bytes of a body until `admission` has judged its head."""
+    return int(conf.CREW_MAX_STRANGER_BYTES)

@@ -16,6 +16,8 @@ from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
 from twisted.logger import globalLogBeginner
 
 from . import http, websocket
+from .middleware import COUNTED
+from .seats import Seats
 
 logger = logging.getLogger(__name__)
 access_log = logging.getLogger(f"{__package__}.access")
@@ -41,6 +43,7 @@ class Server(DaphneServer):
         self.port = port
         self.failure: str | None = None
         self.is_stopping = False
+        self.seats = Seats()
         self.connections: dict[Any, dict[str, Any]] = {}
         self.http_factory = http.Factory(self)
         self.ws_factory = websocket.Factory(self)
@@ -71,11 +74,12 @@ class Server(DaphneServer):
         """As daphne, but a body waits on disk until the application asks for it."""
         if scope["type"] == "websocket":
             scope["extensions"] = {"websocket.http.response": {}}
+            scope[COUNTED] = True
             return super().create_application(protocol, scope)
         queue = _Requests(protocol.take_body())
         future = asyncio.ensure_future(
             self.application(
-                scope | {"asgi": {"version": "3.0"}},
+                scope | {"asgi": {"version": "3.0"}, COUNTED: True},
                 queue.get,
                 lambda message: self.handle_reply(protocol, message),
             )

@@ -5,6 +5,7 @@ from typing import Any
 
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
 
+from ..live.socket_queue import Frames
 from .flow import Flow
 
 MOST_RECEIVED = 4096  # bytes in one message
@@ -25,6 +26,7 @@ class Protocol(WebSocketProtocol):  # type: ignore[misc]
 
     def connectionMade(self) -> None:
         self.flow = Flow(self.transport)
+        self._frames = Frames()
         self.transport.unregisterProducer()  # the HTTP channel that it was
         self.transport.registerProducer(self.flow, True)
         super().connectionMade()
@@ -45,6 +47,17 @@ class Protocol(WebSocketProtocol):  # type: ignore[misc]
             super().sendMessage(payload, isBinary, *args)
         finally:
             self.maxMessagePayloadSize, self.maxFramePayloadSize = limits
+
+    def onFrameBegin(self) -> None:
+        """Of each frame, control frames as well: a ping costs a pong, which may never be read."""
+        super().onFrameBegin()
+        if not self._frames.count() and self.state == self.STATE_OPEN:
+            self.sendCloseFrame(code=4429, reasonUtf8=b"", isReply=False)
+            self.transport.pauseProducing()  # nothing more is read, also no reply
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        if self.state == self.STATE_OPEN:  # what had come with the frame that was too many
+            super().onMessage(payload, isBinary)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         if hasattr(self, "application_queue"):  # the handshake came as far as to an application
