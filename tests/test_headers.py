@@ -138,7 +138,7 @@ def test_files_have_the_policy_and_are_what_they_say(path: str, served: Web) -> 
 @pytest.mark.parametrize(
     ("head", "status"),
     [
-        ("POST /api/v1/task_groups HTTP/1.1\r\nHost: a\r\nContent-Length: 999999999\r\n", 413),
+        ("POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999999\r\n", 413),
         ("GET /%s HTTP/1.1\r\nHost: a\r\n" % ("x" * 9000), 414),
         ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n", 400),
     ],

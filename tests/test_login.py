@@ -333,7 +333,7 @@ def test_the_content_type_of_a_login_is_not_looked_at(ann, kind):
         {"username": "ann", "password": "wrong"},
         {"username": "Ann", "password": PASSWORD},
         {"username": "nobody", "password": PASSWORD},
-        {"username": "x" * 100_000, "password": "y" * 100_000},
+        {"username": "x" * 4_000, "password": "y" * 4_000},
         {"username": "\u202eann", "password": "\n"},
     ],
 )
