@@ -48,12 +48,12 @@ class Handler(AxesDatabaseHandler):
         """Tell; it was counted when it began."""
         name = get_client_username(request, credentials) or ""
         somebody = audit.Actor(audit.UNKNOWN, address=client_address(request))
-        audit.note(somebody, "login failed", audit.Kind.USER, name)
+        audit.record_harmless(somebody, "login failed", audit.Kind.USER, name)
 
     def user_logged_in(self, sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
         super().user_logged_in(sender, request, user, **kwargs)
         person = audit.Actor(of_user(user).who, user, client_address(request))
-        audit.note(person, "login", audit.Kind.USER, user.get_username())
+        audit.record_harmless(person, "login", audit.Kind.USER, user.get_username())
 
 
 def guesser(request: HttpRequest) -> str:

@@ -140,7 +140,9 @@ def record_groups(verb: str, counts: Mapping[str, int]) -> None:
         transaction.on_commit(partial(_tell, entry), robust=True)
 
 
-def note(actor: Actor, verb: str, kind: str = "", target: str = "", **detail: Any) -> None:
+def record_harmless(
+    actor: Actor, verb: str, kind: str = "", target: str = "", **detail: Any
+) -> None:
     """Write an entry about what changed nothing, as a failed login: it must fail nobody."""
     entry = _entry(actor, verb, kind, target, "", detail)
     _tell(entry)
@@ -161,7 +163,7 @@ def denied(method: str, path: str, why: str) -> None:
     if actor is None or method in ("GET", "HEAD") or not _is_first(actor.who):
         _tell(_entry(actor or Actor(UNKNOWN), "denied", "", "", "", asked))
     else:
-        note(actor, "denied", **asked)
+        record_harmless(actor, "denied", **asked)
 
 
 def _is_first(who: str) -> bool:

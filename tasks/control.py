@@ -153,7 +153,7 @@ def reset_tasks(
     if len(ids) <= slices.LIGHT or (len(ids) <= slices.WHOLE and slices.is_small(group_id)):
         with alone(group_id):
             changes.wake_schedulers()
-            return resetting.reset_held(group_id, ids, remaining_attempts, keep_complete)
+            return resetting.reset_locked(group_id, ids, remaining_attempts, keep_complete)
     return resetting.reset_tasks_in_slices(group_id, ids, remaining_attempts, keep_complete)
 
 

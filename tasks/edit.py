@@ -18,7 +18,7 @@ from .sql import run
 from .store import changes as publish
 from .store import edges
 from .verbs.acting import recorded
-from .verbs.resetting import reset_held
+from .verbs.resetting import reset_locked
 
 
 @group_verb
@@ -56,7 +56,7 @@ def rerun_task(
     """Edit a task, as `edit_task` does, and reset it: both or nothing."""
     _edit(group_id, id_, changes)
     _record_edit(group_id, id_, changes)
-    reset_held(group_id, [id_], remaining_attempts, keep_complete)
+    reset_locked(group_id, [id_], remaining_attempts, keep_complete)
 
 
 # --- Below the verbs -------------------------------------------------------------------------

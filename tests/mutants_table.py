@@ -242,19 +242,19 @@ MUTANTS = (
         LITE,
     ),
     Mutant(
-        "ledger: a call that is held back runs out of time",
+        "ledger: a call that awaits room runs out of time",
         "tasks/delivery/event_loop.py",
-        "            if call.is_held:\n",
+        "            if call.awaits_room:\n",
         "            if False:\n",
-        (LEDGER + "::test_a_call_that_is_held_back_gets_new_time",),
+        (LEDGER + "::test_a_call_that_awaits_room_gets_new_time",),
         LITE,
     ),
     Mutant(
         "ledger: a locked group has all of the room",
         "tasks/engine/set_aside.py",
-        "return self._held_up().keys() if self.bytes > payloads.budget() // 2 else ()",
+        "return self._stuck_groups().keys() if self.bytes > payloads.budget() // 2 else ()",
         "return ()",
-        (LEDGER + "::test_a_group_that_is_held_up_has_half_of_the_memory",),
+        (LEDGER + "::test_a_stuck_group_has_half_of_the_memory",),
         LITE,
     ),
     Mutant(
@@ -324,7 +324,7 @@ MUTANTS = (
     Mutant(
         "claim: lanes of freed children wait for the walk",
         "tasks/engine/claim.py",
-        "walk.freed(note.lanes, time.monotonic())",
+        "walk.freed(touched.lanes, time.monotonic())",
         "walk.freed((), time.monotonic())",
         ("tests/test_walk.py::test_a_child_that_is_freed_is_claimed_with_its_parents_settle",),
         LITE,
@@ -717,8 +717,8 @@ MUTANTS = (
     Mutant(
         "locks: what was skipped came late",
         "tasks/engine/settle.py",
-        "if s.fence in held",
-        "if s.fence not in held",
+        "if s.fence in leased",
+        "if s.fence not in leased",
         ("tests/test_locked_rows.py::test_what_somebody_holds_stops_nothing_else",),
     ),
     # --- Shared outputs ---
@@ -829,7 +829,7 @@ MUTANTS = (
     Mutant(
         "rescue: without a re-check",
         "tasks/engine/rescue.py",
-        "settled = settle_within(lost, note)",
+        "settled = settle_within(lost, touched)",
         "settled = Settled(__import__('tasks.models').models.Task.objects.filter("
         "pk__in=[x.task_id for x in leases]).update(leased_by=None, leased_at=None))",
         (RACES,),
@@ -1439,7 +1439,7 @@ MUTANTS = (
     Mutant(
         "room: nobody waits",
         "tasks/store/memory_budget.py",
-        "return not self.held or self.held + size <= conf.CREW_WEB_BYTES // 2",
+        "return not self.in_use or self.in_use + size <= conf.CREW_WEB_BYTES // 2",
         "return True",
         ("tests/test_room.py",),
         LITE,

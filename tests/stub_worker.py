@@ -212,23 +212,23 @@ class Barrier:
     """
 
     def __init__(self) -> None:
-        self._calls: list[HeldCall] = []
+        self._calls: list[OpenCall] = []
         self._came = threading.Condition()
 
     def __call__(self, exchange: Exchange) -> None:
-        call = HeldCall(json.loads(exchange.request.body))
+        call = OpenCall(json.loads(exchange.request.body))
         with self._came:
             self._calls.append(call)
             self._came.notify_all()
         call.answer(exchange)
 
-    def call(self, number: int) -> "HeldCall":
+    def call(self, number: int) -> "OpenCall":
         with self._came:
             assert self._came.wait_for(lambda: len(self._calls) >= number, 30), "not called"
             return self._calls[number - 1]
 
 
-class HeldCall:
+class OpenCall:
     def __init__(self, payload: dict[str, Any]) -> None:
         self.payload = payload
         self._released = threading.Event()

@@ -125,7 +125,7 @@ TABLE: dict[str, dict[str, Row]] = {
     "unknown": {"GET": Row(OPEN, SAME, status=404)},
 }
 # What a refusal may write: a token's use, and that somebody was refused.
-NOTED = {"Token": 0, "AuditEntry": 0}
+NOT_COUNTED = {"Token": 0, "AuditEntry": 0}
 # Of the open routes one leaves a trace.
 FAILED_LOGIN = {name: {"AuditEntry": 0} if name == "login" else {} for name in TABLE}
 ARGUMENTS = {"gid": "g", "tid": "t", "name": "w", "token": "-", "key": "k", "number": "1"}
@@ -222,7 +222,7 @@ def test_a_token_may_do_what_its_scope_says(name, method):
 
         assert (said.status, said.why) == (403, f"needs scope {row.needs}")
         assert said.type in (TEXT, PROBLEM)
-    assert everything_stored() | NOTED == before | NOTED
+    assert everything_stored() | NOT_COUNTED == before | NOT_COUNTED
     for scope in allowed:
         with transaction.atomic():
             said = call(Api(token(scope)), name, method)
@@ -239,7 +239,7 @@ def test_a_token_for_other_groups(name, method):
 
     said = call(caller, name, method)
 
-    assert everything_stored() | NOTED == before | NOTED
+    assert everything_stored() | NOT_COUNTED == before | NOT_COUNTED
     if row.other_groups == REFUSED:
         assert (said.status, said.why) == (403, "this token is for some groups only")
     elif row.other_groups == OWN:

@@ -23,7 +23,7 @@ from tasks.upkeep.invariants import INVARIANTS
         (9.9, None, False, True),
     ],
 )
-def test_a_figure_is_held_to_its_budget(measured, budget, is_least, is_ok):
+def test_a_figure_is_compared_with_its_budget(measured, budget, is_least, is_ok):
     figure = Figure("a page", measured, "s", budget, is_least)
 
     assert figure.is_ok is is_ok

@@ -199,14 +199,14 @@ HARM = {
         lambda s: (post(s, 5, answered=None, gone=9), s.attempts.update(c=[])),
     ),
     "nothing goes on while a group is locked": (
-        "held_up_by_a_lock",
+        "stopped_by_a_lock",
         lambda s: (
             s.locks.append(Lock("g2", 70, 75)),
             s.posts.extend(Post(20 + n, "c", 2 + n, at=71) for n in range(5)),
         ),
     ),
     "one answer waits for the lock of another group": (
-        "held_up_by_a_lock",
+        "stopped_by_a_lock",
         lambda s: (s.locks.append(Lock("g2", 70, 75)), answers_in_a_lock(s, (71, 76), (72, 72.1))),
     ),
     "a scheduler takes too much memory": (
@@ -236,7 +236,7 @@ def test_a_lock_beside_which_others_go_on_is_no_harm():
     HARM["nothing goes on while a group is locked"][1](story)
     attempt(story, "c", 2, "failed", 72)
 
-    assert "held_up_by_a_lock" not in {violation.rule for violation in check(story)}
+    assert "stopped_by_a_lock" not in {violation.rule for violation in check(story)}
 
 
 @pytest.mark.parametrize(
@@ -253,16 +253,16 @@ def test_an_answer_that_waits_for_something_else_is_no_harm(answers, why):
 
     answers_in_a_lock(story, *answers)
 
-    assert "held_up_by_a_lock" not in {violation.rule for violation in check(story)}, why
+    assert "stopped_by_a_lock" not in {violation.rule for violation in check(story)}, why
 
 
-def test_an_answer_of_a_group_that_is_held_as_well_is_no_harm():
+def test_an_answer_of_a_stuck_group_is_no_harm():
     story = good()
     story.locks += [Lock("g2", 70, 75), Lock("g", 73, 77)]
 
     answers_in_a_lock(story, (71, 76), (72, 72.1))
 
-    assert "held_up_by_a_lock" not in {violation.rule for violation in check(story)}
+    assert "stopped_by_a_lock" not in {violation.rule for violation in check(story)}
 
 
 def test_every_rule_has_a_harm_that_only_it_might_see():

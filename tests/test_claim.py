@@ -475,7 +475,7 @@ def test_too_large_outputs_of_parents_are_not_loaded(settings):
     assert len(leases["light"].parents) == 1
 
 
-def test_a_claim_notes_the_change():
+def test_a_claim_writes_the_change():
     task = make_task()
     Change.objects.all().delete()
 

@@ -354,7 +354,7 @@ def test_a_call_that_crossed_the_end_of_its_connection_was_not_read(start, worke
 
 def test_a_call_that_is_ended_before_a_byte_went_out_was_not_read(start, worker, monkeypatch):
     """The end is here already when the call would go out."""
-    note = thread_calls._note_connected
+    note = thread_calls._record_connected
     ended = []
 
     def hang_up(sock: socket.socket) -> None:
@@ -363,7 +363,7 @@ def test_a_call_that_is_ended_before_a_byte_went_out_was_not_read(start, worker,
             ended.append(worker.hang_up())
             sock.recv(1, socket.MSG_PEEK)
 
-    monkeypatch.setattr(thread_calls, "_note_connected", hang_up)
+    monkeypatch.setattr(thread_calls, "_record_connected", hang_up)
     if start.name == "asyncio":
         pytest.skip("it is not taken from the idle ones then")
     calls = start(worker.url)

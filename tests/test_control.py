@@ -443,7 +443,7 @@ def test_a_group_is_renamed():
         (lambda group: edit.edit_task(group, "b", {"name": "x"}), {"b"}),
     ],
 )
-def test_every_verb_notes_what_it_changed(verb, updated):
+def test_every_verb_records_what_it_changed(verb, updated):
     group = make_group(tasks=[wire(id="a"), wire(id="b")])
     Change.objects.all().delete()
 

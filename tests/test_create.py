@@ -221,7 +221,7 @@ def test_no_tasks_is_no_change():
     assert Task.objects.count() == 0
 
 
-def test_a_creation_is_noted():
+def test_a_creation_is_written():
     group = make_group()
     Change.objects.all().delete()
 

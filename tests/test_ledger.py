@@ -109,7 +109,7 @@ def test_no_answer_is_read_for_a_memory_that_is_full_of_what_is_aside():
     assert all_.went == ["a"]
 
 
-def test_answers_of_groups_that_are_held_up_wait_and_hold_up_no_others():
+def test_answers_of_stuck_groups_wait_and_stop_no_others():
     all_ = Asking()
     all_.keep(closed={"locked"})
 
@@ -154,7 +154,7 @@ def test_weight_is_what_a_text_takes_in_memory_not_its_length():
 # --- What is aside ---
 
 
-def test_a_group_that_is_held_up_has_half_of_the_memory(settings):
+def test_a_stuck_group_has_half_of_the_memory(settings):
     held = Aside("me", None)
     held._stopped = True  # no thread
     held.put([Left(settlement("a", "locked", 400), Why.GROUP)])
@@ -183,7 +183,7 @@ def test_large_answers_that_are_aside_are_not_written_at_once(monkeypatch):
 
 
 @DELIVERERS
-def test_a_call_that_is_held_back_gets_new_time(settings, deliverer):
+def test_a_call_that_awaits_room_gets_new_time(settings, deliverer):
     """Another call, begun when it is held, is over meanwhile: twice its time and more."""
     settings.CREW_DELIVERER = deliverer
     settings.CREW_DELIVERY_TIMEOUT_SECONDS = 1

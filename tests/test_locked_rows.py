@@ -180,7 +180,7 @@ def test_no_more_tasks_of_a_group_are_started_whose_answers_cannot_be_written(wo
         wait_until(lambda: done("locked") == 2)
 
 
-def test_a_lock_that_is_held_for_long_is_named_in_the_log(worker, monkeypatch, caplog):
+def test_a_lock_that_is_kept_for_long_is_named_in_the_log(worker, monkeypatch, caplog):
     monkeypatch.setattr(set_aside, "LOGGED_AFTER", 0.0)
     worker.behaviour = replying(lambda payload: {"output": 1})
     make_group(id="locked", tasks=[wire(id="locked-0")])

@@ -211,7 +211,7 @@ def test_the_least_busy_workers_share_a_lane(summed):
 
     drawn = picture(group.pk)
 
-    assert len(drawn["lanes"]) == swimlanes.LANES + 1
+    assert len(drawn["lanes"]) == swimlanes.SWIMLANES + 1
     assert drawn["lanes"][-1]["worker"] is None
     assert sum(lane["workers"] for lane in drawn["lanes"]) == 21
     assert sum(node["count"] for node in drawn["nodes"]) == 82

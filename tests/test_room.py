@@ -35,7 +35,7 @@ def test_what_is_larger_than_the_room_has_it_alone(small, monkeypatch):
     first.give_back()
     first.give_back()
 
-    assert own.held == 0
+    assert own.in_use == 0
     own.take(50), own.take(50)
     with pytest.raises(NoRoomError):
         own.take(1)
@@ -54,24 +54,24 @@ def test_who_waits_goes_on_when_another_is_done(small):
 
     assert got.wait(10)
     waiting.join(10)
-    assert own.held == 100
+    assert own.in_use == 100
 
 
 @pytest.mark.django_db
 def test_an_answer_keeps_its_room_until_it_was_sent_or_is_gone():
     answer = json_page(lambda: Page([b"[", b"1]"], True))
-    assert (answer.content, memory_budget.answers.held) == (b"[1]\n", 4)
+    assert (answer.content, memory_budget.answers.in_use) == (b"[1]\n", 4)
     answer.close()
-    assert memory_budget.answers.held == 0
+    assert memory_budget.answers.in_use == 0
 
     answer = json_page(lambda: Page([b"[]"], True))
     answer.let_go()
-    assert (answer.content, memory_budget.answers.held) == (b"", 0)
+    assert (answer.content, memory_budget.answers.in_use) == (b"", 0)
 
     answer = json_page(lambda: Page([b"[]"], True))
-    assert memory_budget.answers.held == 3
+    assert memory_budget.answers.in_use == 3
     del answer
-    assert memory_budget.answers.held == 0
+    assert memory_budget.answers.in_use == 0
 
 
 @pytest.mark.django_db
@@ -79,7 +79,7 @@ def test_an_answer_that_cannot_be_made_gives_its_room_back():
     with pytest.raises(ZeroDivisionError):
         json_page(lambda: Page((b"%d" % (1 // n) for n in (1, 0)), True))
 
-    assert memory_budget.answers.held == 0
+    assert memory_budget.answers.in_use == 0
 
 
 @pytest.mark.django_db
@@ -106,7 +106,7 @@ def test_a_page_without_room_says_when_to_try_again(no_auth, settings, monkeypat
 
     assert (said.status, said.headers["Retry-After"]) == (503, "1")
     assert small_one.status == Api().get(path).status == 200
-    assert memory_budget.answers.held == 0
+    assert memory_budget.answers.in_use == 0
 
 
 @pytest.mark.django_db
@@ -126,7 +126,7 @@ def test_a_body_has_its_room_until_its_request_is_done(no_auth, settings, monkey
 
     assert (refused.status, refused.headers["Retry-After"]) == (503, "1")
     assert (small_one.status, done.status, done.json["count"]) == (200, 200, 2)
-    assert memory_budget.bodies.held == 0
+    assert memory_budget.bodies.in_use == 0
 
 
 def test_a_body_in_chunks_may_be_as_long_as_its_limit():
@@ -136,6 +136,6 @@ def test_a_body_in_chunks_may_be_as_long_as_its_limit():
 
     body.json()
 
-    assert memory_budget.bodies.held == GROWS * 5_000_000
+    assert memory_budget.bodies.in_use == GROWS * 5_000_000
     body.done()
-    assert memory_budget.bodies.held == 0
+    assert memory_budget.bodies.in_use == 0

@@ -246,7 +246,7 @@ def test_other_tasks_are_left_alone():
     assert [row(other) for other in others] == before
 
 
-def test_a_settle_notes_the_change():
+def test_a_settle_writes_the_change():
     task = make_task()
     lease = claim_one()
     Change.objects.all().delete()
@@ -558,7 +558,7 @@ def test_makers_and_their_children_cost_as_many_queries_as_one(django_assert_max
     assert Task.objects.count() == 180
 
 
-def test_a_batch_notes_one_change_for_a_group():
+def test_a_batch_writes_one_change_for_a_group():
     group = make_group()
     makers = [make_task(group), make_task(group)]
     leases = claim_all()

@@ -162,10 +162,10 @@ def to_its_end(walk):
 
 def settled_and_claimed(lease, outcome, walk):
     with transaction.atomic():
-        note = changes.Note()
-        settle_within([Settlement(lease, outcome, 200)], note)
+        touched = changes.Touched()
+        settle_within([Settlement(lease, outcome, 200)], touched)
         return claiming.claim_within(
-            "s1", slots=9, total=18, busy={}, answering=(), walk=walk, beside=(), note=note
+            "s1", slots=9, total=18, busy={}, answering=(), walk=walk, beside=(), touched=touched
         )
 
 

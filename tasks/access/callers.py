@@ -109,7 +109,7 @@ def of_secret(secret: str) -> Access | None:
     token = _find(digest=digest(secret))
     if token is None or token.kind == Token.Kind.TICKET:
         return None
-    _note_use(token)
+    _record_use(token)
     return _of_token(token)
 
 
@@ -236,7 +236,7 @@ def _person(user: Any) -> str:
     return f"user:{user.get_username()}"
 
 
-def _note_use(token: Any) -> None:
+def _record_use(token: Any) -> None:
     """Keep the last use to the minute: one write a minute, however busy the token."""
     if token.last_used_at is None or token.last_used_at < token.now - timedelta(minutes=1):
         Token.objects.filter(pk=token.pk).update(last_used_at=Now())

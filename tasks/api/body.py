@@ -85,7 +85,7 @@ class Body:
                 yield number, line
 
     def done(self) -> None:
-        """Nothing that it held is needed any more."""
+        """Nothing that it kept is needed any more."""
         if self._share:
             self._share.give_back()
 

@@ -99,11 +99,11 @@ class BulkVerb(CrewView):
             ids, _ = self._look(gid, which, limit)
             if len(ids) > slices.LIGHT:
                 return self.apply(gid, ids, sent), None
-        with self.held(gid):
+        with self.locking(gid):
             ids, going_on = self._look(gid, which, limit)
             return self.apply(gid, ids, sent), going_on
 
-    def held(self, gid: str) -> AbstractContextManager[None]:
+    def locking(self, gid: str) -> AbstractContextManager[None]:
         """What is between the look and the verb on a few tasks: nothing."""
         return slices.alone(gid)
 
@@ -174,7 +174,7 @@ class DeleteTasks(BulkVerb):
     needs = {"POST": WRITE}
     takes = {"POST": (*VERB_TAKES, "children")}
 
-    def held(self, gid: str) -> AbstractContextManager[None]:
+    def locking(self, gid: str) -> AbstractContextManager[None]:
         """A few tasks may have very many descendants: the verb decides. Of ids that went
         meanwhile it says so."""
         return slices.alone(gid) if slices.is_small(gid) else nullcontext()

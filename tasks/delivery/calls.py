@@ -78,7 +78,7 @@ LARGE = 16 * 1024
 
 class Deliverer(Protocol):
     # Set by the scheduler: called from any thread when a large body is sent and held no longer.
-    # Of one who never calls it, a body counts as held until the answer comes.
+    # Of one who never calls it, a body counts as in memory until the answer comes.
     on_sent: OnSent
     # Set by the scheduler: called from any thread, once, when an answer turns out to be large, with
     # the bytes that it may hold. False: there is no room, and no more of it is read before `go_on`

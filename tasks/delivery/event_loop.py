@@ -49,13 +49,13 @@ class _Call:
     headers: Mapping[str, str] = field(default_factory=dict)
     opening: asyncio.Task[None] | None = None
     connection: Connection | None = None
-    sent: str | None = None  # what is kept of a request whose body is held no longer
+    sent: str | None = None  # what is kept of a request whose body is no longer in memory
     is_done: bool = False
-    was_held: bool = False  # its answer waited for room
+    awaited_room: bool = False  # its answer waited for room
 
     @property
-    def is_held(self) -> bool:
-        return self.connection is not None and self.connection.is_held
+    def awaits_room(self) -> bool:
+        return self.connection is not None and self.connection.awaits_room
 
 
 class AsyncioDeliverer:
@@ -222,7 +222,7 @@ class _Calls:
         connection.send_large(head, body, received, functools.partial(self._on_sent, call.delivery))
 
     def _received(self, call: _Call, received: Received) -> None:
-        if call.was_held and received.error.startswith(BROKEN):
+        if call.awaited_room and received.error.startswith(BROKEN):
             self._end(call, CANCELLED)  # its worker gave up, because we did not read on
             return
         self._give(call, self._rules.answer(received, call.started, self._sent(call)))
@@ -232,7 +232,7 @@ class _Calls:
             self._loop.call_soon_threadsafe(self._go_on, call, connection)
 
         has_room = self._ask(call.delivery, size, go_on)
-        call.was_held = not has_room
+        call.awaited_room = not has_room
         return has_room
 
     def _go_on(self, call: _Call, connection: Connection) -> None:
@@ -299,7 +299,7 @@ class _Calls:
                 break
             overdue.append(call)
         for call in overdue:
-            if call.is_held:
+            if call.awaits_room:
                 self._give_time(call)
             else:
                 self._time_out(call)

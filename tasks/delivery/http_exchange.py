@@ -41,7 +41,7 @@ class Connection(asyncio.BufferedProtocol):
     """
 
     on_large: OnLarge  # of the call: whether there is room for so many bytes, or `go_on` tells
-    is_held = False  # it waits for that
+    awaits_room = False  # it waits for that
     _transport: asyncio.Transport  # from connection_made on, which comes first
     _reader: Reader  # of the call's answer, from send on
 
@@ -88,7 +88,7 @@ class Connection(asyncio.BufferedProtocol):
     def send_large(
         self, head: bytes, body: bytes, on_received: OnReceived, on_sent: Callable[[], None]
     ) -> None:
-        """The same, without a copy; `on_sent` is called when the body is held no longer."""
+        """The same, without a copy; `on_sent` is called when the body is no longer in memory."""
         self._on_sent = on_sent
         self._transport.set_write_buffer_limits(0)  # as long as any of it waits, all of it is held
         self.send(head, on_received)
@@ -112,7 +112,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def go_on(self) -> None:
         """There is room for the answer now."""
-        self.is_held = False
+        self.awaits_room = False
         self._transport.resume_reading()
 
     # What the event loop tells
@@ -173,7 +173,7 @@ class Connection(asyncio.BufferedProtocol):
     def _ask(self) -> None:
         self._has_asked = True
         if not self.on_large(self._reader.most):
-            self.is_held = True
+            self.awaits_room = True
             self._transport.pause_reading()
 
     def _finish(self, received: Received) -> None:

@@ -60,8 +60,8 @@ class Call:
         self.reader = Reader(rules.max_bytes)
         self.received: Received | None = None
         self.early: bytes | None = None  # came before all was sent
-        self.is_held = False  # it waits for room for its answer, until `go_on`
-        self.was_held = False
+        self.awaits_room = False  # it waits for room for its answer, until `go_on`
+        self.awaited_room = False
         self.go_on = threading.Event()
         self._wait_for_room = wait_for_room
         self._has_asked = False
@@ -258,12 +258,12 @@ class _CheckedConnection(urllib3.connection.HTTPConnection):
             raise
         self._bytes = 0
         self.sock.settimeout(current.call.seconds_left())
-        _note_connected(self.sock)
+        _record_connected(self.sock)
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         if self.sock is not None:
             current.call.bytes_before = self._bytes
-            _note_connected(self.sock)
+            _record_connected(self.sock)
         super().request(*args, **kwargs)
 
     def end_if_idle(self) -> None:
@@ -315,7 +315,7 @@ def _what_came(sock: socket.socket) -> bytes | None:
         sock.settimeout(patience)
 
 
-def _note_connected(sock: socket.socket) -> None:
+def _record_connected(sock: socket.socket) -> None:
     current.call.use(sock)
     current.call.is_connected = True
 

@@ -106,7 +106,7 @@ class RequestsDeliverer:
             answer = call.no_answer(f"not delivered: {type(error).__name__}")
         finally:
             current.call = None  # or an idle thread would hold what it has read
-        if call.was_held and answer.fault is Fault.BROKEN:
+        if call.awaited_room and answer.fault is Fault.BROKEN:
             answer = call.no_answer(CANCELLED)  # its worker gave up, because we did not read on
         self._give(call, answer)
 
@@ -126,7 +126,7 @@ class RequestsDeliverer:
                     self._changed.wait()
                 elif (left := oldest.deadline - time.monotonic()) > 0:
                     self._changed.wait(left)
-                elif oldest.is_held:
+                elif oldest.awaits_room:
                     self._give_time(oldest)
                 else:
                     return oldest
@@ -134,13 +134,13 @@ class RequestsDeliverer:
     def _wait_for_room(self, call: Call) -> None:
         """In the call's thread, when its answer turns out to be large."""
         # Before we ask: it may be answered before we know that it was not.
-        call.is_held = True
+        call.awaits_room = True
         waits = not self.ask(call.delivery, call.reader.most, call.go_on.set)
         if waits:
-            call.was_held = True
+            call.awaited_room = True
             call.go_on.wait()
         with self._changed:
-            call.is_held = False
+            call.awaits_room = False
             if waits and call in self._calls:
                 self._give_time(call)
 

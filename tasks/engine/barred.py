@@ -22,7 +22,10 @@ from .claim import lane_params
 logger = logging.getLogger(__name__)
 
 AGAIN = 60.0  # seconds until they are tried again
-LANES, DEEP = 20, 50  # looked at in one search: so many, and so many tasks of each
+LANES_PER_SEARCH, TASKS_PER_LANE = (
+    20,
+    50,
+)  # looked at in one search: so many, and so many tasks of each
 HASTE = Within(lock=0.1, statement=2.0)
 
 
@@ -46,9 +49,9 @@ class Barred:
         lanes = [lane for lane in backlog.lanes() if lane.has_due]
         random.shuffle(lanes)
         found: dict[str, Lane] = {}
-        for some in lanes[:LANES]:
+        for some in lanes[:LANES_PER_SEARCH]:
             lane = Lane(some.worker, some.workgroup, some.priority)
-            first = run(sql.FIRST, lane_params(lane, DEEP) | {"barred": known})
+            first = run(sql.FIRST, lane_params(lane, TASKS_PER_LANE) | {"barred": known})
             found |= dict.fromkeys(self._among([id_ for (id_,) in first]), lane)
         self._lanes = {**self._lanes, **found}
         self._until = time.monotonic() + AGAIN

@@ -81,18 +81,18 @@ def parent(settlement: Settlement) -> dict[str, Any]:
     }
 
 
-def free(parents: Sequence[dict[str, Any]], note: changes.Note) -> list[tuple[str, str]]:
+def free(parents: Sequence[dict[str, Any]], touched: changes.Touched) -> list[tuple[str, str]]:
     """Free children of a parent and put them off; return those that look otherwise now.
 
     Nothing else tells of a child that is free and is not claimed, as it has no worker or no slot.
     """
     rows = [row for row in parents if row["done"] or row["wait"]]
-    touched = []
+    changed = []
     for at in range(0, len(rows), parts.FOUND):
-        touched += _free_of(rows[at : at + parts.FOUND])
-    note.lanes.update(Lane(*lane) for _, _, *lane in touched if lane[0])
+        changed += _free_of(rows[at : at + parts.FOUND])
+    touched.lanes.update(Lane(*lane) for _, _, *lane in changed if lane[0])
     waits = any(row["wait"] for row in rows)
-    shown = [row for row in touched if row[1] and (waits or row[2] is not None)]
+    shown = [row for row in changed if row[1] and (waits or row[2] is not None)]
     return [(group_id, id_) for id_, group_id, *_ in shown]
 
 
@@ -106,14 +106,14 @@ def _free_of(rows: Sequence[dict[str, Any]]) -> list[tuple[Any, ...]]:
 
 
 def create(
-    live: Sequence[Settlement], paused: Mapping[str, bool], note: changes.Note
+    live: Sequence[Settlement], paused: Mapping[str, bool], touched: changes.Touched
 ) -> list[tuple[str, str]]:
     """All children of each answer; their maker, complete by now, is their last parent."""
     makers = (s for s in live if getattr(s.outcome, "children", ()) and not s.answers_again)
     families = [_family(s, paused) for s in makers]
     insert(families)
     children = (child for family in families for child in family.specs)
-    note.lanes.update(Lane(child.worker, child.workgroup, child.priority) for child in children)
+    touched.lanes.update(Lane(child.worker, child.workgroup, child.priority) for child in children)
     return [(family.group_id, child.id) for family in families for child in family.specs]
 
 
@@ -121,14 +121,14 @@ def renew(
     settlement: Settlement,
     paused: Mapping[str, bool],
     merged: Sequence[tuple[Any, ...]],
-    note: changes.Note,
+    touched: changes.Touched,
 ) -> list[tuple[str, str]]:
     """The same for a repeated answer; return only those that were not there."""
     if not settlement.answers_again or not isinstance(settlement.outcome, Completed):
         return []
     lease = settlement.lease
     twins = [id_ for id_, *_, leader in merged if leader == lease.task_id]
-    new = earlier_children.renew(_family(settlement, paused), twins, note)
+    new = earlier_children.renew(_family(settlement, paused), twins, touched)
     return [(lease.group_id, id_) for id_ in new]
 
 

@@ -26,7 +26,7 @@ from .lease import Lease, lease_of
 NONE: Mapping[str, Lane] = {}
 
 Run = Callable[..., list[list[tuple[Any, ...]]]]  # run_together or run_steered
-Divide = Callable[..., dict[Lane, int]]  # `limits.share` for one scheduler as it is now
+Divide = Callable[..., dict[Lane, int]]  # `fair_share.share` for one scheduler as it is now
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,8 @@ def claim(
     """Lease up to `slots` due tasks to the scheduler `me`, committed when this returns.
 
     `total` is all slots of the scheduler, `busy` its attempts in flight by worker, `answering` the
-    workers that answered its last call: they only steer fairness (`limits.share`). `walk` is where
-    its claims are in their way over all lanes; None begins one. `beside` are
+    workers that answered its last call: they only steer fairness (`fair_share.share`). `walk` is
+    where its claims are in their way over all lanes; None begins one. `beside` are
     groups of which nothing is taken: their answers cannot be written for now; `barred` are tasks
     that cannot be leased, with their lanes. `chance` draws the lots of equal lanes.
     `room` are the bytes that the calls may hold; None = a budget of which nothing is used.
@@ -77,7 +77,7 @@ def claim(
     )
     with transaction.atomic():
         looked = looked or _look(slots, walk, past)
-        return _claim(me, looked, divide, past, room, changes.Note())
+        return _claim(me, looked, divide, past, room, changes.Touched())
 
 
 def claim_within(
@@ -91,17 +91,17 @@ def claim_within(
     beside: Sequence[str],
     barred: Mapping[str, Lane] = NONE,
     room: int | None = None,
-    note: changes.Note,
+    touched: changes.Touched,
 ) -> Claimed:
     """The same inside the transaction of a settle: nothing of it may be sent before its commit.
 
-    Writes the `note` that the settle began, and looks at the lanes where that freed tasks.
+    Writes the `touched` that the settle began, and looks at the lanes where that freed tasks.
     """
-    walk.freed(note.lanes, time.monotonic())
+    walk.freed(touched.lanes, time.monotonic())
     past = _Past(beside, barred)
     looked = _look(slots, walk, past, run_together)  # the settle has steered
     divide = partial(fair_share.share, slots=slots, total=total, busy=busy, answering=answering)
-    return _claim(me, looked, divide, past, room, note)
+    return _claim(me, looked, divide, past, room, touched)
 
 
 def _claim(
@@ -110,16 +110,16 @@ def _claim(
     divide: Divide,
     past: "_Past",
     room: int | None,
-    note: changes.Note,
+    touched: changes.Touched,
 ) -> Claimed:
     if not looked.due:
-        note.write()
+        touched.write()
         return Claimed(wait=looked.wait, goes_on=looked.goes_on)
     failpoints.reach("after_select")
     rooms = fair_share.tightest(_rooms(looked.limited), _rooms_of_ill(looked.ill))
     shares = divide(looked.due, rooms=rooms)
-    rows = _take(me, shares, past, note) if shares else []
-    leases, unfit = _loaded(me, rows, note, budget() if room is None else room)
+    rows = _take(me, shares, past, touched) if shares else []
+    leases, unfit = _loaded(me, rows, touched, budget() if room is None else room)
     more = len(leases) < sum(looked.due.values()) or looked.is_part
     return Claimed(tuple(leases), tuple(unfit), more, looked.wait, looked.goes_on)
 
@@ -223,7 +223,7 @@ def _rooms_of_ill(workers: Sequence[str]) -> dict[str, int | None]:
 
 
 def _take(
-    me: str, shares: Mapping[Lane, int], past: "_Past", note: changes.Note
+    me: str, shares: Mapping[Lane, int], past: "_Past", touched: changes.Touched
 ) -> list[tuple[Any, ...]]:
     """Lease the shares; of the tasks with a key, those that are first of it."""
     if on_postgres():
@@ -231,7 +231,7 @@ def _take(
     else:
         leased, keyed = _take_on_sqlite(me, shares, past)
     if keyed:
-        leased += _take_keyed(me, keyed, note)
+        leased += _take_keyed(me, keyed, touched)
     return leased
 
 
@@ -261,7 +261,7 @@ def _take_on_sqlite(
 
 
 def _take_keyed(
-    me: str, picked: Sequence[tuple[str, str, str]], note: changes.Note
+    me: str, picked: Sequence[tuple[str, str, str]], touched: changes.Touched
 ) -> list[tuple[Any, ...]]:
     """Lease one task of each key; every other task of that key follows it (contract part 3)."""
     groups = sorted({group for _, _, group in picked})
@@ -275,16 +275,16 @@ def _take_keyed(
     followed = run(
         leaders.FOLLOW, {"keys": dump([{"group_id": group, "key": key} for group, key in keys])}
     )
-    note.updated((group, id_) for id_, group in followed)
+    touched.updated((group, id_) for id_, group in followed)
     return leased
 
 
 def _loaded(
-    me: str, rows: Sequence[Sequence[Any]], note: changes.Note, room: int
+    me: str, rows: Sequence[Sequence[Any]], touched: changes.Touched, room: int
 ) -> tuple[list[Lease], list[Lease]]:
     """The leases with what their calls bring, read in the claim's own transaction; those unfit."""
-    note.updated((row[2], row[0]) for row in rows)
-    calls = note.calls()
+    touched.updated((row[2], row[0]) for row in rows)
+    calls = touched.calls()
     children = [row[0] for row in rows if row[8]]
     if children:
         calls.append(asking(children))

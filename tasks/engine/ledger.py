@@ -102,9 +102,9 @@ class Ledger:
                 self._answers[key] = size
 
     def keep(self, known: Container[Key], closed: Collection[str]) -> None:
-        """Of other answers than these nothing is held any more: those that wait may go on.
+        """Of other answers than these nothing is in memory any more: those that wait may go on.
 
-        But not those of `closed` groups: they would be held for long.
+        But not those of `closed` groups: they would wait for long.
         """
         with self._lock:
             self._closed = closed

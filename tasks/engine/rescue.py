@@ -59,7 +59,7 @@ def rescue(*, lease_seconds: float, sweep: Sweep | None = None) -> int:
     """Give back the tasks of one scheduler that died; return how many, -1 when none had died.
 
     At most 200 at a time; call again until it returns -1. What somebody keeps locked, and what the
-    database does not get done with, is noted in `sweep`, for the next call to go past it.
+    database does not get done with, goes into `sweep`, for the next call to go past it.
     """
     sweep = sweep or Sweep()
     leases: list[Lease] | None = []
@@ -119,10 +119,10 @@ def _give_back(leases: list[Lease], lease_seconds: float, passed: Passed) -> int
     if not leases:
         return 0
     failpoints.reach("after_lost")
-    note = changes.Note()
+    touched = changes.Touched()
     lost = [Settlement(lease, _apart(lease_seconds), may_run=True) for lease in leases]
-    settled = settle_within(lost, note)
-    note.write()
+    settled = settle_within(lost, touched)
+    touched.write()
     passed.tasks.update(each.settlement.lease.task_id for each in settled.left)
     changes.wake_schedulers()
     return settled.live

@@ -294,10 +294,10 @@ class Scheduler:
 
     def _in_one_transaction(self, free: int) -> claim.Claimed:
         with settle.whole():
-            note = changes.Note()
+            touched = changes.Touched()
             with hastily(IN_TURN):
-                settled = settle.settle_within(self._unsettled, note)
-            claimed = self._claim(partial(claim.claim_within, note=note), free)
+                settled = settle.settle_within(self._unsettled, touched)
+            claimed = self._claim(partial(claim.claim_within, touched=touched), free)
         self._aside.put(settled.left)
         self._forget_settled()
         return claimed

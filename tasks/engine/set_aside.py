@@ -47,7 +47,7 @@ PILE = 50  # answers of a group that wait for a lock, with which the same is don
 LOGGED_AFTER, LOGGED_EVERY = 5.0, 60.0  # seconds after which a lock is worth a line in the log
 
 LOCKED = (Why.GROUP, Why.TASK, Why.LOCK)
-HOLD_UP = (Why.GROUP, Why.LOCK, Why.SLOW)  # the next answer of that group would fare no better
+STOPS_GROUP = (Why.GROUP, Why.LOCK, Why.SLOW)  # the next answer of that group would fare no better
 
 Key = tuple[str, int, str]
 
@@ -67,7 +67,7 @@ class _Entry:
     def group_id(self) -> str:
         return self.left.settlement.lease.group_id
 
-    def note(self, again: Left) -> None:
+    def failed_again(self, again: Left) -> None:
         """It did not go. Alone is tried only what may be at fault, not what a lock skipped."""
         self.left = again
         if again.why in (Why.LOCK, Why.SLOW):
@@ -110,7 +110,7 @@ class Aside:
             for each in left:
                 entry = _Entry(each, now, weight(each.settlement))
                 if each.why is Why.REFUSED:
-                    entry.note(each)
+                    entry.failed_again(each)
                 self._entries[_key(each.settlement)] = entry
                 self.bytes += entry.size
             if self._entries and self._thread is None and not self._stopped:
@@ -119,20 +119,22 @@ class Aside:
         self._came.set()
 
     def sift(self, settlements: Sequence[Settlement]) -> list[Settlement]:
-        """Without those of groups that are held up, which are put aside here."""
+        """Without those of stuck groups, which are put aside here."""
         if not self._entries:
             return list(settlements)
-        held = self._held_up()
-        self.put(Left(s, held[s.lease.group_id]) for s in settlements if s.lease.group_id in held)
-        return [s for s in settlements if s.lease.group_id not in held]
+        stuck = self._stuck_groups()
+        self.put(Left(s, stuck[s.lease.group_id]) for s in settlements if s.lease.group_id in stuck)
+        return [s for s in settlements if s.lease.group_id not in stuck]
 
-    def _held_up(self) -> dict[str, Why]:
+    def _stuck_groups(self) -> dict[str, Why]:
         with self._lock:
-            return {e.group_id: e.left.why for e in self._entries.values() if e.left.why in HOLD_UP}
+            return {
+                e.group_id: e.left.why for e in self._entries.values() if e.left.why in STOPS_GROUP
+            }
 
     def full(self) -> Collection[str]:
         """Groups of which no more large answers are read: others want some of the memory too."""
-        return self._held_up().keys() if self.bytes > payloads.budget() // 2 else ()
+        return self._stuck_groups().keys() if self.bytes > payloads.budget() // 2 else ()
 
     def closed(self) -> list[str]:
         """Groups whose answers cannot be written for now: no more tasks of them are started."""
@@ -263,7 +265,7 @@ class Aside:
         return time.monotonic() - started < WORKS.statement
 
     def _replace(self, batch: Sequence[_Entry], left: Sequence[Left]) -> None:
-        """Forget what was written, and note what became of the rest."""
+        """Forget what was written, and keep what became of the rest."""
         still = {_key(each.settlement): each for each in left}
         with self._lock:
             for entry in batch:
@@ -272,7 +274,7 @@ class Aside:
                     del self._entries[_key(entry.left.settlement)]
                     self.bytes -= entry.size
                 else:
-                    entry.note(each)
+                    entry.failed_again(each)
 
     def _tell(self) -> None:
         """Name in the log what is locked for long: once, and from time to time again."""

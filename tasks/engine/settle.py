@@ -45,9 +45,9 @@ def settle(settlements: Sequence[Settlement]) -> Settled:
     """
     try:
         with whole():
-            note = changes.Note()
-            settled = settle_within(settlements, note)
-            note.write()
+            touched = changes.Touched()
+            settled = settle_within(settlements, touched)
+            touched.write()
             return settled
     except AnswersAgainError as found:
         if len(settlements) > 1:
@@ -119,10 +119,10 @@ def _settle_refused(settlement: Settlement, error: Exception) -> Settled:
     return Settled(left=left([settlement], Why.REFUSED))
 
 
-def settle_within(settlements: Sequence[Settlement], note: changes.Note) -> Settled:
+def settle_within(settlements: Sequence[Settlement], touched: changes.Touched) -> Settled:
     """Write a batch inside the caller's transaction, which an error leaves fit for nothing more.
 
-    What changed comes into `note`, which the caller writes. Raises AnswersAgainError.
+    What changed comes into `touched`, which the caller writes. Raises AnswersAgainError.
     """
     given = settlements
     alone = any(s.answers_again for s in given)
@@ -144,23 +144,23 @@ def settle_within(settlements: Sequence[Settlement], note: changes.Note) -> Sett
     _refuse_company(live, {leader for *_, leader in merged if leader})
     parents = [children.parent(s) for s in live if written[s.key]]
     parents += [{"id": id_, "done": 1, "wait": 0.0} for id_, _, complete, _ in merged if complete]
-    note.updated((s.lease.group_id, s.lease.task_id) for s in live)
-    note.updated((group_id, id_) for id_, group_id, *_ in merged)
-    note.updated(children.free(parents, note))
+    touched.updated((s.lease.group_id, s.lease.task_id) for s in live)
+    touched.updated((group_id, id_) for id_, group_id, *_ in merged)
+    touched.updated(children.free(parents, touched))
     failpoints.reach("mid_settle")
-    note.created(children.create(live, groups, note))
+    touched.created(children.create(live, groups, touched))
     for s in live if alone else ():
-        note.created(children.renew(s, groups, merged, note))
+        touched.created(children.renew(s, groups, merged, touched))
     _hold_workgroups(live)
     # As they came: the ids of a late answer's children may be in use by those of the next answer.
     is_whole = len(live) == len(given)
     others = [] if is_whole else [s for s in weighed if s.key not in written]
-    held = _still_held(others, groups)
-    ended = [s for s in given if s.fence not in held] if held else given
+    unwritten = _still_leased(others, groups)
+    ended = [s for s in given if s.fence not in unwritten] if unwritten else given
     late = [] if is_whole else [s for s in ended if s.key not in written]
     late_answers.record(late)
     cut_calls.settled(late=[s.lease for s in late], may_run=[s.lease for s in ended if s.may_run])
-    return Settled(len(live), len(others) - len(held), tuple(held.values()))
+    return Settled(len(live), len(others) - len(unwritten), tuple(unwritten.values()))
 
 
 def _locks(settlements: Sequence[Settlement], *, alone: bool) -> list[Call]:
@@ -191,7 +191,7 @@ def _kept(results: Sequence[tuple[Any, ...]]) -> dict[str, bool]:
     return {id_: bool(paused) for id_, paused in rows}
 
 
-def _still_held(
+def _still_leased(
     others: Sequence[Settlement], groups: Container[str]
 ) -> dict[tuple[str, int, str], Left]:
     """Of those that were not written, what somebody kept from us; by their fences.
@@ -204,13 +204,13 @@ def _still_held(
         {"id": s.lease.task_id, "attempt": s.lease.attempt, "leased_by": s.lease.leased_by}
         for s in others
     ]
-    held = set(run(sql.STILL_HELD, {"rows": dump(rows)}))
+    leased = set(run(sql.STILL_LEASED, {"rows": dump(rows)}))
     return {
         s.fence: Left(
             replace(s, is_weighed=True), Why.TASK if s.lease.group_id in groups else Why.GROUP
         )
         for s in others
-        if s.fence in held
+        if s.fence in leased
     }
 
 

@@ -219,9 +219,9 @@ def _slots(task: Any) -> Iterator[Gate]:
         words = f"No slot is free: the schedulers may run {_several(total, 'attempt')}, and do."
         yield Gate("no_slot", words, True, count=total)
     elif task.worker and not any(one.open_to(task.worker) for one in alive):
-        held = sum(one.held[task.worker] for one in alive)
-        words = f"Its worker holds {held} of {total} slots; the {free} free ones are for others."
-        yield Gate("slots_kept", words, True, count=held, worker=task.worker)
+        taken = sum(one.taken[task.worker] for one in alive)
+        words = f"Its worker has {taken} of {total} slots; the {free} free ones are for others."
+        yield Gate("slots_kept", words, True, count=taken, worker=task.worker)
 
 
 def _locked(task: Any) -> Iterator[Gate]:

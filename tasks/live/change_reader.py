@@ -6,7 +6,7 @@ the id up to which nothing can come any more (`safe`) and the few ids above it t
 A transaction that started after a look gets ids above all that this look could see. As soon as
 none that is older runs any more (the snapshot's xmin), nothing can come below that.
 
-Nothing is held back while an old transaction stays open. What one snapshot shows is complete: a
+Nothing is kept back while an old transaction stays open. What one snapshot shows is complete: a
 change is never seen before another that its transaction could see.
 """
 

@@ -1,4 +1,4 @@
-"""Room for the word "interrupted". PostgreSQL only notes it; SQLite never minded the length, and
+"""Room for the word "interrupted". PostgreSQL only records it; SQLite never minded the length, and
 would write the whole table again.
 """
 

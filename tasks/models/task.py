@@ -228,7 +228,7 @@ class Outcome(models.TextChoices):
     COMPLETED = "completed"
     FAILED = "failed"
     HELD = "held"  # the worker asked to wait; no attempt was used up
-    ABANDONED = "abandoned"  # the scheduler that held the lease died
+    ABANDONED = "abandoned"  # the scheduler that had the lease died
     CANCELLED = "cancelled"  # a person reset or deleted the task meanwhile
     # Its own scheduler cut the call, or nobody has read it; no attempt was used up.
     INTERRUPTED = "interrupted"

@@ -36,8 +36,8 @@ def tightest(*rooms: Mapping[str, int | None]) -> dict[str, int | None]:
     return least
 
 
-def may_take(*, held: int, free: int, total: int) -> int:
-    """Of `free` slots of a scheduler that has `total`, those for a worker that holds `held`.
+def may_take(*, taken: int, free: int, total: int) -> int:
+    """Of `free` slots of a scheduler that has `total`, those for a worker that holds `taken`.
 
     An eighth of all, 16 at most, is kept from those who hold much, however many they are: what
     has stopped answering leaves the others room. Who holds little takes of it, never the last.
@@ -45,7 +45,7 @@ def may_take(*, held: int, free: int, total: int) -> int:
     if total == 1:
         return free
     kept = max(1, min(total // 8, MOST_KEPT))
-    return max(0, free - kept, (SMALL * free - held) // (SMALL + 1))
+    return max(0, free - kept, (SMALL * free - taken) // (SMALL + 1))
 
 
 def share(
@@ -93,8 +93,8 @@ class _Giving:
         self.left = dict(due)
         self.slots, self.total = slots, total
         self.rooms = {name: left for name, left in rooms.items() if left is not None}
-        self.held = Counter({name: count for name, count in busy.items() if count > 0})
-        self.free = total - self.held.total()
+        self.taken = Counter({name: count for name, count in busy.items() if count > 0})
+        self.free = total - self.taken.total()
         self.answering = answering
 
     def hungry(self, lanes: Iterable[Lane]) -> list[Lane]:
@@ -119,18 +119,18 @@ class _Giving:
         self.left[lane] -= count
         self.slots -= count
         self.free -= count
-        self.held[lane.worker] += count
+        self.taken[lane.worker] += count
         if lane.worker in self.rooms:
             self.rooms[lane.worker] -= count
 
     def _most(self, worker: str) -> int:
-        held = self.held[worker]
-        most = may_take(held=held, free=self.free, total=self.total)
-        if self.free == 1 and not held and self._may_have_the_last(worker):
+        taken = self.taken[worker]
+        most = may_take(taken=taken, free=self.free, total=self.total)
+        if self.free == 1 and not taken and self._may_have_the_last(worker):
             most = 1
         return min(most, self.slots, self.rooms.get(worker, most))
 
     def _may_have_the_last(self, worker: str) -> bool:
         """Not a stranger when each other slot has a worker of its own: all may be hanging."""
-        each_has_one = len(+self.held) >= self.total - 1 > 1
+        each_has_one = len(+self.taken) >= self.total - 1 > 1
         return not each_has_one or worker in self.answering

@@ -19,7 +19,7 @@ from . import patience, prepared
 from .patience import IDLE
 from .states import in_state
 
-ROWS_IN_MEMORY = 10_000  # rows that are held in memory on their way into SQLite
+ROWS_IN_MEMORY = 10_000  # rows that are in memory on their way into SQLite
 
 # The clock of the database, as an expression; the SQLite form is what Django's Now() writes.
 NOW = {

@@ -17,7 +17,7 @@ _FREE = f"""
             SELECT child.* FROM (SELECT * FROM child ORDER BY id) child
             CROSS JOIN LATERAL (
                 SELECT t.id FROM crew_task t WHERE t.id = child.id FOR NO KEY UPDATE
-            ) held
+            ) locked
         ), freed AS (
             UPDATE crew_task t SET {_freed("postgresql")} FROM locked a
             WHERE t.id{PROBED.format("a.id")}

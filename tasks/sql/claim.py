@@ -115,8 +115,8 @@ LEASE = statement(
             SELECT t.id FROM (
                 SELECT * FROM crew_task WHERE crew_task.id = one.id LIMIT 1 FOR NO KEY UPDATE
             ) t WHERE {{ready}}
-        ) held
-        WHERE t.id{PROBED.format("held.id")}
+        ) locked
+        WHERE t.id{PROBED.format("locked.id")}
         RETURNING t.id, t.attempt, t.group_id, t.worker, t.workgroup, t.key,
                   {INPUT["postgresql"]}, {_IS_CHILD.format("t.id")}, t.error_delay_in_seconds,
                   {_HAS_MADE["postgresql"]}

@@ -28,12 +28,12 @@ def _health(only: str) -> tuple[str, str]:
     columns = "l.name, l.fails, l.rests, l.ramp, coalesce(l.held_until > {now}, false)"
     return (
         f"""
-        SELECT held.* FROM jsonb_array_elements_text(%(workers)s::jsonb) AS w(name)
+        SELECT locked.* FROM jsonb_array_elements_text(%(workers)s::jsonb) AS w(name)
         CROSS JOIN LATERAL (
             SELECT {columns} FROM crew_limit l
             WHERE l.kind = 'worker' AND l.name = w.name{only}
             FOR NO KEY UPDATE SKIP LOCKED
-        ) held
+        ) locked
         """,
         f"""
         SELECT {columns} FROM json_each(%(workers)s) w

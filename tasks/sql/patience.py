@@ -119,7 +119,7 @@ def is_outage(error: BaseException) -> bool:
 
 
 def is_locked(error: BaseException) -> bool:
-    """Whether somebody held a lock for longer than we wait for one."""
+    """Whether somebody kept a lock for longer than we wait for one."""
     return _state(error) == "55P03"
 
 

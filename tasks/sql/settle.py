@@ -103,13 +103,13 @@ def _outcome(vendor: str) -> str:
 # all rows with all answers, and a kept plan stays like that while the table grows. So LATERAL
 # and PROBED, here and below.
 _LIVE = """
-    SELECT a.*, held.leased_at, held.worker FROM (SELECT * FROM answer ORDER BY id) a
+    SELECT a.*, locked.leased_at, locked.worker FROM (SELECT * FROM answer ORDER BY id) a
     CROSS JOIN LATERAL (
         SELECT t.leased_at, t.worker FROM crew_task t
         WHERE t.id = a.id
           AND t.attempt = a.attempt AND t.leased_by IS NOT DISTINCT FROM a.leased_by
         FOR NO KEY UPDATE
-    ) held
+    ) locked
 """
 
 _HISTORY = """
@@ -160,9 +160,9 @@ OUTCOMES_SKIP_LOCKED = statement(
     sqlite="",
 )
 
-# Of answers that were not written: those whose lease is held nevertheless. Somebody else has the
+# Of answers that were not written: those that are leased nevertheless. Somebody else has the
 # task's row, or its group's.
-STILL_HELD = statement(
+STILL_LEASED = statement(
     postgresql="""
         SELECT a.id, a.attempt, a.leased_by
         FROM jsonb_to_recordset(%(rows)s::jsonb) AS a(id text, attempt int, leased_by text)

@@ -78,7 +78,7 @@ def _merge(found: str) -> str:
                 SELECT FROM crew_task t
                 WHERE t.id = found.id AND t.group_id = found.group_id AND t.key = found.key
                   AND {_WAITS} FOR NO KEY UPDATE
-            ) held
+            ) locked
         ), in_common AS (
             INSERT INTO crew_sharedoutput (id, value)
             SELECT u.shared, l.output

@@ -56,11 +56,11 @@ _ALLOWED = """
 
 TRIED = statement(
     postgresql=f"""
-        SELECT held.* FROM jsonb_array_elements_text(%(workers)s::jsonb) AS w(name)
+        SELECT locked.* FROM jsonb_array_elements_text(%(workers)s::jsonb) AS w(name)
         CROSS JOIN LATERAL (
             SELECT {_ALLOWED} FROM crew_limit l WHERE l.kind = 'worker' AND l.name = w.name
             FOR NO KEY UPDATE SKIP LOCKED
-        ) held
+        ) locked
     """,
     sqlite=f"""
         SELECT {_ALLOWED} FROM json_each(%(workers)s) w

@@ -57,10 +57,10 @@ work_arrived = Wake()
 on_committed: Callable[[set[str]], None] | None = None
 
 
-class Note:
+class Touched:
     """Which tasks the running transaction updates and creates: told by one row for each group.
 
-    Tasks are (group id, task id). Whoever begins a note runs its statement, last.
+    Tasks are (group id, task id). Whoever begins it runs its statement, last.
     """
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class Note:
             self._created[group_id].append(task_id)
 
     def calls(self) -> list[Call]:
-        """The statement, for `run_together`; none when no task is noted."""
+        """The statement, for `run_together`; none when no task was touched."""
         groups = self._updated.keys() | self._created.keys()
         if not groups:
             return []
@@ -96,17 +96,17 @@ class Note:
 
 
 def tasks_changed(pairs: Iterable[tuple[str, str]]) -> None:
-    """Note, in the running transaction, that these (group id, task id) were updated."""
-    note = Note()
-    note.updated(pairs)
-    note.write()
+    """Write, in the running transaction, that these (group id, task id) were updated."""
+    touched = Touched()
+    touched.updated(pairs)
+    touched.write()
 
 
 def tasks_created(group_id: str, ids: list[str]) -> None:
     """They may be due at once."""
-    note = Note()
-    note.created((group_id, id_) for id_ in ids)
-    note.write()
+    touched = Touched()
+    touched.created((group_id, id_) for id_ in ids)
+    touched.write()
     wake_schedulers()
 
 

@@ -41,7 +41,7 @@ class Share:
 class Room:
     """Half of `CREW_WEB_BYTES`. Whoever comes first has theirs first, however large it is."""
 
-    held: int = 0
+    in_use: int = 0
     _turn: threading.Lock = field(default_factory=threading.Lock)
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
@@ -69,14 +69,14 @@ class Room:
             with self._changed:
                 if not self._fits(size):
                     return None
-                self.held += size
+                self.in_use += size
         finally:
             self._turn.release()
         return Share(self, size)
 
     def changed(self, by: int) -> None:
         with self._changed:
-            self.held += by
+            self.in_use += by
             self._changed.notify_all()
 
     def _wait(self, size: int, until: float) -> None:
@@ -86,10 +86,10 @@ class Room:
                 left = max(0.0, until - time.monotonic())
                 if not self._changed.wait_for(lambda: self._fits(size), left):
                     raise NoRoomError
-            self.held += size
+            self.in_use += size
 
     def _fits(self, size: int) -> bool:
-        return not self.held or self.held + size <= conf.CREW_WEB_BYTES // 2
+        return not self.in_use or self.in_use + size <= conf.CREW_WEB_BYTES // 2
 
 
 def _let_go_of_connection() -> None:

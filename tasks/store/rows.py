@@ -1,4 +1,4 @@
-"""Checked tasks become rows, in the running transaction. Whoever calls holds the group."""
+"""Checked tasks become rows, in the running transaction. The caller has locked the group."""
 
 import json
 from collections.abc import Collection, Iterator, Sequence

@@ -167,7 +167,7 @@ def _batch(days: float, place: tuple[Any, str] | None, size: int) -> _Batch | No
 
 
 def _next_groups(age: float, place: tuple[Any, str] | None) -> list[tuple[Any, ...]]:
-    """Old groups of which nothing is left to do, held alone: id, time and number of tasks."""
+    """Old groups of which nothing is left to do, locked alone: id, time and number of tasks."""
     asked: dict[str, Any] = {"age": age, "most": GROUPS}
     within = Within(lock=LOCK, statement=most())
     if place is None:
@@ -177,7 +177,7 @@ def _next_groups(age: float, place: tuple[Any, str] | None) -> list[tuple[Any, .
 
 
 def _delete_finished(group_ids: Sequence[str], age: float) -> Gone:
-    """Delete those of these groups, which are held alone, that were finished so long ago.
+    """Delete those of these groups, which are locked alone, that were finished so long ago.
 
     Whether one was finished only lately is asked here, of a few: most old groups of a busy store
     have to wait for another time.

@@ -92,7 +92,7 @@ def found(group_id: str, ids: Sequence[str] | None, only: dict[str, Any]) -> lis
 
 
 def stop_all(group_id: str, why: str) -> None:
-    """Stop whatever runs, or would: in the end with the group held, so that nothing is added."""
+    """Stop whatever runs, or would: in the end with the group locked, so that nothing is added."""
 
     def some(ids: Sequence[str]) -> int:
         still = found(group_id, ids, {"is_complete": False})

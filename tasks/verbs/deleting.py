@@ -19,7 +19,7 @@ def would_delete(ids: Sequence[str], children: str) -> list[str]:
 
 
 def delete_in_large(group_id: str, ids: Sequence[str], children: str) -> list[str]:
-    """In a large group what goes is found before the group is held, and looked at again."""
+    """In a large group what goes is found before the group is locked, and looked at again."""
     with slices.looking():
         known = edges.below(ids) if children == "cascade" else edges.around(ids)
         if children == "refuse":
@@ -41,7 +41,7 @@ def delete_in_large(group_id: str, ids: Sequence[str], children: str) -> list[st
 def delete_whole(
     group_id: str, ids: Sequence[str], children: str, *, planned: Sequence[str] | None = None
 ) -> list[str]:
-    """In a group that is held; `planned` is what was to go before it was."""
+    """In a group that is locked; `planned` is what was to go before it was."""
     edges.lock(group_id, ids)
     acting.refuse_unknown(group_id, ids)
     going = would_delete(ids, children) if planned is None else list(planned)

@@ -60,7 +60,7 @@ def adoptable(lease: "Lease", ids: Collection[str]) -> set[str]:
     return ours - _above(lease.task_id)
 
 
-def renew(family: Family, twins: Sequence[str], note: changes.Note) -> list[str]:
+def renew(family: Family, twins: Sequence[str], touched: changes.Touched) -> list[str]:
     """Store the children of a task that ran before; return the ids of those that are new.
 
     `twins` were completed with it, and ran before. The caller holds the group alone.
@@ -68,18 +68,18 @@ def renew(family: Family, twins: Sequence[str], note: changes.Note) -> list[str]
     earlier = _earlier(family, twins)
     kept = {made.id for made in earlier.values() if made.is_complete and made.keeps}
     named = {spec.id for spec in family.specs}
-    note.updated(_remove(family, earlier, staying={*named, *kept, *twins}))
+    touched.updated(_remove(family, earlier, staying={*named, *kept, *twins}))
     back = [spec for spec in family.specs if spec.id in earlier.keys() - kept]
     new = [spec for spec in family.specs if spec.id not in earlier]
-    note.updated(_adopt(replace(family, specs=back, complete=kept)))
+    touched.updated(_adopt(replace(family, specs=back, complete=kept)))
     for id_ in (made.id for made in earlier.values() if not made.hangs and made.id in named):
         parted = edges.part_from_ancestors(family.group_id, id_)
-        note.updated((family.group_id, one) for one in parted)
+        touched.updated((family.group_id, one) for one in parted)
     create.insert([replace(family, specs=new, complete=kept)])
     waiting = edges.children([spec.id for spec in back])
     edges.recount(family.group_id, waiting)
-    note.updated((family.group_id, id_) for id_ in waiting)
-    note.lanes.update(Lane(spec.worker, spec.workgroup, spec.priority) for spec in family.specs)
+    touched.updated((family.group_id, id_) for id_ in waiting)
+    touched.lanes.update(Lane(spec.worker, spec.workgroup, spec.priority) for spec in family.specs)
     changes.wake_schedulers()
     return [spec.id for spec in new]
 

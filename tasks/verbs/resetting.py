@@ -18,7 +18,7 @@ from .slices import alone
 
 
 def reset_whole(group_id: str, remaining_attempts: int) -> int:
-    """Reset a group that is held; how many went."""
+    """Reset a group that is locked; how many went."""
     ids = edges.ids_in(group_id)
     edges.stop_attempts(group_id, ids, "the group was reset")
     gone, kept = _parted(group_id)
@@ -96,10 +96,10 @@ def _let_run(group_id: str, remaining_attempts: int, ids: Sequence[str]) -> int:
     return len(there)
 
 
-def reset_held(
+def reset_locked(
     group_id: str, ids: Sequence[str], remaining_attempts: int, keep_complete: bool
 ) -> int:
-    """Reset these tasks of a group that is held."""
+    """Reset these tasks of a group that is locked."""
     edges.lock(group_id, ids)
     acting.refuse_unknown(group_id, ids)
     was_complete = acting.refuse_running(ids)

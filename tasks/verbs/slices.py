@@ -38,7 +38,7 @@ def alone(group_id: str) -> Iterator[None]:
 
 @contextmanager
 def looking() -> Iterator[None]:
-    """For a look before the group is held: by probes as well, and without a lock."""
+    """For a look before the group is locked: by probes as well, and without a lock."""
     if not on_postgres():
         yield
         return

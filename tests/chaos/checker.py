@@ -285,7 +285,7 @@ def _runs_beside(story: Story, earlier: Post, post: Post) -> bool:
     return by_lease or post.at - earlier.at < SURE
 
 
-def held_up_by_a_lock(story: Story) -> Iterator[str]:
+def stopped_by_a_lock(story: Story) -> Iterator[str]:
     """While somebody holds a group, answers to tasks of others are written, each in its turn."""
     ended = {
         id_: [row.finished_at for row in rows if row.outcome in ANSWERED]
@@ -357,7 +357,7 @@ RULES: tuple[Callable[[Story], Iterator[str]], ...] = (
     ran_while_paused,
     too_early,
     over_the_limit,
-    held_up_by_a_lock,
+    stopped_by_a_lock,
     kept_deletions,
     kept_resets,
     grew,

@@ -115,7 +115,7 @@ class Member:
             self._looks_at = time.monotonic() + LOOKS_EVERY
             self._look()
         if not self.is_running and time.monotonic() > self._started_at + AGAIN_AFTER:
-            self._note_death()
+            self._record_death()
             self.start()
 
     def end(self) -> None:
@@ -146,7 +146,7 @@ class Member:
             if self.process is not None:
                 self.memory = max(self.memory, peak_memory(self.process.pid))
 
-    def _note_death(self) -> None:
+    def _record_death(self) -> None:
         """Nobody may die of what happens around it, once it works."""
         if self.process is None or self._is_struck:
             return

@@ -1,7 +1,7 @@
 """The due tasks that wait, lane by lane, and what keeps them. Reads only.
 
-A lane is a worker, a workgroup and a priority. At most `LANES` of them are looked at, and in each
-no more tasks are counted than tell that there are many.
+A lane is a worker, a workgroup and a priority. At most `MOST_LANES` of them are looked at, and in
+each no more tasks are counted than tell that there are many.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,14 +16,14 @@ from ...sql import lanes as lanes_sql
 from ...sql import overview as sql
 from .resting import Rest
 
-LANES = 1_000
+MOST_LANES = 1_000
 COUNTED = 1_000  # tasks of a lane: counted so far and no further
 COUNTED_IN_ALL = 20_000  # of all lanes, with at least ten in each
 LATEST = 10  # lanes that may have waited longest, whose first tasks tell the lag
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
+class LaneState:
     """`has_due`: something would run now. `wait` is when its first task is due, in seconds."""
 
     worker: str
@@ -48,17 +48,17 @@ NONE = Waiting()
 Counts = Mapping[tuple[str, str], Waiting]  # by worker and workgroup
 
 
-def lanes() -> tuple[Lane, ...]:
+def lanes() -> tuple[LaneState, ...]:
     """The lanes that have tasks, due or not."""
     first = {"worker": "", "workgroup": "", "priority": -32_768}
-    rows = run(lanes_sql.LANES, first | {"lanes": LANES, "most": 1})
+    rows = run(lanes_sql.LANES, first | {"lanes": MOST_LANES, "most": 1})
     return tuple(
-        Lane(worker, workgroup, priority, has_due=n > 0, wait=wait)
+        LaneState(worker, workgroup, priority, has_due=n > 0, wait=wait)
         for worker, workgroup, priority, n, wait, *_ in rows
     )
 
 
-def count(which: Statement, lanes: Sequence[Lane]) -> Counts:
+def count(which: Statement, lanes: Sequence[LaneState]) -> Counts:
     """The tasks in these lanes that are due (`WAITING`), or due later (`LATER`)."""
     found: dict[tuple[str, str], Waiting] = {}
     if not lanes:
@@ -84,10 +84,10 @@ def total(counts: Counts, worker: str | None, workgroups: Iterable[str] | None =
 def holds() -> dict[str, Workgroup]:
     """The workgroups that are held, by name, those that open first first."""
     rows = Workgroup.objects.filter(held_until__gt=Now()).order_by("held_until", "name")
-    return {row.name: row for row in rows[:LANES]}
+    return {row.name: row for row in rows[:MOST_LANES]}
 
 
-def lag(lanes: Sequence[Lane]) -> float | None:
+def lag(lanes: Sequence[LaneState]) -> float | None:
     """How many seconds the oldest due task has waited that no workgroup holds; None for none."""
     # A lane of a held workgroup has nothing due. The times say when a lane's first task may have
     # become due, but a child is only due since its last parent completed.
@@ -98,7 +98,7 @@ def lag(lanes: Sequence[Lane]) -> float | None:
     return None if seconds is None else max(0.0, float(seconds))
 
 
-def sent(lanes: Sequence[Lane]) -> str:
+def sent(lanes: Sequence[LaneState]) -> str:
     """The lanes as a parameter of a statement."""
     return dump(
         [

@@ -19,7 +19,7 @@ from ...sql import closeup as sql
 from ...sql import overview as overview_sql
 from ...sql import run
 from . import backlog, last_hour, now
-from .backlog import Lane, Waiting
+from .backlog import LaneState, Waiting
 from .in_flight import GroupLine, Next, Running, groups_of, lines_of_groups, longest, next_in
 from .last_hour import IDLE, SHOWN_ERROR, Ended, Minute
 from .resting import rests
@@ -133,8 +133,8 @@ def workgroup(name: str) -> WorkgroupNow:
 def _worker(row: Worker) -> WorkerNow:
     at = now.clock()
     flying = Task.objects.filter(worker=row.name, leased_by__isnull=False)
-    rows = run(sql.LANES, {"worker": row.name, "lanes": backlog.LANES})
-    lanes = [Lane(row.name, *lane) for lane in rows]
+    rows = run(sql.LANES, {"worker": row.name, "lanes": backlog.MOST_LANES})
+    lanes = [LaneState(row.name, *lane) for lane in rows]
     held = backlog.holds()
     due = backlog.count(overview_sql.WAITING, lanes)
     ended = last_hour.ended(at).of(row.name)
@@ -184,7 +184,7 @@ def _workgroup(row: Workgroup) -> WorkgroupNow:
         in_flight=len(groups),
         due=backlog.total(due, None),
         later=backlog.total(later, None),
-        are_all_lanes=len(looked_at) < backlog.LANES,
+        are_all_lanes=len(looked_at) < backlog.MOST_LANES,
         running=longest(flying),
         next=following,
         groups=lines_of_groups(groups, following),

@@ -12,7 +12,7 @@ from ...sql import closeup as sql
 from ...sql import run
 from ...sql.probes import probed
 from . import backlog
-from .backlog import Lane
+from .backlog import LaneState
 
 RUNNING = 50  # tasks in flight that are shown: those that run longest
 NEXT = 10  # tasks that wait, shown
@@ -61,7 +61,7 @@ def longest(flying: QuerySet[Task]) -> tuple[Running, ...]:
     return tuple(Running(*row) for row in rows)
 
 
-def next_in(lanes: Sequence[Lane], held: Collection[str]) -> tuple[Next, ...]:
+def next_in(lanes: Sequence[LaneState], held: Collection[str]) -> tuple[Next, ...]:
     """What is next in these lanes, by what the claim would take first; what is held comes last."""
     in_order = sorted(lanes, key=lambda lane: (lane.workgroup in held, -lane.priority))
     first = in_order[:LOOKED_INTO]

@@ -63,7 +63,7 @@ class WorkerLine:
     """`in_flight` of `limit` attempts run, those among them that were given up and are being ended;
     None = no limit. `hour` is what ended of late.
 
-    `ready` due tasks wait for nothing but room, `held` for a workgroup to open; `is_more`: at
+    `ready` due tasks wait for nothing but room, `held` wait for a workgroup to open; `is_more`: at
     least so many. `why` is the word of `waiting.why` for what keeps them. `rest` is None unless
     the worker failed of late.
     """
@@ -134,7 +134,7 @@ def fleet_at(at: datetime) -> Fleet:
         minutes=hour.minutes(at, ended),
         step=ended.step,
         lag_seconds=waiting.lag(lanes),
-        are_all_lanes=len(lanes) < waiting.LANES,
+        are_all_lanes=len(lanes) < waiting.MOST_LANES,
         troubles=troubles(),
     )
 

@@ -17,19 +17,19 @@ Leases = Sequence[tuple[str, str, int]]  # scheduler, worker, how many
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """Of one scheduler: all it has, and how many of them each worker holds."""
+    """Of one scheduler: all it has, and how many of them each worker has."""
 
     total: int
-    held: Counter[str]
+    taken: Counter[str]
 
     @property
     def free(self) -> int:
-        return max(0, self.total - self.held.total())
+        return max(0, self.total - self.taken.total())
 
     def open_to(self, worker: str) -> int:
         """How many attempts of the worker would start here, if it had them all."""
-        held, free = self.held[worker], self.free
-        return may_take(held=held, free=free, total=self.total) or int(free == 1 and not held)
+        taken, free = self.taken[worker], self.free
+        return may_take(taken=taken, free=free, total=self.total) or int(free == 1 and not taken)
 
 
 def leases() -> Leases:
@@ -44,8 +44,8 @@ def leases() -> Leases:
 
 def slots(leases: Leases) -> list[Slots]:
     """Of each scheduler that is alive."""
-    held: dict[str, Counter[str]] = {}
+    taken: dict[str, Counter[str]] = {}
     for scheduler, worker, n in leases:
-        held.setdefault(scheduler, Counter())[worker] += n
+        taken.setdefault(scheduler, Counter())[worker] += n
     alive = SchedulerProcess.objects.alive().values_list("pk", "slots")
-    return [Slots(total, held.get(id_, Counter())) for id_, total in alive]
+    return [Slots(total, taken.get(id_, Counter())) for id_, total in alive]

@@ -17,7 +17,7 @@ from ...sql import run
 from ...store.gc_pause import uncollected
 from ...store.states import STATE
 from .layout import levels
-from .swimlanes import OTHERS, Box, Lane, Sums, lanes_of, summed
+from .swimlanes import OTHERS, Box, Sums, Swimlane, summed, swimlanes_of
 
 Json = dict[str, Any]
 
@@ -145,7 +145,7 @@ class _Joined(Aggregate):
 def _buckets(
     group_id: str,
     bands: Sequence[tuple[int, int | None]],
-    lanes: list[Lane],
+    lanes: list[Swimlane],
     boxes: list[Box],
     states: list[Counter[str]],
 ) -> Json:
@@ -188,7 +188,7 @@ def _buckets(
 def _flat(group_id: str) -> Json:
     rows = Task.objects.filter(group_id=group_id).order_by()
     totals = Counter(dict(rows.values_list("worker").annotate(n=Count("*"))))
-    lanes = lanes_of(totals)
+    lanes = swimlanes_of(totals)
     own = {worker for worker, _ in lanes}
     sums: dict[str | None, Counter[str]] = {worker: Counter() for worker, _ in lanes}
     left = rows.filter(is_complete=False).values_list("worker", STATE).annotate(n=Count("*"))
@@ -207,7 +207,9 @@ def _flat_bucket(group_id: str, worker: str | None, page: int) -> Json:
     rows = Task.objects.filter(group_id=group_id)
     if worker is OTHERS:
         totals = Counter(dict(rows.order_by().values_list("worker").annotate(n=Count("*"))))
-        rows = rows.exclude(worker__in=[name for name, _ in lanes_of(totals) if name is not OTHERS])
+        rows = rows.exclude(
+            worker__in=[name for name, _ in swimlanes_of(totals) if name is not OTHERS]
+        )
     else:
         rows = rows.filter(worker=worker)
     start = max(0, page - 1) * PAGE

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from .layout import Edge
 
 BANDS = 12  # more do not fit on a screen
-LANES = 12  # workers with a lane of their own; all others share one more
+SWIMLANES = 12  # workers with a lane of their own; all others share one more
 LINKS = 500  # arrows between boxes; the thinner ones are only counted
 OTHERS = None  # the worker of the lane that they share
 
-Lane = tuple[str | None, int]  # the worker, and how many workers it stands for
+Swimlane = tuple[str | None, int]  # the worker, and how many workers it stands for
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Sums:
     """
 
     bands: list[tuple[int, int]]
-    lanes: list[Lane]
+    lanes: list[Swimlane]
     boxes: list[Box]
     box_of: "array[int]"
     links: list[tuple[int, int, int]]
@@ -43,7 +43,7 @@ def summed(level: Sequence[int], workers: Sequence[str], edges: Sequence[Edge]) 
     """Sum up tasks, given the level and the worker of each. Linear: about 2 µs for each task."""
     deepest = max(level, default=0)
     deep = deepest // BANDS + 1  # levels in a band
-    lanes = lanes_of(Counter(workers))
+    lanes = swimlanes_of(Counter(workers))
     # A place is band and lane as one number: of tuples the garbage collector would look at each.
     lane = {worker: n for n, (worker, _) in enumerate(lanes)}
     lane_of = {worker: lane.get(worker, len(lanes) - 1) for worker in set(workers)}
@@ -60,12 +60,12 @@ def summed(level: Sequence[int], workers: Sequence[str], edges: Sequence[Edge]) 
     )
 
 
-def lanes_of(workers: Counter[str]) -> list[Lane]:
+def swimlanes_of(workers: Counter[str]) -> list[Swimlane]:
     """The lanes by name: one for each of the busiest workers, the last for all others."""
     busiest = sorted(workers, key=lambda name: (-workers[name], name))
     # A lane for all others is of use from two on.
-    own = busiest if len(busiest) <= LANES + 1 else busiest[:LANES]
-    lanes: list[Lane] = [(name, 1) for name in sorted(own)]
+    own = busiest if len(busiest) <= SWIMLANES + 1 else busiest[:SWIMLANES]
+    lanes: list[Swimlane] = [(name, 1) for name in sorted(own)]
     rest = len(busiest) - len(own)
     return [*lanes, (OTHERS, rest)] if rest else lanes
 

@@ -55,7 +55,7 @@ class Command(CrewCommand):
         slots = _slots_with_files(slots)
         scheduler = Scheduler(slots=slots, once=once)
         if lock:
-            bury_others(scheduler.me)  # whoever held the lock before is dead
+            bury_others(scheduler.me)  # whoever had the lock before is dead
 
         is_hurried = threading.Event()
 

@@ -2,7 +2,7 @@
 
 Its records may be half broken: what cannot be brought over, or not as it was, is listed with a
 reason, and the rest comes. A task whose parent cannot come is brought in paused, unless the
-parent was complete or is gone (which held nobody up there): it never starts too soon. Groups
+parent was complete or is gone ((which stopped nobody there)): it never starts too soon. Groups
 that are here already are left alone, so a second run creates nothing twice.
 
 Memory holds the ids, the parents of one group, and a hundred records.
@@ -58,7 +58,7 @@ def bring_in(client: Redis, how: How, *, prefix: str = PREFIX) -> Iterator[Impor
 def _group(old: OldCrew, group_id: str, record: bytes, how: How) -> Iterator[Imported | Amiss]:
     what = f"group {group_id}"
     try:
-        group, notes = _group_row(group_id, record, how.suffix)
+        group, remarks = _group_row(group_id, record, how.suffix)
         ids = old.listed(group_id)
         if how.existing is not Existing.REPLACE and is_there(group.id):
             old.tasks.update(ids)
@@ -73,16 +73,16 @@ def _group(old: OldCrew, group_id: str, record: bytes, how: How) -> Iterator[Imp
         yield Amiss(what, f"it did not come: {error}")
         return
     yield Imported(group.id, incoming.tasks, is_stored=True)
-    yield from (Amiss(what, note) for note in notes)
+    yield from (Amiss(what, remark) for remark in remarks)
     yield from amiss
 
 
 def _group_row(group_id: str, record: bytes, suffix: str) -> tuple[GroupRow, list[str]]:
     fields = _object(record, group_id)
-    notes: list[str] = []
-    name = _name(fields, notes)
+    remarks: list[str] = []
+    name = _name(fields, remarks)
     created_at = read_time(fields.get("createdAt"), "createdAt")
-    return GroupRow(read_id(group_id + suffix), name, created_at=created_at), notes
+    return GroupRow(read_id(group_id + suffix), name, created_at=created_at), remarks
 
 
 def _look(old: OldCrew, group_id: str, ids: list[str]) -> tuple[dict[str, _Node], list[Amiss]]:
@@ -93,7 +93,7 @@ def _look(old: OldCrew, group_id: str, ids: list[str]) -> tuple[dict[str, _Node]
     for id_, record in old.get("tasks/", ids):
         missing.discard(id_)
         try:
-            row, notes = _task_row(id_, group_id, record)
+            row, remarks = _task_row(id_, group_id, record)
         except _ElsewhereError as error:
             amiss.append(Amiss(f"task {id_}", f"listed in group {group_id}, but {error}"))
             continue
@@ -101,7 +101,7 @@ def _look(old: OldCrew, group_id: str, ids: list[str]) -> tuple[dict[str, _Node]
             amiss.append(Amiss(f"task {id_}", f"it did not come: {error}"))
         else:
             nodes[id_] = _Node(row.spec.parent_ids, row.spec.is_complete)
-            amiss += [Amiss(f"task {id_}", note) for note in notes]
+            amiss += [Amiss(f"task {id_}", remark) for remark in remarks]
         old.tasks.add(id_)
     amiss += [Amiss(f"task {id_}", "its record is gone") for id_ in ids if id_ in missing]
     amiss += _cut_parents(old, nodes)
@@ -167,9 +167,9 @@ def _task_row(id_: str, group_id: str, record: bytes) -> tuple[TaskRow, list[str
     fields = _object(record, id_)
     if fields.get("taskGroupId") != group_id:
         raise _ElsewhereError(f"it belongs to group {_shown(fields.get('taskGroupId'))}")
-    notes: list[str] = []
-    fields["name"] = _name(fields, notes)
-    fields["worker"] = _worker(fields, notes)
+    remarks: list[str] = []
+    fields["name"] = _name(fields, remarks)
+    fields["worker"] = _worker(fields, remarks)
     # There these may be anything; less than none means none, and more than we take means most.
     for field, most in (
         ("remainingAttempts", MAX_ATTEMPTS),
@@ -178,15 +178,15 @@ def _task_row(id_: str, group_id: str, record: bytes) -> tuple[TaskRow, list[str
         value = fields.get(field)
         if isinstance(value, int) and not 0 <= value <= most:
             fields[field] = min(max(value, 0), most)
-            notes.append(f"its {field} was {_shown(value)}, and is {fields[field]}")
+            remarks.append(f"its {field} was {_shown(value)}, and is {fields[field]}")
     if fields.get("busyExecuting") is True and fields.get("isComplete") is not True:
-        notes.append("it was executing, and runs again")
+        remarks.append("it was executing, and runs again")
     max_input = max(conf.CREW_MAX_INPUT_BYTES, conf.CREW_MAX_ANSWER_BYTES)
     ignored: list[str] = []
     row = TaskRow(read_task(fields, max_input=max_input, ignored=ignored))
     if ignored:
-        notes.append(f"left behind: {spelling.with_hints(ignored, TASK_WORDS)}")
-    return row, notes
+        remarks.append(f"left behind: {spelling.with_hints(ignored, TASK_WORDS)}")
+    return row, remarks
 
 
 def _left_over(old: OldCrew) -> Iterator[Amiss]:
@@ -229,20 +229,20 @@ def _object(record: bytes, id_: str) -> dict[str, Any]:
     return fields
 
 
-def _name(fields: dict[str, Any], notes: list[str]) -> Any:
+def _name(fields: dict[str, Any], remarks: list[str]) -> Any:
     name = fields.get("name")
     if isinstance(name, str) and len(name) > MAX_LENGTH:
-        notes.append(f"its name was longer than {MAX_LENGTH} characters, and is cut")
+        remarks.append(f"its name was longer than {MAX_LENGTH} characters, and is cut")
         return name[:MAX_LENGTH]
     return name
 
 
-def _worker(fields: dict[str, Any], notes: list[str]) -> Any:
+def _worker(fields: dict[str, Any], remarks: list[str]) -> Any:
     worker = fields.get("worker") or ""
     try:
         return check_worker(worker)
     except ValueError:
-        notes.append(f"{_shown(worker)} cannot be the name of a worker: it comes without one")
+        remarks.append(f"{_shown(worker)} cannot be the name of a worker: it comes without one")
         return ""
 
 
