@@ -431,7 +431,7 @@ class Scheduler:
 
 
 def _bare(lease: Lease) -> Lease:
-    """Without what is large: what went into the body is held there, and nowhere else."""
+    """Without what is large: what went into the body is in memory there, and nowhere else."""
     if not lease.parents and len(lease.input_json or "") <= SMALL:
         return lease
     return replace(lease, input_json=None, parents=())
