@@ -1,12 +1,13 @@
 #!/usr/bin/env python
 """Django's command line for the Crew site."""
 
-import os
 import sys
 
 
 def main() -> None:
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "crewsite.settings")
+    from crewsite.environment import choose_settings
+
+    choose_settings()
     from django.core.management import execute_from_command_line
     from django.db import Error
 

@@ -4,15 +4,15 @@ What an embedding project needs to set is listed in `tasks/conf.py`; a wrong val
 `tasks/checks/settings.py` when anything starts.
 """
 
+import logging
 import os
 import sys
 from datetime import timedelta
 from pathlib import Path
 
-from environs import Env, validate
-
 from tasks.conf import SETTINGS
 
+from .environment import Environment
 from .headers import POLICY
 from .look import LOOK
 from .variables import variables
@@ -22,24 +22,27 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 # Under pytest, or in a process that a test started.
 TESTING = "pytest" in sys.modules or "PYTEST_VERSION" in os.environ
 
-env = Env()
+env = Environment()
 if not TESTING:
     # What someone set for their own site must not change what the tests see.
-    env.read_env(str(BASE_DIR / ".env"), recurse=False)
+    env.read_file(BASE_DIR / ".env")
 
 # A development start (`DEBUG=1`) needs nothing else; a production start must name its own key.
-DEBUG = env.bool("DEBUG", False)
-SECRET_KEY = env.str("SECRET_KEY", "insecure-development-key" if DEBUG else "")
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])
-CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", [])
+DEBUG = env.switch("DEBUG", False)
+SECRET_KEY = env.text("SECRET_KEY", "insecure-development-key" if DEBUG else "")
+ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])
+CSRF_TRUSTED_ORIGINS: list[str] = env.origins("CSRF_TRUSTED_ORIGINS")
 
 # Where the web server listens, and where the demo workers are found. Everywhere is the old Crew's
 # default, and what a container needs; a development server is for its own machine.
-HOST = env.str("HOST", "127.0.0.1" if DEBUG else "0.0.0.0")  # noqa: S104
-PORT = env.int("PORT", 8090)
+HOST = env.text("HOST", "127.0.0.1" if DEBUG else "0.0.0.0")  # noqa: S104
+PORT = env.whole(
+    "PORT", 8090, "a whole number from 0 to 65535", fits=lambda port: 0 <= port <= 65_535
+)
 
 # "plain" is Django's own admin.
-THEME = env.str("CREW_THEME", "unfold", validate=validate.OneOf(["unfold", "plain"]))
+THEMES = ("unfold", "plain")
+THEME = env.text("CREW_THEME", "unfold", fits=THEMES.__contains__, wanted="unfold or plain")
 UNFOLD = LOOK
 
 INSTALLED_APPS = [
@@ -97,8 +100,9 @@ TEMPLATES = [
 ]
 
 # The default is a file beside the project: nothing to install, one scheduler at a time.
-DATABASES = {"default": env.dj_db_url("DATABASE_URL", f"sqlite:///{BASE_DIR / 'db.sqlite3'}")}
+DATABASES = {"default": env.database("DATABASE_URL", f"sqlite:///{BASE_DIR / 'db.sqlite3'}")}
 _database = DATABASES["default"]
+DATABASE_POOLED = env.switch("DATABASE_POOLED", False)
 if _database["ENGINE"] == "django.db.backends.sqlite3":
     _database["OPTIONS"] = {
         # Readers never wait for the writer, and a writer waits at BEGIN instead of failing in
@@ -108,15 +112,15 @@ if _database["ENGINE"] == "django.db.backends.sqlite3":
         "timeout": 20,
     }
     _database["TEST"] = {
-        "NAME": env.str("TEST_SQLITE_FILE", str(BASE_DIR / "var" / "test.sqlite3"))
+        "NAME": env.text("TEST_SQLITE_FILE", str(BASE_DIR / "var" / "test.sqlite3"))
     }
 else:
     _database["CONN_HEALTH_CHECKS"] = True
     # Behind PgBouncer in transaction mode, where a session belongs to everybody.
-    _database["DISABLE_SERVER_SIDE_CURSORS"] = env.bool("DATABASE_POOLED", False)
+    _database["DISABLE_SERVER_SIDE_CURSORS"] = DATABASE_POOLED
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-REDIS_URL = env.str("REDIS_URL", "")
+REDIS_URL = env.redis("REDIS_URL")
 if REDIS_URL:
     CACHES = {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": REDIS_URL}}
     CHANNEL_LAYERS = {
@@ -172,13 +176,19 @@ SESSION_ENGINE = "crewsite.sessions"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 # TLS=1 says that people reach the site by https: then nothing of it travels in the clear.
-TLS = env.bool("TLS", False)
+TLS = env.switch("TLS", False)
+HSTS_SECONDS = env.whole(
+    "HSTS_SECONDS",
+    365 * 86_400,
+    "seconds, at most ten years",
+    fits=lambda seconds: 0 <= seconds <= 3650 * 86_400,
+)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = TLS
 if TLS:
     # The prefix makes browsers refuse such a cookie from a neighbour in the domain.
     SESSION_COOKIE_NAME = "__Host-sessionid"
     CSRF_COOKIE_NAME = "__Host-csrftoken"
-    SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", 365 * 86_400)
+    SECURE_HSTS_SECONDS = HSTS_SECONDS
     SECURE_REDIRECT_EXEMPT = [r"(^|/)healthz(/ready)?$"]  # probes come without TLS
 # Whether other hosts of the domain speak TLS is not ours to promise.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
@@ -187,7 +197,7 @@ CONTENT_SECURITY_POLICY = {"DIRECTIVES": POLICY}
 
 # Other sites' pages that may call the API from a browser, with a token; "*" = any. Cookies never
 # go with such a call.
-_origins: list[str] = env.list("CORS_ORIGINS", [])
+_origins: list[str] = env.origins("CORS_ORIGINS", also="*")
 CORS_ALLOW_ALL_ORIGINS = "*" in _origins
 CORS_ALLOWED_ORIGINS = [origin for origin in _origins if origin != "*"]
 CORS_URLS_REGEX = r"^/(?:api/v1/|(?:login|logout|authcheck|healthz|healthz/ready)$)"
@@ -208,6 +218,13 @@ SPECTACULAR_SETTINGS = {
     "ENABLE_DJANGO_DEPLOY_CHECK": False,
 }
 
+LEVELS = logging.getLevelNamesMapping()
+LOG_LEVEL = env.text(
+    "LOG_LEVEL",
+    "INFO",
+    fits=lambda level: level.upper() in LEVELS,
+    wanted="debug, info, warning, error or critical",
+).upper()
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -225,7 +242,7 @@ LOGGING = {
         "axes": {"level": "ERROR"},  # our own log tells of logins
         "psycopg.pool": {"level": "ERROR"},  # a line for each try while the database is away
     },
-    "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", "INFO").upper()},
+    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
 }
 
 # --- Crew: every name, its kind, default and words are in tasks/conf.py ------------------------
@@ -240,13 +257,15 @@ _better = {
 }
 _crew = variables(env, SETTINGS, _better)
 globals().update(_crew)
-if env.bool("CREW_NO_AUTH", False):
+if env.switch("CREW_NO_AUTH", False):
     CREW_AUTHENTICATION: list[str] = []
 if _crew["CREW_TRUSTED_PROXIES"] > 0:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
 if TESTING:
-    CREW_FAILPOINTS = env.str("CREW_FAILPOINTS", "")
+    CREW_FAILPOINTS = env.text("CREW_FAILPOINTS")
 if TESTING and DEBUG:
     PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "crewsite.settings")
+
+env.refuse_wrong()

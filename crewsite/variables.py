@@ -3,18 +3,28 @@
 from collections.abc import Mapping
 from typing import Any
 
-from environs import Env
-
 from tasks.conf import Setting
+
+from .environment import Environment
 
 
 def variables(
-    env: Env, settings: Mapping[str, Setting], better: Mapping[str, Any]
+    env: Environment, settings: Mapping[str, Setting], better: Mapping[str, Any]
 ) -> dict[str, Any]:
     """A value of each setting that is a variable, which `better` or its default stands in for."""
-    read = {str: env.str, int: env.int, float: env.float, bool: env.bool, list: env.list}
     return {
-        name: read[setting.kind](name, better.get(name, setting.default))
+        name: _read(env, name, setting, better.get(name, setting.default))
         for name, setting in settings.items()
         if setting.is_variable
     }
+
+
+def _read(env: Environment, name: str, setting: Setting, default: Any) -> Any:
+    if setting.kind is bool:
+        return env.switch(name, default)
+    if setting.kind is list:
+        return env.words(name, default)
+    if setting.kind is str:
+        return env.text(name, default)
+    read = env.whole if setting.kind is int else env.number
+    return read(name, default, setting.wanted(), fits=setting.allows)

@@ -1,14 +1,16 @@
 """The WSGI entry point: HTTP without websockets."""
 
-import os
-
 from django.core.wsgi import get_wsgi_application
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "crewsite.settings")
+from crewsite.environment import choose_settings
+
+choose_settings()
 
 application = get_wsgi_application()
 
 # Not before the apps are ready.
+from crewsite.start import refuse_wrong_settings  # noqa: E402
 from tasks.serving import database  # noqa: E402
 
+refuse_wrong_settings()
 database.prepare()

@@ -5,7 +5,6 @@ of the environment, and `docs/settings.md` shows the words. A new setting is a r
 """
 
 from dataclasses import dataclass
-from math import inf
 from typing import Any
 
 from django.conf import settings
@@ -14,6 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from .rules.transcript import MOST_KEPT
 
 MOST_DAYS = 36_525  # a hundred years: no time of ours is longer
+MOST_WHOLE = 10**12
 MIB = 1024 * 1024
 
 
@@ -45,18 +45,25 @@ class Setting:
         kinds = int if self.kind is int else int | float
         if not isinstance(value, kinds) or isinstance(value, bool):
             return False
-        return (
+        return (  # nor is it nan
             (self.above is None or value > self.above)
             and (self.least is None or value >= self.least)
-            and (value <= self.most if self.most is not None else value < inf)  # nor is it nan
+            and value <= self.limit
         )
+
+    @property
+    def limit(self) -> float:
+        """Of a number, also where none is named: no clock and no counter goes beyond."""
+        if self.most is not None:
+            return self.most
+        return MOST_WHOLE if self.kind is int else MOST_DAYS * 86_400
 
     def wanted(self) -> str:
         """What a number must be, in words."""
         bounds = [
             f"above {self.above:,}" if self.above is not None else "",
             f"{self.least:,} or more" if self.least is not None else "",
-            f"at most {self.most:,}" if self.most is not None else "",
+            f"at most {self.limit:,}",
         ]
         what = "a whole number" if self.kind is int else "a number"
         or_none = ", or None" if self.default is None else ""
@@ -101,7 +108,9 @@ SETTINGS: dict[str, Setting] = {
     "CREW_THROTTLER": Setting(
         str, "", "dotted path of a callable that gives a Throttler ([waiting](waiting.md))"
     ),
-    "CREW_SLOTS": Setting(int, 500, "calls in flight in one scheduler process", above=0),
+    "CREW_SLOTS": Setting(
+        int, 500, "calls in flight in one scheduler process", above=0, most=100_000
+    ),
     "CREW_LEASE_SECONDS": Setting(
         float, 30.0, "a scheduler silent for this long has lost its leases", above=0
     ),

@@ -56,6 +56,14 @@ MUTANTS = (
         LITE,
     ),
     Mutant(
+        "doors: wrong variables start with their defaults",
+        "crewsite/environment.py",
+        "        if self.wrong:",
+        "        if not self.wrong:",
+        ("tests/test_environment.py::test_each_of_many_wrong_ones_has_its_line",),
+        LITE,
+    ),
+    Mutant(
         "doors: without authentication a page of nowhere writes",
         "tasks/access/origins.py",
         "    if origin is None:",

@@ -10,7 +10,7 @@ from tasks.checks.settings import check_deployment, check_settings
 
 from .processes import ROOT
 
-GOOD_KEY = "k" * 40
+GOOD_KEY = "a-key-of-many-letters-0123456789-for-a-test"
 DEFAULT_TOKEN = "dae4082985ef202439d16f9b25a8823e"
 # All that a production site sets.
 PRODUCTION = {

@@ -71,7 +71,11 @@ def test_the_demo_says_where_it_cannot_write(where, tmp_path):
     (tmp_path / "site_of_a_test.py").write_text(
         f"from crewsite.settings import *\nBASE_DIR = type(BASE_DIR)({str(in_the_way)!r})\n"
     )
-    env = {"PYTHONPATH": f"{tmp_path}:{ROOT}", "PORT": "18090", "SECRET_KEY": "x" * 40}
+    env = {
+        "PYTHONPATH": f"{tmp_path}:{ROOT}",
+        "PORT": "18090",
+        "SECRET_KEY": "0123456789abcdef" * 3,
+    }
     if where == "var":
         env |= {"DJANGO_SETTINGS_MODULE": "site_of_a_test", "SECRET_KEY": ""}
     else:

@@ -5,8 +5,8 @@ import re
 from dataclasses import fields
 
 import pytest
-from environs import Env
 
+from crewsite.environment import Environment
 from crewsite.variables import variables
 from tasks.api.schema import shapes
 from tasks.checks.settings import check_settings
@@ -79,7 +79,7 @@ def test_a_setting_of_the_list_alone_is_known_everywhere(planted, settings, monk
     text = settings_page.PAGE.read_text()
     monkeypatch.setenv("CREW_PLANTED", "9")
 
-    assert variables(Env(), SETTINGS, {})["CREW_PLANTED"] == 9
+    assert variables(Environment(), SETTINGS, {})["CREW_PLANTED"] == 9
     assert "| `CREW_PLANTED` | 7 | a test |" in settings_page.page(text)
     assert settings_page.page(text) != text
     settings.CREW_PLANTED = 0

@@ -4,13 +4,17 @@ import re
 from collections.abc import Iterator
 
 from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.contrib.auth.password_validation import validate_password
 from django.core.checks import CheckMessage, Warning
+from django.core.exceptions import ValidationError
 from django.utils.module_loading import import_string
 
 from ..conf import conf
 from .findings import fault, tried
 
 DEFAULT_LOGINS = {"admin", "crew", "dae4082985ef202439d16f9b25a8823e"}
+SHORTEST = 12  # characters of an operator's password
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 _TOKEN = re.compile(r"[!-+\--~]{16,}")  # visible ASCII without the comma, which joins two headers
@@ -57,6 +61,24 @@ def fixed_token() -> Iterator[CheckMessage]:
             "CREW_AUTH_TOKEN is not a token: at least 16 characters, ASCII without spaces and "
             "commas.",
             "python -c 'import secrets; print(secrets.token_urlsafe(32))' makes one.",
+        )
+
+
+def weak_password() -> Iterator[CheckMessage]:
+    """Of the operator's account, whose password nobody types into a form that would refuse it."""
+    password, name = conf.CREW_AUTH_PASSWORD, conf.CREW_AUTH_USERNAME
+    if not password or settings.DEBUG or password in DEFAULT_LOGINS:
+        return
+    try:
+        validate_password(password, get_user_model()(**{get_user_model().USERNAME_FIELD: name}))
+        words = [] if len(password) >= SHORTEST else [f"It has fewer than {SHORTEST} characters."]
+    except ValidationError as error:
+        words = error.messages
+    if words:
+        yield fault(
+            19,
+            f"CREW_AUTH_PASSWORD is weak. {' '.join(words)}",
+            "python -c 'import secrets; print(secrets.token_urlsafe(16))' makes one.",
         )
 
 

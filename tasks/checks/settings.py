@@ -27,17 +27,19 @@ _WANTED = {str: "text", list: "a list of texts", bool: "True or False"}
 
 @register(Tags.security)
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """All checks of CREW_* settings: crew.E001 to crew.E017, crew.W002, crew.W004 and
-    crew.W005."""
+    """All checks of settings that need no database: crew.E001 to crew.E017, crew.E019, crew.E020,
+    crew.W002, crew.W004 and crew.W005."""
     if wrong := list(_kinds()):
         return wrong  # the other checks read texts and lists
     return [
         *logins.default_credentials(getattr(settings, "HOST", "127.0.0.1")),
         *logins.fixed_token(),
+        *logins.weak_password(),
         *logins.authentication(),
         *logins.login(),
         *logins.stream_origins(),
         *_secret_key(),
+        *_hosts(),
         *_worker_base(),
         *_authorization(),
         *_numbers(),
@@ -96,11 +98,22 @@ def _secret_key() -> Iterator[CheckMessage]:
         key = settings.SECRET_KEY
     except ImproperlyConfigured:  # what Django says of an empty one
         key = ""
-    if not settings.DEBUG and (len(key) < 32 or key.startswith("insecure")):
+    is_weak = len(key) < 32 or len(set(key)) < 8 or key.startswith(("insecure", "django-insecure"))
+    if is_weak and not settings.DEBUG:
         yield fault(
             2,
-            "SECRET_KEY is missing, short or the development key.",
+            "SECRET_KEY is missing, short, or one that everybody knows.",
             "Set SECRET_KEY to at least 32 random characters, or DEBUG=1 on your own machine.",
+        )
+
+
+def _hosts() -> Iterator[CheckMessage]:
+    if not settings.DEBUG and any("*" in host for host in settings.ALLOWED_HOSTS):
+        yield fault(
+            20,
+            "ALLOWED_HOSTS holds *: a page of any name that leads here is taken for one of ours.",
+            "Name the hosts that people and programs call, with commas between them; a name that "
+            "begins with a dot stands for all names below it.",
         )
 
 

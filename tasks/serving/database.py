@@ -8,7 +8,7 @@ from django.conf import settings
 from django.db import Error, connections
 
 from ..access.callers import ensure_operator
-from ..checks.logins import default_credentials
+from ..checks.logins import default_credentials, weak_password
 from ..conf import conf
 from ..sql import patience
 
@@ -58,7 +58,8 @@ def _share_connections() -> None:
 
 
 def _make_operator() -> None:
-    for problem in default_credentials(getattr(settings, "HOST", "127.0.0.1")):
+    host = getattr(settings, "HOST", "127.0.0.1")
+    for problem in (*default_credentials(host), *weak_password()):
         logger.error("No operator's account is made: %s", problem.msg)
         return
     try:

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from typing import Any
 
 from channels.routing import get_default_application
@@ -30,7 +30,7 @@ class Command(CrewCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("-b", "--bind", default=_default("HOST", "127.0.0.1"), help="address")
-        parser.add_argument("-p", "--port", type=int, default=int(_default("PORT", "8090")))
+        parser.add_argument("-p", "--port", type=_port, default=_default("PORT", "8090"))
 
     def handle(self, *args: Any, bind: str, port: int, **options: Any) -> None:
         from ...serving import database, memory
@@ -50,6 +50,12 @@ class Command(CrewCommand):
         failure = Server(application, host=bind, port=port).run()
         if failure:
             raise CommandError(failure)
+
+
+def _port(given: str) -> int:
+    if given.isdecimal() and given.isascii() and int(given[:6]) <= 65_535:
+        return int(given)
+    raise ArgumentTypeError(f"PORT must be a whole number from 0 to 65535, not {given[:60]!r}")
 
 
 def _default(name: str, otherwise: str) -> str:
