@@ -15,6 +15,7 @@ from tasks.engine.settlement import Settlement
 from tasks.models import Attempt, ParentEdge, RepeatableCall, Task, TaskGroup, Worker, Workgroup
 from tasks.rules.transcript import Transcript
 from tasks.upkeep import expired_rows
+from tasks.verbs import slices
 
 from .api_client import (
     GROUP,
@@ -496,6 +497,58 @@ def test_what_has_changed_is_sent(api):
     for path, tag in tags.items():
         said = api.get(path, If_None_Match=tag)
         assert (said.status, said.headers["ETag"] != tag) == (200, True)
+
+
+# --- Conditional changes ---
+
+CHANGES = [
+    ("PUT", GROUP, {"name": "mine"}),
+    ("PUT", TASK, {"name": "mine"}),
+    ("PUT", TASK, {}),
+    ("DELETE", TASK, b""),
+    ("DELETE", GROUP, b""),
+]
+
+
+@pytest.mark.parametrize("is_small", [True, False])
+@pytest.mark.parametrize(("method", "path", "body"), CHANGES)
+def test_what_changed_since_it_was_read_is_left_as_it_is(
+    api, monkeypatch, method, path, body, is_small
+):
+    make_task(make_group(id="g"), id="t")
+    monkeypatch.setattr(slices, "is_small", lambda group_id: is_small)
+    tag = api.get(path).headers["ETag"]
+    api.put(path, {"name": "theirs"})
+    before = everything_stored()
+
+    for tags in (tag, f"W/{api.get(path).headers['ETag']}", "", "nonsense", f'"x", {tag}'):
+        said = api.send(method, path, body, If_Match=tags)
+        assert (said.status, said.why) == (412, "it was changed since it was read; read it again")
+
+    assert everything_stored() == before
+
+
+@pytest.mark.parametrize("tags", ["*", '"x", {}', "{}"])
+@pytest.mark.parametrize(("method", "path", "body"), CHANGES)
+def test_what_did_not_change_since_it_was_read_is_changed(api, method, path, body, tags):
+    make_task(make_group(id="g"), id="t")
+    tag = api.get(path).headers["ETag"]
+
+    said = api.send(method, path, body, If_Match=tags.format(tag))
+    again = api.send(method, path, body, If_Match=tag)
+
+    assert said.status == 200
+    if method == "DELETE":
+        assert again.status == 404
+    else:
+        assert again.status == (412 if body else 200)
+
+
+def test_a_condition_is_refused_where_nobody_looks_at_it(api):
+    make_task(make_group(id="g"), id="t")
+
+    for path in (f"{GROUP}/pause", f"{TASK}/reset", f"{TASKS}/delete?all=1"):
+        assert "If-Match is no header" in api.post(path, {}, If_Match="*").why
 
 
 # --- One task, looked at ---

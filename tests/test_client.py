@@ -731,6 +731,16 @@ def test_a_verb_is_not_repeated(http, crew, failure):
     assert caught.value.tries == 1
 
 
+def test_an_edit_of_what_was_read_is_not_repeated(http, crew):
+    """The answer to one that was done, and repeated, would be that somebody else did it."""
+    http.put(API + "task_group/g/task/t", body=requests.ConnectionError("reset"))
+
+    with pytest.raises(client.Unreachable):
+        crew.edit_task("g", "t", name="x", if_match='"tag"')
+
+    assert len(http.calls) == 1
+
+
 def test_a_verb_that_never_reached_the_server_is_repeated(http, crew):
     http.post(API + "task_group/g/retry", body=never_sent())
     http.post(API + "task_group/g/retry", json={"success": True})

@@ -375,6 +375,26 @@ def test_what_is_done_while_a_list_is_read_shifts_nothing(site):
     assert sorted(seen) == sorted(names)
 
 
+def test_what_somebody_else_changed_is_not_changed(site, graph):
+    task, group = site.task("a"), site.group(graph)
+    site.edit_task(graph, "a", name="theirs")
+    site.rename_group(graph, "theirs")
+
+    for call in (
+        lambda: site.edit_task(graph, "a", name="mine", if_match=task),
+        lambda: site.delete_task(graph, "a", if_match=task.etag),
+        lambda: site.rename_group(graph, "mine", if_match=group),
+        lambda: site.delete_group(graph, if_match=group),
+    ):
+        with pytest.raises(client.Changed, match="read it again"):
+            call()
+    with pytest.raises(client.InvalidInput, match="read alone"):
+        site.delete_task(graph, "a", if_match=next(site.tasks(graph)))
+
+    assert site.edit_task(graph, "a", name="mine", if_match=site.task("a")).name == "mine"
+    assert site.rename_group(graph, "mine", if_match=site.group(graph)).name == "mine"
+
+
 def test_a_verb_in_slices_goes_on_where_it_ended(site, graph):
     first = site.pause_tasks(graph, everything=True, limit=3)
     rest = site.pause_tasks(graph, everything=True, limit=3, after=first.next)

@@ -87,7 +87,7 @@ class CrewView(APIView):  # type: ignore[misc]
     `is_v1` says that errors are written as the old Crew wrote them, and that the Content-Type and
     most unknown names are ignored: `ignored` holds these, and `X-Crew-Ignored` tells them. Ours
     refuse them, and types that `reads` does not name. `warned` is what `X-Crew-Warning` tells.
-    `is_repeatable`: an Idempotency-Key is looked at.
+    `is_repeatable`: an Idempotency-Key is looked at. `is_guarded`: so is If-Match.
     `max_body` names the setting that limits the body.
     """
 
@@ -95,6 +95,7 @@ class CrewView(APIView):  # type: ignore[misc]
     is_v1 = True
     is_open = False
     is_repeatable = False
+    is_guarded = False
     max_body = "CREW_MAX_BODY_BYTES"
     max_nodes = 100_000
     takes: Mapping[str, Sequence[str]] = {}
@@ -189,7 +190,7 @@ class CrewView(APIView):  # type: ignore[misc]
         takes = self.takes.get(request.method, ())
         self.known += takes
         if request.method != "GET":
-            query.refuse_headers(request)
+            query.refuse_headers(request, is_guarded=self.is_guarded)
             self.ignored += query.ignored_headers(request, is_repeatable=self.is_repeatable)
         if self.is_v1 and request.method != "DELETE":
             self.ignored += query.ignored(request, takes)

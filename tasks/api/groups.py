@@ -1,6 +1,7 @@
 """The routes of task groups (contract 1.3), and ours: cancel."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django.http import HttpResponse, HttpResponseBase
@@ -16,13 +17,14 @@ from ..rules.spec import read_attempts, read_bool, read_id, read_text, read_time
 from ..sql.one_look import one_look
 from ..store import wire
 from ..store.states import progress
+from ..verbs import slices
 from . import query
 from .answers import json_answer
 from .base import CrewView
 from .body import MOST_VALUES, consumed
 from .changes import Field, read_changes
 from .lists import listed
-from .repeat import conditional, once
+from .repeat import conditional, guarded, once
 
 GROUP_WORDS = ("id", "name", "createdAt", "isPaused")
 ATTEMPTS = ("remainingAttempts",)
@@ -81,25 +83,31 @@ class Groups(CrewView):
 
 class Group(CrewView):
     needs = {"GET": READ, "PUT": WRITE, "DELETE": WRITE}
+    is_guarded = True
 
     def get(self, request: Request, gid: str) -> HttpResponseBase:
         """One group. Conditional: send the `ETag` back as `If-None-Match`."""
-        return conditional(request, json_answer(wire.group(self.group(gid))))
+        return conditional(request, self.shown(gid))
+
+    def shown(self, gid: str) -> HttpResponse:
+        return json_answer(wire.group(self.group(gid)))
 
     def put(self, request: Request, gid: str) -> HttpResponse:
         """Rename the group; whatever else is sent is ignored, and so is a name that is no text."""
         self.look_in(gid)
         sent = self.fields(request, (*GROUP_WORDS, "clear"))
         changes = read_changes(sent, EDITABLE)
-        if isinstance(changes.get("name"), str):
-            control.rename_group(gid, **changes)
-        return json_answer(wire.group(self.group(gid)))
+        with guarded(request, gid, partial(self.shown, gid), whole=True):
+            if isinstance(changes.get("name"), str):
+                control.rename_group(gid, **changes)
+            return self.shown(gid)
 
     def delete(self, request: Request, gid: str) -> HttpResponse:
         """Delete the group with all its tasks."""
         self.look_in(gid)
         self.refuse_body(request)
-        control.delete_group(gid)
+        with guarded(request, gid, partial(self.shown, gid), whole=slices.is_small(gid)):
+            control.delete_group(gid)
         return json_answer({"deleted": True, "id": gid})
 
 

@@ -24,7 +24,8 @@ MOST_PAGES = 10**9
 LONGEST_PLACE = 300  # characters
 KEY = "HTTP_IDEMPOTENCY_KEY"
 ALMOST_KEYS = ("HTTP_X_IDEMPOTENCY_KEY", "HTTP_IDEMPOTENCYKEY", "HTTP_IDEMPOTENT_KEY")
-PRECONDITIONS = ("HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE")
+IF_MATCH = "HTTP_IF_MATCH"
+PRECONDITIONS = (IF_MATCH, "HTTP_IF_UNMODIFIED_SINCE")
 DRY_RUN_HEADERS = ("HTTP_DRY_RUN", "HTTP_DRYRUN", "HTTP_X_DRY_RUN", "HTTP_X_DRYRUN")
 # Go's words.
 TRUE = {"1", "t", "T", "TRUE", "true", "True"}
@@ -145,12 +146,12 @@ def ignored(request: Request, names: Collection[str]) -> list[str]:
     return unknown
 
 
-def refuse_headers(request: Request) -> None:
+def refuse_headers(request: Request, *, is_guarded: bool) -> None:
     """Raise InvalidInputError for what a header asks of a call that nobody would look at."""
     for name in (*DRY_RUN_HEADERS, *PRECONDITIONS):
-        if name in request.META:
+        if name in request.META and not (is_guarded and name == IF_MATCH):
             how = "dryRun is a parameter of the query, where there is one"
-            why = "it is for reads only" if name in PRECONDITIONS else how
+            why = "none is looked at here" if name in PRECONDITIONS else how
             raise InvalidInputError(f"{_header(name)} is no header of this call; {why}")
 
 

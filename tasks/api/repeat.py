@@ -1,20 +1,24 @@
-"""Calls that may be repeated: Idempotency-Key for creates, ETag for reads."""
+"""Calls that depend on earlier ones: Idempotency-Key for creates, ETag for reads and changes."""
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 from django.http import HttpResponse, HttpResponseBase
 from django.utils.cache import get_conditional_response
+from django.utils.http import parse_etags
 from rest_framework.request import Request
 
-from ..errors import InvalidInputError
+from ..errors import ConflictError, InvalidInputError
 from ..models import RepeatableCall
 from ..rules.jsonio import dump
+from ..store import edges
 from ..upkeep.expired_rows import CALLS_KEPT
+from ..verbs import slices
 from . import query
 from .answers import json_answer, json_text
 
@@ -28,6 +32,12 @@ class KeyReusedError(InvalidInputError):
     """The key belongs to another call (422)."""
 
     status = 422
+
+
+class NotTheSameError(ConflictError):
+    """It is not what it was when the caller read it (412)."""
+
+    status = 412
 
 
 def once(view: "CrewView", request: Request, work: Callable[[], Any]) -> HttpResponse:
@@ -64,10 +74,38 @@ def once(view: "CrewView", request: Request, work: Callable[[], Any]) -> HttpRes
 
 def conditional(request: Request, answer: HttpResponse) -> HttpResponseBase:
     """The answer with its ETag, or 304 when the client has it already (RFC 9110, 13.1.2)."""
-    etag = f'"{hashlib.sha256(answer.content).hexdigest()[:32]}"'
+    etag = _etag(answer)
     answer["ETag"] = etag
     answer["Cache-Control"] = "private, no-cache"
     return get_conditional_response(request._request, etag=etag, response=answer) or answer
+
+
+@contextmanager
+def guarded(
+    request: Request, gid: str, shown: Callable[[], HttpResponse], *, tid: str = "", whole: bool
+) -> Iterator[None]:
+    """What is done in here is done to what `If-Match` names, or NotTheSameError is raised.
+
+    Nobody changes the group, or its task, between the look and the change. A verb that works in
+    slices, which is not `whole`, begins right after the look: it must not hold the group for long.
+    """
+    tags = request.META.get(query.IF_MATCH)
+    if tags is None:
+        yield
+        return
+    with slices.alone(gid):
+        edges.lock(gid, [tid] if tid else [])
+        # Weak tags never match (RFC 9110, 13.1.1).
+        if not {"*", _etag(shown())} & set(parse_etags(tags)):
+            raise NotTheSameError("it was changed since it was read; read it again")
+        if whole:
+            yield
+    if not whole:
+        yield
+
+
+def _etag(answer: HttpResponse) -> str:
+    return f'"{hashlib.sha256(answer.content).hexdigest()[:32]}"'
 
 
 def _replayed(before: RepeatableCall, fingerprint: str) -> HttpResponse:

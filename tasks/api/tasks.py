@@ -33,13 +33,14 @@ from ..rules.spec import (
     read_worker,
 )
 from ..store import wire
+from ..verbs import slices
 from . import query
 from .answers import Page, json_answer, json_page
 from .base import CrewView
 from .changes import Field, read_changes
 from .groups import ATTEMPTS
 from .lists import numbered
-from .repeat import conditional, once
+from .repeat import conditional, guarded, once
 
 _NUMBER = re.compile("[0-9]{1,10}")
 
@@ -137,6 +138,7 @@ class OneTask(CrewView):
 class TaskDetail(OneTask):
     needs = {"GET": READ, "PUT": WRITE, "DELETE": WRITE}
     takes = {"DELETE": ("children",)}
+    is_guarded = True
 
     def get(self, request: Request, gid: str, tid: str) -> HttpResponseBase:
         """One task. Conditional: send the `ETag` back as `If-None-Match`."""
@@ -145,19 +147,23 @@ class TaskDetail(OneTask):
     def put(self, request: Request, gid: str, tid: str) -> HttpResponse:
         """Change what the body names; 409 for more than `isPaused` while the task executes.
 
-        What is null stays as it is; `clear` names what is to be empty.
+        What is null stays as it is; `clear` names what is to be empty. With `If-Match` only what
+        has that `ETag` is changed, 412 else.
         """
         self.look_in(gid)
         changes = read_changes(self.fields(request, (*TASK_WORDS, "clear")), EDITABLE)
-        if changes:
-            edit.edit_task(gid, tid, changes)
-        return self.shown(tid, gid)
+        with guarded(request, gid, partial(self.shown, tid, gid), tid=tid, whole=True):
+            if changes:
+                edit.edit_task(gid, tid, changes)
+            return self.shown(tid, gid)
 
     def delete(self, request: Request, gid: str, tid: str) -> HttpResponse:
         """Delete the task, and the descendants that it leaves without any parent."""
         self.look_in(gid)
         self.refuse_body(request)
-        control.delete_tasks(gid, [tid], children=query.children(request))
+        whole = slices.is_small(gid)
+        with guarded(request, gid, partial(self.shown, tid, gid), tid=tid, whole=whole):
+            control.delete_tasks(gid, [tid], children=query.children(request))
         return json_answer({"deleted": True, "id": tid})
 
 

@@ -2,6 +2,7 @@
 
 from .crew import Crew
 from .errors import (
+    Changed,
     Conflict,
     CrewError,
     Forbidden,
@@ -21,6 +22,7 @@ from .waiting import Progress
 
 __all__ = [
     "Attempt",
+    "Changed",
     "Conflict",
     "Created",
     "Crew",

@@ -7,6 +7,7 @@ CrewError
 ├── Forbidden       403: the token may not do this
 ├── NotFound        404
 ├── Conflict        409: it is there, and in the way
+├── Changed         412: it is not what it was when it was read
 ├── TooLarge        413
 ├── RateLimited     429: too many calls
 ├── ServerError     500 and up, and answers that are not Crew's
@@ -67,6 +68,10 @@ class Conflict(CrewError):
     """It is there, and in the way."""
 
 
+class Changed(CrewError):
+    """It is not what it was when it was read; nothing was done."""
+
+
 class TooLarge(CrewError):
     """More than the server takes in one call."""
 
@@ -112,6 +117,7 @@ BY_STATUS: dict[int, type[CrewError]] = {
     403: Forbidden,
     404: NotFound,
     409: Conflict,
+    412: Changed,
     413: TooLarge,
     422: InvalidInput,
     429: RateLimited,

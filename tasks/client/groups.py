@@ -1,12 +1,13 @@
 """The calls on groups."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from .errors import InvalidInput, ServerError, Unauthorized
 from .fields import Fields
 from .transport import Call, Transport, to_bytes
-from .values import Group, id_of, to_json
+from .values import Group, id_of, tag_of, to_json
 
 PAGE = 100  # rows asked for at once
 
@@ -53,7 +54,8 @@ class Groups(Transport):
         return Group.of(self._create("task_groups", body=to_bytes(body), key=idempotency_key))
 
     def group(self, group: "Group | str") -> Group:
-        return Group.of(self._get("task_group", id_of(group)))
+        told, etag = self._get_tagged("task_group", id_of(group))
+        return replace(Group.of(told), etag=etag)
 
     def groups(self, search: str = "", *, page_size: int = PAGE) -> Iterator[Group]:
         """All groups whose name contains `search`, newest first, read part by part.
@@ -64,12 +66,19 @@ class Groups(Transport):
         rows = self._rows("taskGroups", ("task_groups",), {"search": search}, page_size)
         return map(Group.of, rows)
 
-    def rename_group(self, group: "Group | str", name: str) -> Group:
-        return Group.of(self._put("task_group", id_of(group), body={"name": name}))
+    def rename_group(
+        self, group: "Group | str", name: str, *, if_match: "Group | str | None" = None
+    ) -> Group:
+        """With `if_match`, a group that was read or its etag, Changed is raised if it is another
+        by now.
+        """
+        tag = "" if if_match is None else tag_of(if_match)
+        return Group.of(self._put("task_group", id_of(group), body={"name": name}, if_match=tag))
 
-    def delete_group(self, group: "Group | str") -> None:
+    def delete_group(self, group: "Group | str", *, if_match: "Group | str | None" = None) -> None:
         """Delete the group with all its tasks; running attempts are given up."""
-        self._delete("task_group", id_of(group))
+        tag = "" if if_match is None else tag_of(if_match)
+        self._delete("task_group", id_of(group), if_match=tag)
 
     def progress(self, group: "Group | str") -> float:
         """How much of the group is complete, 0 to 1; 0 for an empty or unknown group."""

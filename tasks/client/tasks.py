@@ -3,6 +3,7 @@
 import itertools
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import IO, Any, Unpack
 
 from .errors import InvalidInput
@@ -17,6 +18,7 @@ from .values import (
     TaskFields,
     Which,
     id_of,
+    tag_of,
     to_json,
     to_query,
     to_words,
@@ -94,7 +96,8 @@ class Tasks(Groups):
     # --- Reading -----------------------------------------------------------------------------
 
     def task(self, task: Task | str) -> Task:
-        return Task.of(self._get("task", id_of(task)))
+        told, etag = self._get_tagged("task", id_of(task))
+        return replace(Task.of(told), etag=etag)
 
     def tasks(
         self, group: Group | str, *, page_size: int = PAGE, **which: Unpack[Which]
@@ -141,26 +144,36 @@ class Tasks(Groups):
         task: Task | str,
         *,
         clear: Iterable[str] = (),
+        if_match: Task | str | None = None,
         **fields: Unpack[TaskFields],
     ) -> Task:
         """Change the fields given; what is None stays as it is, and `clear` names what is to be
         empty, as `clear=["input"]`. Raises Conflict for more than `is_paused` while it executes.
+        With `if_match`, a task that was read or its etag, Changed is raised if it is another by
+        now. Such an edit is not repeated when its answer is lost.
         """
         if fields.get("id") is not None:
             raise InvalidInput("a task keeps its id")
         parts = ("task_group", id_of(group), "task", id_of(task))
         cleared = to_words([clear] if isinstance(clear, str) else clear)
         body = to_json(fields) | ({"clear": cleared} if cleared else {})
-        return Task.of(self._put(*parts, body=body))
+        tag = "" if if_match is None else tag_of(if_match)
+        return Task.of(self._put(*parts, body=body, if_match=tag))
 
     def delete_task(
-        self, group: Group | str, task: Task | str, *, children: str = "cascade"
+        self,
+        group: Group | str,
+        task: Task | str,
+        *,
+        children: str = "cascade",
+        if_match: Task | str | None = None,
     ) -> None:
         """Delete a task. `children`: "cascade" takes descendants left without any parent along,
         "detach" cuts them off, "refuse" raises Conflict if there are any.
         """
         parts = ("task_group", id_of(group), "task", id_of(task))
-        self._delete(*parts, query={"children": children})
+        tag = "" if if_match is None else tag_of(if_match)
+        self._delete(*parts, query={"children": children}, if_match=tag)
 
     def reset_task(
         self, group: Group | str, task: Task | str, *, remaining_attempts: int = 5

@@ -53,10 +53,11 @@ class Call:
     is_key_sent: bool = False
     patience: float = 0.0
     is_told: bool = True
+    is_once: bool = False
 
     @property
     def is_repeatable(self) -> bool:
-        return self.is_key_sent or self.method in REPEATABLE
+        return self.is_key_sent or (self.method in REPEATABLE and not self.is_once)
 
 
 class Transport:
@@ -83,6 +84,7 @@ class Transport:
         self._sleep = time.sleep
         self._clock = time.monotonic
         self._until: float | None = None
+        self._etag = ""  # of the last answer
         self.token = token
 
     def __repr__(self) -> str:
@@ -115,8 +117,18 @@ class Transport:
     def _get(self, *parts: str, **query: Any) -> Any:
         return self._send(Call("GET", _path(*parts), query))
 
-    def _put(self, *parts: str, body: Mapping[str, Any]) -> Any:
-        return self._send(Call("PUT", _path(*parts), body=to_bytes(body)))
+    def _get_tagged(self, *parts: str) -> tuple[Any, str]:
+        """With its ETag, "" without one."""
+        told = self._send(Call("GET", _path(*parts)))
+        return told, self._etag
+
+    def _put(self, *parts: str, body: Mapping[str, Any], if_match: str = "") -> Any:
+        """With a tag it is not repeated: of one that was done already nobody could tell."""
+        headers = {"If-Match": if_match} if if_match else {}
+        once = Call(
+            "PUT", _path(*parts), body=to_bytes(body), headers=headers, is_once=bool(headers)
+        )
+        return self._send(once)
 
     def _post(
         self, *parts: str, body: Mapping[str, Any] | None = None, query: Mapping[str, Any] = {}
@@ -142,9 +154,10 @@ class Transport:
         patience = 0.0 if isinstance(body, bytes) else FILE_WAIT
         return self._send(Call("POST", _path(*parts), query, body, headers, True, patience))
 
-    def _delete(self, *parts: str, query: Mapping[str, Any] = {}) -> None:
+    def _delete(self, *parts: str, query: Mapping[str, Any] = {}, if_match: str = "") -> None:
+        headers = {"If-Match": if_match} if if_match else {}
         try:
-            self._send(Call("DELETE", _path(*parts), query, is_told=False))
+            self._send(Call("DELETE", _path(*parts), query, headers=headers, is_told=False))
         except NotFound as error:
             if error.tries == 1:
                 raise
@@ -168,6 +181,7 @@ class Transport:
             tries += 1
             try:
                 response = self._try(call)
+                self._etag = response.headers.get("ETag", "")
                 return decoded(response) if call.is_told else None
             except CrewError as error:
                 error.tries = tries

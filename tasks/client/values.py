@@ -1,5 +1,6 @@
 """What the API shows, as values; and a task to be created, as the API takes it. Pure."""
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,12 +16,16 @@ Json = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A graph of tasks. `raw` is the JSON object as received."""
+    """A graph of tasks. `raw` is the JSON object as received.
+
+    `etag` says what it was when it was read alone; "" in lists.
+    """
 
     id: str
     name: str = ""
     created_at: datetime | None = None
     is_paused: bool = False
+    etag: str = field(default="", compare=False)
     raw: Json = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -37,7 +42,10 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One call to a worker. `run_after` is None for "at once"; times know their zone."""
+    """One call to a worker. `run_after` is None for "at once"; times know their zone.
+
+    `etag` says what it was when it was read alone; "" in lists.
+    """
 
     id: str
     task_group_id: str = ""
@@ -58,6 +66,7 @@ class Task:
     errors: tuple[str, ...] = ()
     parent_ids: tuple[str, ...] = ()
     created_at: datetime | None = None
+    etag: str = field(default="", compare=False)
     raw: Json = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -292,6 +301,14 @@ def _filter(name: str, value: object) -> str | None:
     return value
 
 
+def tag_of(thing: "Group | Task | str") -> str:
+    """An ETag for If-Match: that of a group or task, or the tag itself."""
+    tag = thing if isinstance(thing, str) else thing.etag
+    if not _TAG.fullmatch(tag):
+        raise InvalidInput("if_match is a group or task that was read alone, or its etag")
+    return tag
+
+
 def id_of(thing: Any) -> str:
     """The id of a group or task, or the id itself. Raises TypeError for anything else."""
     if isinstance(thing, str):
@@ -301,6 +318,7 @@ def id_of(thing: Any) -> str:
     return str(thing.id)
 
 
+_TAG = re.compile(r'"[\x21\x23-\x7e]+"')
 _WIRE = {name: camel(name) for name in (*TaskFields.__annotations__, "created_at")}
 
 

@@ -11,6 +11,7 @@ from .words import (
     BODY,
     DRY_RUN,
     EXAMPLE_GROUP,
+    IF_MATCH,
     IF_NONE_MATCH,
     JSON,
     NEW_TASKS,
@@ -71,10 +72,11 @@ DESCRIBED: Mapping[type[APIView], Mapping[str, Any]] = {
         "put": operation(
             "rename_group",
             "Rename a group",
-            answers(shapes.Group, 404, 409, *BODY, example=EXAMPLE_GROUP),
+            answers(shapes.Group, 404, 409, 412, *BODY, example=EXAMPLE_GROUP),
             tags=["groups"],
             request={JSON: shapes.GroupName},
             body={"name": "Nightly import"},
+            parameters=[IF_MATCH],
         ),
         "delete": operation(
             "delete_group",
@@ -83,10 +85,12 @@ DESCRIBED: Mapping[type[APIView], Mapping[str, Any]] = {
                 shapes.Deleted,
                 404,
                 409,
+                412,
                 *BODY,
                 example={"deleted": True, "id": EXAMPLE_GROUP["id"]},
             ),
             tags=["groups"],
+            parameters=[IF_MATCH],
         ),
     },
     groups.GroupProgress: {

@@ -13,6 +13,7 @@ from .words import (
     DRY_RUN,
     EXAMPLE_TASK,
     FILTER,
+    IF_MATCH,
     IF_NONE_MATCH,
     JSON,
     NDJSON,
@@ -100,17 +101,20 @@ DESCRIBED: Mapping[type[APIView], Mapping[str, Any]] = {
         "put": operation(
             "edit_task",
             "Edit a task",
-            answers(shapes.Task, 404, 409, *BODY, example=EXAMPLE_TASK),
+            answers(shapes.Task, 404, 409, 412, *BODY, example=EXAMPLE_TASK),
             tags=["tasks"],
             request={JSON: shapes.TaskChange},
             body={"isPaused": True},
+            parameters=[IF_MATCH],
         ),
         "delete": operation(
             "delete_task",
             "Delete a task",
-            answers(shapes.Deleted, 404, 409, *BODY, example={"deleted": True, "id": "fetch-17"}),
+            answers(
+                shapes.Deleted, 404, 409, 412, *BODY, example={"deleted": True, "id": "fetch-17"}
+            ),
             tags=["tasks"],
-            parameters=[CHILDREN],
+            parameters=[CHILDREN, IF_MATCH],
         ),
     },
     tasks.ResetTask: _task_verb("reset", "Reset a task"),

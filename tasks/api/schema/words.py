@@ -20,6 +20,7 @@ WORDS = {
     403: "The token lacks the scope, or is for other groups.",
     404: "What the path names is not there, or not for the caller.",
     405: "Not a method of the path; or the name in it can be none.",
+    412: "It was changed since it had the ETag of `If-Match`.",
     409: "It is there, and in the way: an id in use, a task that executes; or the database "
     "refuses what is to be written.",
     413: "The body is over its limit.",
@@ -107,6 +108,12 @@ ONCE = Parameter(
 )
 IF_NONE_MATCH = Parameter(
     "If-None-Match", str, "An ETag that was given before.", location=OpenApiParameter.HEADER
+)
+IF_MATCH = Parameter(
+    "If-Match",
+    str,
+    "An ETag that was given before: what is not that any more is left as it is (412).",
+    location=OpenApiParameter.HEADER,
 )
 IGNORED = Parameter(
     "X-Crew-Ignored",
