@@ -141,6 +141,35 @@ def test_the_old_routes_refuse_parents_by_another_name(api, field):
     assert not Task.objects.filter(name="N").exists()
 
 
+@pytest.mark.parametrize("field", ["parents_ids", "parntIds", "parentIdss"])
+def test_the_old_routes_refuse_slips_of_parents(api, field):
+    make_task(make_group(id="g"), id="t")
+
+    refused(api.post(TASKS, {"worker": "w", field: ["t"]}), field, "did you mean parentIds?")
+
+    assert Task.objects.count() == 1
+
+
+@pytest.mark.parametrize("field", ["tasks", "task", "Tasks"])
+@pytest.mark.parametrize("value", [[{"worker": "w"}], {"worker": "w"}])
+def test_the_old_create_refuses_many_tasks(api, field, value):
+    """Sent to the route of one task, they would become one task without a worker."""
+    make_group(id="g")
+
+    refused(api.post(TASKS, {field: value}), f"unknown field {field}")
+
+    assert not Task.objects.exists()
+
+
+def test_names_of_somebody_else_are_no_slips(api):
+    make_group(id="g")
+    own = {"patientIds": ["a"], "task": "of mine", "drying": 1}
+
+    said = api.post(TASKS, {"worker": "w"} | own)
+
+    assert (said.status, ignored(said)) == (200, [*own])
+
+
 def test_the_old_routes_tell_what_they_ignore(api, caplog):
     make_task(make_group(id="g"), id="t")
 

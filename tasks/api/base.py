@@ -237,7 +237,7 @@ class CrewView(APIView):  # type: ignore[misc]
     def _understood(self, value: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
         self.known += names
         for name in spelling.unknown(value, names):
-            if not self.is_v1 or spelling.is_only_a_mistake(name):
+            if not self.is_v1 or spelling.is_only_a_mistake(name, value[name]):
                 spelling.refuse("field", name, names)
             self.ignored.append(name)
         return value

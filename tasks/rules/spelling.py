@@ -10,9 +10,11 @@ from urllib.parse import quote
 from ..errors import InvalidInputError
 
 # Whoever writes one of these, in whatever case, names the parents of a task, or means that
-# nothing is to be done. To ignore it would do what was not meant.
+# nothing is to be done, or more than one task. To ignore it would do what was not meant.
 _PARENTS = {"parentids", "parentid", "parents", "parent"}
 _DRY_RUN = {"dryrun"}
+_TASKS = {"tasks", "task"}
+_HARDLY_ELSE = 0.9  # "parents_ids", but not "patientIds", which is somebody's own
 # What is meant by words that do not look alike.
 _OTHER_WORDS = {"attempts": "remainingAttempts", "retries": "remainingAttempts"} | dict.fromkeys(
     _PARENTS, "parentIds"
@@ -21,9 +23,14 @@ LONGEST = 60  # characters of a name that is shown
 MOST = 10  # names that are shown at once
 
 
-def is_only_a_mistake(name: str) -> bool:
+def is_only_a_mistake(name: str, value: object = None) -> bool:
     """Of a name that is not known: whether even those must refuse it who ignore others."""
-    return _folded(name) in _PARENTS | _DRY_RUN
+    folded = _folded(name[:LONGEST])
+    if folded in _TASKS:
+        return isinstance(value, list | dict)
+    if folded in _PARENTS | _DRY_RUN:
+        return True
+    return _meant(folded, ("parentIds", "dryRun"), _HARDLY_ELSE) is not None
 
 
 def unknown(names: Iterable[str], known: Collection[str]) -> list[str]:
