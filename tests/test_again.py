@@ -1,6 +1,7 @@
 """A task that ran before answers again: what its earlier answers made comes back, goes or stays."""
 
 import threading
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -9,13 +10,15 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from crewsite.management.commands.demo import start_demo_group
-from tasks import control, edit
-from tasks.engine import rescue
+from tasks import control, create, edit
+from tasks.engine import rescue, set_aside
+from tasks.engine.haste import hastily
 from tasks.engine.lease import Lease
 from tasks.engine.settle import settle, settle_each
-from tasks.engine.settlement import Settlement
+from tasks.engine.settlement import Settlement, Why
 from tasks.models import Attempt, CutCall, ParentEdge, SchedulerProcess, Task, TaskGroup
 from tasks.upkeep.invariants import INVARIANTS
+from tasks.verbs import deleting, earlier_children, slices
 from workers_demo import workers
 
 from .factories import (
@@ -29,6 +32,7 @@ from .factories import (
     make_group,
     make_task,
     row,
+    wire,
 )
 
 pytestmark = pytest.mark.django_db
@@ -547,6 +551,98 @@ def test_a_child_that_its_maker_waits_for_is_left_alone(maker):
 
     assert row(maker)["is_complete"] is False
     assert "'c0' is in use already" in row(maker)["errors"][0]
+
+
+# --- Much that earlier answers made ---
+
+
+@pytest.fixture
+def much(maker, monkeypatch):
+    """More below the maker than goes in one transaction: c0, c1, two of each, and one below all."""
+    monkeypatch.setattr(earlier_children, "MOST_BELOW", 3)
+    monkeypatch.setattr(slices, "FIRST", 2)
+    below = [wire(id=f"{c}.{n}", parent_ids=[c]) for c in ("c0", "c1") for n in range(2)]
+    last = wire(id="last", parent_ids=[task["id"] for task in below])
+    create.create_tasks(maker.group_id, [*below, last])
+    reset("x")
+    return Settlement(lease_of("x"), completed(2, children("new")), 200)
+
+
+def cleared(settlement, *, seconds=60.0):
+    named = [child.id for child in settlement.outcome.children]
+    return earlier_children.clear(
+        settlement.lease, named, within=set_aside.CLEARED.within, seconds=seconds
+    )
+
+
+def test_what_is_too_much_for_a_turn_is_left_and_changes_nothing(much):
+    before = in_group()
+
+    with hastily(set_aside.IN_TURN):
+        (left,) = settle_each([much]).left
+
+    assert (left.why, in_group()) == (Why.MUCH, before)
+    assert row(Task(pk="x"))["is_complete"] is False
+
+
+def test_it_is_cleared_away_in_slices_children_first(much, monkeypatch):
+    told = []
+    take_away = deleting.take_away
+
+    def note(group_id, going, **kwargs):
+        told.append(list(going))
+        take_away(group_id, going, **kwargs)
+
+    monkeypatch.setattr(deleting, "take_away", note)
+
+    assert cleared(much)
+
+    assert in_group() == {"x"}
+    assert "last" in told[0]
+    assert {"c0", "c1"} <= {*told[-1], *told[-2]}
+    with hastily(set_aside.IN_TURN):
+        assert settle_each([much]).live == 1
+    assert in_group() == {"x", "new"}
+    assert TaskGroup.objects.get().task_count == 2
+
+
+def test_it_goes_on_where_its_time_was_over(much):
+    assert not cleared(much, seconds=0)
+    assert "last" in in_group()
+
+    assert cleared(much)
+
+
+def test_nothing_is_cleared_away_for_an_answer_that_came_too_late(much):
+    Task.objects.filter(pk="x").update(leased_by="another")
+
+    assert not cleared(much)
+
+    assert {"c0", "last"} <= in_group()
+
+
+def test_seeds_and_what_is_named_again_stay_where_much_goes(much):
+    Task.objects.filter(pk="c1.0").update(is_seed=True)
+    again = replace(much, outcome=completed(2, children("c0")))
+
+    assert cleared(again)
+
+    assert in_group() == {"x", "c0", "c0.0", "c0.1", "c1.0", "last"}
+
+
+def test_what_is_made_meanwhile_goes_too(much, monkeypatch):
+    take_away = deleting.take_away
+
+    def make_one(group_id, going, **kwargs):
+        take_away(group_id, going, **kwargs)
+        if "c1" in in_group() and "late" not in in_group():
+            create.create_tasks(group_id, [wire(id="late", parent_ids=["c1"])])
+
+    monkeypatch.setattr(deleting, "take_away", make_one)
+
+    assert cleared(much)
+
+    assert in_group() == {"x"}
 
 
 # --- Others meanwhile ---

@@ -25,6 +25,7 @@ from tasks.sql import (
     steer,
     worker_rooms,
 )
+from tasks.sql import again as again_sql
 from tasks.sql import claim as claim_sql
 from tasks.sql import control as control_sql
 from tasks.sql import create as create_sql
@@ -96,6 +97,10 @@ BATCHES = {
     "duplicates left": (shared_outcomes.DUPLICATES_LEFT, FAILED | SOME),
     "some duplicates": (shared_outcomes.DUPLICATES_SOME, FAILED | {"ids": '["t2"]'}),
     "late": (late_answers.LATE, {"rows": "[]"}),
+    "made": (again_sql.MADE, {"ids": '["t1"]'}),
+    "makers": (again_sql.MAKERS, {"ids": '["t1"]'}),
+    "adopt": (again_sql.ADOPT, {"tasks": "[]"}),
+    "count below": (control_sql.COUNT_BELOW, {"ids": '["t1"]', "most": 10}),
     "known": (create_sql.KNOWN, {"ids": '["t1"]'}),
     "count in": (create_sql.COUNT_IN, {"counts": '[{"id": "g", "n": 1}]', "most": 10}),
 }

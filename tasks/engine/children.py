@@ -128,7 +128,8 @@ def renew(
         return []
     lease = settlement.lease
     twins = [id_ for id_, *_, leader in merged if leader == lease.task_id]
-    new = earlier_children.renew(_family(settlement, paused), twins, touched)
+    family = _family(settlement, paused)
+    new = earlier_children.renew(family, twins, touched, is_small=not haste.clears())
     return [(lease.group_id, id_) for id_ in new]
 
 

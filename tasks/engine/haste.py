@@ -13,10 +13,13 @@ class Haste:
     """How long a settle waits.
 
     `skips`: it does not wait at all for groups and tasks that others hold, but leaves them.
+    `clears`: an answer to a task that ran before deletes all that it replaces; else it is left if
+    that is much.
     """
 
     within: Within
     skips: bool = True
+    clears: bool = False
 
 
 _haste: ContextVar[Haste | None] = ContextVar("haste", default=None)
@@ -35,6 +38,11 @@ def hastily(haste: Haste) -> Iterator[None]:
 def within() -> Within | None:
     haste = _haste.get()
     return haste.within if haste else None
+
+
+def clears() -> bool:
+    haste = _haste.get()
+    return haste is None or haste.clears
 
 
 def skips() -> bool:

@@ -1,8 +1,9 @@
 """Answers that cannot be written at once: beside the scheduler's turns, which never wait for them.
 
 Somebody holds the group's row, or a task's; the database does not get done with an answer, or
-refuses it. What is set aside keeps its lease, and is tried again and again, group by group, by a
-thread with a database connection of its own, which is there only as long as something is aside.
+refuses it; much has to be cleared away before it. What is set aside keeps its lease, and is tried
+again and again, group by group, by a thread with a database connection of its own, which is there
+only as long as something is aside.
 """
 
 import logging
@@ -20,10 +21,11 @@ from ..models import SchedulerProcess
 from ..redact import one_line
 from ..sql import Within, run_steered
 from ..store import payloads
+from ..verbs import earlier_children
 from .haste import Haste, hastily
 from .ledger import BATCH_BYTES, weight
 from .refused_answers import UNSTORABLE, plain
-from .settle import settle_each
+from .settle import settle_each, why_not
 from .settlement import Left, Settlement, Why
 
 logger = logging.getLogger(__name__)
@@ -32,6 +34,7 @@ logger = logging.getLogger(__name__)
 IN_TURN = Haste(Within(lock=0.1, statement=2.0))
 BESIDE = Haste(Within(lock=0.1, statement=2.0))
 IN_LINE = Haste(Within(lock=0.2, statement=2.0), skips=False)  # behind others who want that lock
+CLEARED = Haste(Within(lock=0.1, statement=5.0), clears=True)  # behind the slices of that
 AT_LAST = Haste(Within(lock=0.2, statement=5.0))  # before a single answer is found at fault
 WORKS = Within(lock=1.0, statement=1.0)  # a small write, where the database works
 
@@ -40,6 +43,7 @@ STUCK_PAUSES = (1.0, 60.0)  # seconds until one that is refused whatever it hold
 ANSWERS_PER_TRANSACTION = 500  # answers of a group in one transaction
 PARTS = 8  # of what did not go as a whole
 MOST_TRIES = 3  # with which an answer goes alone: 500, 62, 7, 1
+CLEARS = 2.0  # seconds for one of those of which much has to be cleared away
 ROUND, FAILURES = 1.0, 3  # seconds, or failed tries, after which other groups have their turn
 MOST = 10_000  # answers; with more, or more bytes than calls may hold, no task is claimed
 CLOSED_AFTER = 1.0  # seconds after which no task of a locked group is claimed any more
@@ -240,7 +244,24 @@ class Aside:
         left = settle_each([entry.left.settlement for entry in batch]).left
         if len(batch) == 1 and left and left[0].why is Why.SLOW:
             return self._judge(left[0])
-        return left
+        return [still for each in left for still in self._make_way(each)]
+
+    def _make_way(self, left: Left) -> Sequence[Left]:
+        """Clear away what earlier answers to the task made, as far as that goes, and write it."""
+        settlement = left.settlement
+        if left.why is not Why.MUCH:
+            return [left]
+        named = [child.id for child in getattr(settlement.outcome, "children", ())]
+        within = CLEARED.within
+        try:
+            if not earlier_children.clear(settlement.lease, named, within=within, seconds=CLEARS):
+                return [left]
+        except DatabaseError as error:
+            if why_not(error) is None:
+                raise
+            return [left]  # somebody has the group, or the database is slow: it goes on later
+        with hastily(CLEARED):
+            return settle_each([settlement]).left
 
     def _judge(self, left: Left) -> Sequence[Left]:
         """A single answer that took too long: it is at fault if small things work beside it."""

@@ -20,6 +20,7 @@ from ..sql import Call, leaders, on_postgres, run, run_steered
 from ..sql import settle as sql
 from ..sql.patience import is_locked, is_outage, is_overload
 from ..store import changes, cut_calls
+from ..verbs.earlier_children import TooManyError
 from . import children, failpoints, haste, late_answers, shared_outcomes, worker_health
 from .refused_answers import lesser
 from .settlement import AnswersAgainError, Left, Settled, Settlement, Why, as_row
@@ -87,6 +88,8 @@ def _settle_batch(settlements: Sequence[Settlement]) -> Settled:
 
 def why_not(error: Exception) -> Why | None:
     """What the error says of the settlements it came with; None is an outage, not their fault."""
+    if isinstance(error, TooManyError):
+        return Why.MUCH
     if is_locked(error):
         return Why.LOCK
     if is_overload(error):

@@ -120,6 +120,7 @@ class Why(Enum):
     LOCK = "something that its answer changes is locked by somebody"
     SLOW = "the database did not get done with it"
     REFUSED = "the database refused it"
+    MUCH = "much that it replaces is deleted before it"
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,6 +190,24 @@ BELOW = statement(
     """,
 )
 
+# How many tasks descend from these, themselves too; no further than `most`.
+COUNT_BELOW = statement(
+    postgresql=f"""
+        WITH RECURSIVE down(id) AS (
+            SELECT k.id FROM {IDS}
+            UNION SELECT e.child_id FROM down
+                CROSS JOIN LATERAL {TO_CHILDREN.format("down.id")} e
+        ) SELECT count(*) FROM (SELECT FROM down LIMIT %(most)s) first_of_them
+    """,
+    sqlite="""
+        WITH RECURSIVE down(id) AS (
+            SELECT value FROM json_each(%(ids)s)
+            UNION SELECT e.child_id FROM down JOIN crew_parentedge e ON e.parent_id = down.id
+            LIMIT %(most)s
+        ) SELECT count(*) FROM down
+    """,
+)
+
 # All ancestors of these tasks, each once.
 ANCESTORS = statement(
     postgresql=f"""

@@ -47,7 +47,7 @@ def delete_whole(
     going = would_delete(ids, children) if planned is None else list(planned)
     if planned is not None and set(edges.with_near_orphans(going)) != set(going):
         going = would_delete(ids, children)
-    _take_away(group_id, going)
+    take_away(group_id, going)
     recorded("delete", group_id, len(going), ids, children=children)
     changes.wake_schedulers()
     return going
@@ -61,7 +61,7 @@ def _delete_some(group_id: str, children: str, gone: list[str], ids: Sequence[st
     going = edges.with_near_orphans(there) if children == "cascade" else there
     if len(going) > len(there):
         going = edges.with_orphans(there)
-    _take_away(group_id, going, is_told=False)
+    take_away(group_id, going, is_told=False)
     changes.wake_schedulers()
     gone.extend(going)
     return len(going)
@@ -85,11 +85,11 @@ def drop(group_id: str, ids: Sequence[str]) -> int:
     freed = acting.found(group_id, list(left), {"is_complete": False})
     edges.lock(group_id, freed)
     edges.update(freed, remaining_attempts=0)
-    _take_away(group_id, there, is_told=False)
+    take_away(group_id, there, is_told=False)
     return len(there)
 
 
-def _take_away(group_id: str, going: Sequence[str], *, is_told: bool = True) -> None:
+def take_away(group_id: str, going: Sequence[str], *, is_told: bool = True) -> None:
     """Delete these tasks, and count for whom a parent has gone."""
     edges.lock(group_id, going)
     gone = set(going)

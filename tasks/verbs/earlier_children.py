@@ -3,29 +3,44 @@
 A child of the same id and the same maker is the same child: what the new answer says of it takes
 its place, and it is as if it had never run. Those that the new answer does not name go, with the
 descendants that are left without any parent; seeds stay, and what is complete if a person chose so.
+What is too much for the answer's own transaction is cleared away before it, in slices.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
+from django.db import transaction
 from django.db.models import Q
 
 from .. import create
 from ..models import ParentEdge, Task
+from ..rules import graph
 from ..rules.fair_share import Lane
 from ..rules.jsonio import dump
+from ..sql import Within, run, run_steered, run_together
 from ..sql import again as sql
-from ..sql import run, run_together
-from ..sql.control import ANCESTORS, BELOW
+from ..sql import create as create_sql
+from ..sql.control import ANCESTORS, BELOW, COUNT_BELOW
 from ..sql.probes import among, probed
 from ..store import changes, edges, rows
 from ..store.rows import Family
+from . import acting, deleting, slices
 
 if TYPE_CHECKING:
     from ..engine.lease import Lease
 
 WHY = "the task that made it has answered again"
+MOST_BELOW = 2_000  # tasks below those that go, with which they go in the answer's transaction
+
+
+class TooManyError(Exception):
+    """More would have to go than one transaction takes: `clear` that away first."""
+
+    def __init__(self) -> None:
+        super().__init__("too much that earlier answers made has to go")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +75,21 @@ def adoptable(lease: "Lease", ids: Collection[str]) -> set[str]:
     return ours - _above(lease.task_id)
 
 
-def renew(family: Family, twins: Sequence[str], touched: changes.Touched) -> list[str]:
+def renew(
+    family: Family, twins: Sequence[str], touched: changes.Touched, *, is_small: bool = False
+) -> list[str]:
     """Store the children of a task that ran before; return the ids of those that are new.
 
-    `twins` were completed with it, and ran before. The caller holds the group alone.
+    `twins` were completed with it, and ran before. The caller holds the group alone. Raises
+    TooManyError if it `is_small`, what may be done, and more has to go.
     """
-    earlier = _earlier(family, twins)
+    earlier = _earlier(family.created_by, twins)
     kept = {made.id for made in earlier.values() if made.is_complete and made.keeps}
     named = {spec.id for spec in family.specs}
-    touched.updated(_remove(family, earlier, staying={*named, *kept, *twins}))
+    staying = {*named, *kept, *twins}
+    if is_small:
+        _refuse_many([id_ for id_ in earlier if id_ not in staying])
+    touched.updated(_remove(family, earlier, staying=staying))
     back = [spec for spec in family.specs if spec.id in earlier.keys() - kept]
     new = [spec for spec in family.specs if spec.id not in earlier]
     touched.updated(_adopt(replace(family, specs=back, complete=kept)))
@@ -82,6 +103,25 @@ def renew(family: Family, twins: Sequence[str], touched: changes.Touched) -> lis
     touched.lanes.update(Lane(spec.worker, spec.workgroup, spec.priority) for spec in family.specs)
     changes.wake_schedulers()
     return [spec.id for spec in new]
+
+
+def clear(lease: "Lease", named: Collection[str], *, within: Within, seconds: float) -> bool:
+    """Delete what an answer that names these children takes away; whether all of it is gone.
+
+    In slices, whose lock and statements wait `within` that, for some `seconds`; children first, so
+    that nothing starts for it. It ends where the lease does.
+    """
+    followers = Task.objects.filter(merged_into=lease.task_id, attempt__gt=0)
+    twins = list(followers.values_list("id", flat=True))
+    with slices.looking():
+        earlier = _earlier(lease.task_id, twins).values()
+        keeps = any(made.keeps for made in earlier)
+        staying = {*named, *twins}
+        going = _going(earlier, staying, keep_complete=keeps)
+        ordered = graph.children_first(going, edges.below(going))
+    work = partial(_clear_some, lease, staying, keeps)
+    slices.each(lease.group_id, ordered, work, hold=partial(_alone, within), seconds=seconds)
+    return not acting.found(lease.group_id, ordered[-1:], {})
 
 
 def replaceable(ids: Sequence[str], *, keep_complete: bool) -> list[str]:
@@ -102,9 +142,8 @@ def _made(ids: Sequence[str]) -> dict[str, Made]:
     }
 
 
-def _earlier(family: Family, twins: Sequence[str]) -> dict[str, Made]:
+def _earlier(maker: str, twins: Sequence[str]) -> dict[str, Made]:
     """The same of a task and its twins, but for what that has come to wait for."""
-    maker = family.created_by
     earlier = _made([maker, *twins])
     if twins or not all(made.hangs for made in earlier.values()):
         for id_ in _above(maker) & earlier.keys():
@@ -138,12 +177,43 @@ def _going(earlier: Iterable[Made], staying: set[str], *, keep_complete: bool) -
         made.id for made in earlier if made.is_seed or (keep_complete and made.is_complete)
     }
     unnamed = [made.id for made in earlier if made.id not in staying]
-    if not unnamed:
+    return _with_orphans(unnamed, staying, keep_complete=keep_complete)
+
+
+def _with_orphans(going: list[str], staying: Collection[str], *, keep_complete: bool) -> list[str]:
+    """These, and the descendants that go with them."""
+    if not going:
         return []
     stays = Q(is_seed=True) | Q(is_complete=True) if keep_complete else Q(is_seed=True)
-    below = edges.with_orphans(unnamed, staying)[len(unnamed) :]
+    below = edges.with_orphans(going, staying)[len(going) :]
     exempt = Task.objects.filter(among("id", below)).filter(stays).values_list("id", flat=True)
-    return edges.with_orphans(unnamed, staying | set(exempt)) if below else unnamed
+    return edges.with_orphans(going, {*staying, *exempt}) if below else going
+
+
+def _refuse_many(unnamed: list[str]) -> None:
+    """Raise TooManyError; looks no further than it has to."""
+    asked = {"ids": dump(unnamed), "most": len(unnamed) + MOST_BELOW}
+    if unnamed and run(COUNT_BELOW, asked)[0][0] == asked["most"]:
+        raise TooManyError
+
+
+@contextmanager
+def _alone(within: Within, group_id: str) -> Iterator[None]:
+    """The group held alone, but nobody waited for."""
+    with transaction.atomic():
+        run_steered((create_sql.GROUP_ALONE, {"group": group_id}), within=within)
+        yield
+
+
+def _clear_some(lease: "Lease", staying: Collection[str], keeps: bool, ids: Sequence[str]) -> int:
+    """A slice, whose descendants are gone: but for those made meanwhile."""
+    fence = {"attempt": lease.attempt, "leased_by": lease.leased_by}
+    if not acting.found(lease.group_id, [lease.task_id], fence):
+        return 0
+    there = acting.found(lease.group_id, ids, {})
+    going = _with_orphans(there, staying, keep_complete=keeps)
+    deleting.take_away(lease.group_id, going, is_told=False)
+    return len(going)
 
 
 def _adopt(family: Family) -> list[tuple[str, str]]:

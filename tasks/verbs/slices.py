@@ -4,9 +4,10 @@ A verb on a few tasks is one transaction. One on many is as many transactions as
 some tenths of a second: answers, claims, creates and every writer of SQLite come in between.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from django.db import connection, transaction
@@ -71,17 +72,25 @@ class _Pace:
         self.size = min(MOST, max(FEWEST, int(self.size * factor)))
 
 
-def each(group_id: str, ids: Sequence[str], work: Callable[[Sequence[str]], int]) -> int:
+def each(
+    group_id: str,
+    ids: Sequence[str],
+    work: Callable[[Sequence[str]], int],
+    *,
+    hold: Callable[[str], AbstractContextManager[None]] = alone,
+    seconds: float = math.inf,
+) -> int:
     """`work` on slices of these tasks, each in a transaction of its own; the sum of what it says.
 
-    Whoever is killed in between has done the first slices, and not the rest.
+    Whoever is killed in between, or has no more `seconds`, has done the first slices, and not the
+    rest. `hold` begins such a transaction.
     """
-    pace, at, count = _Pace(FIRST), 0, 0
-    while at < len(ids):
+    pace, at, count, until = _Pace(FIRST), 0, 0, time.monotonic() + seconds
+    while at < len(ids) and time.monotonic() < until:
         if at:
             _give_way()
         some = ids[at : at + pace.size]
-        with alone(group_id):
+        with hold(group_id):
             began = time.monotonic()
             count += work(some)
         pace.took(time.monotonic() - began)
