@@ -11,6 +11,7 @@ from tasks.engine.settle import settle
 from tasks.engine.settlement import Settlement
 from tasks.models import Task, TaskGroup
 from tasks.rules.jsonio import dump
+from tasks.sql import again as again_sql
 from tasks.sql import (
     children,
     lanes,
@@ -25,7 +26,6 @@ from tasks.sql import (
     steer,
     worker_rooms,
 )
-from tasks.sql import again as again_sql
 from tasks.sql import claim as claim_sql
 from tasks.sql import control as control_sql
 from tasks.sql import create as create_sql
