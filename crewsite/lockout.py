@@ -15,7 +15,7 @@ from tasks import audit
 from tasks.access.callers import of_user
 from tasks.access.http import client_address, network
 
-logger = logging.getLogger("crewsite.login")
+logger = logging.getLogger("crew.login")
 
 # Failures from one address, whatever the names: an office behind one address may mistype often.
 ADDRESS_LIMIT = 50

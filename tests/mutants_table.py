@@ -1624,4 +1624,13 @@ MUTANTS = (
         ("tests/test_serving.py::test_a_stream_that_sends_too_many_frames_is_told_so",),
         LITE,
     ),
+    # --- The log ---
+    Mutant(
+        "log: named by where the app is installed",
+        "tasks/engine/settle.py",
+        'logging.getLogger("crew.engine.settle")',
+        "logging.getLogger(__name__)",
+        ("tests/test_loggers.py::test_an_app_of_another_name_logs_by_the_same_names",),
+        LITE,
+    ),
 )

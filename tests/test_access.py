@@ -226,7 +226,7 @@ def test_another_password_ends_the_logins_of_a_user():
 
 
 def test_revoking_takes_effect_once_and_keeps_the_row(caplog):
-    caplog.set_level(logging.INFO, "tasks.access.tokens")
+    caplog.set_level(logging.INFO, "crew.access.tokens")
     token, secret = tokens.issue(name="night\nly", scopes=[READ])
 
     assert tokens.revoke(token) is True

@@ -207,7 +207,7 @@ AMISS = Trouble("session 7", None, "Process 7 left a transaction open.", "End it
 
 
 def test_the_log_says_once_that_it_is_there_and_once_that_it_is_over(monkeypatch, caplog):
-    caplog.set_level(logging.INFO, logger="tasks.engine.heartbeat")
+    caplog.set_level(logging.INFO, logger="crew.engine.heartbeat")
     found = [AMISS]
     monkeypatch.setattr(heartbeat, "troubles", lambda: tuple(found))
     monkeypatch.setattr(heartbeat, "LOOK_EVERY", 0.0)

@@ -395,7 +395,7 @@ def test_what_is_raised_becomes_a_failure(caplog):
 
     request = AsyncRequestFactory().post("/", BODY, content_type="application/json")
 
-    with caplog.at_level(logging.CRITICAL, "tasks.worker.view"):
+    with caplog.at_level(logging.CRITICAL, "crew.worker.view"):
         failed = post(crew_worker()(broken))
         failed_too = asyncio.run(crew_worker()(broken_too)(request))
 

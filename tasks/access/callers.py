@@ -19,7 +19,7 @@ from django.db.models.functions import Now
 from ..conf import conf
 from ..models import Token
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("crew.access.callers")
 
 READ = "read"  # see groups and tasks
 WRITE = "write"  # create, edit and delete them

@@ -20,7 +20,7 @@ from ..models import Token
 from ..rules.names import check_id, check_text
 from .callers import SCOPES, Access, UserScopes, digest
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("crew.access.tokens")
 
 PREFIX = "crew_"
 TICKET_SECONDS = 60

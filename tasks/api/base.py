@@ -42,7 +42,7 @@ from . import query
 from .answers import JSONRenderer, NoParser, json_answer, problem, text
 from .body import Body, TooLargeError
 
-log = logging.getLogger("crew.api")
+log = logging.getLogger("crew.api.base")
 
 STATUSES: dict[type[CrewError], int] = {
     InvalidInputError: 400,

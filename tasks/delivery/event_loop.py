@@ -33,7 +33,7 @@ from .destinations import DestinationError
 from .http_exchange import Connection
 from .pool import Pool
 
-logger = logging.getLogger("tasks.delivery.calls")
+logger = logging.getLogger("crew.delivery.calls")
 
 _CLOSES_WITHIN = 1.0  # seconds
 

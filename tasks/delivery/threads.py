@@ -29,7 +29,7 @@ from .calls import (
 from .destinations import DestinationError
 from .thread_calls import Adapter, Call, Host, LargeBody, NoAnswerError, WatchedTLSSocket, current
 
-logger = logging.getLogger("tasks.delivery.calls")
+logger = logging.getLogger("crew.delivery.calls")
 
 _CHUNK = 65_536
 

@@ -19,7 +19,7 @@ from ..sql import claim as sql
 from ..sql.patience import is_refusal
 from .claim import lane_params
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("crew.engine.barred")
 
 AGAIN = 60.0  # seconds until they are tried again
 LANES_PER_SEARCH, TASKS_PER_LANE = (

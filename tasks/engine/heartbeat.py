@@ -24,7 +24,7 @@ from ..store import changes
 from ..upkeep.chores import Chores
 from . import rescue, schema_version, shared_outcomes
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("crew.engine.heartbeat")
 
 FIRST_CHORES = 60.0  # seconds after the start
 LOOK_EVERY = 20.0  # seconds between two looks for what somebody must act on

@@ -18,7 +18,7 @@ from ..sql.probes import among, probed
 from .lease import Lease
 from .settlement import Abandoned, Returned, Settlement
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("crew.engine.late_answers")
 
 
 def record(late: Sequence[Settlement]) -> None:

@@ -20,7 +20,7 @@ from .lease import Lease, lease_of
 from .settle import settle_within, why_not
 from .settlement import Abandoned, Settlement
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("crew.engine.rescue")
 
 RESCUED_PER_TRANSACTION = 200
 PARTS = 8  # of what did not go as a whole

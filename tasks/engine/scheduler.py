@@ -39,7 +39,7 @@ from .rescue import strays
 from .set_aside import IN_TURN, Aside
 from .settlement import Returned, Settlement, Why
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("crew.engine.scheduler")
 
 POLL = 1.0  # seconds: the truth, where a wake-up is only a hint
 CROWDED_POLL = 0.1  # seconds: due tasks are there, but others have their room or their lock

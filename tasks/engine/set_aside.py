@@ -28,7 +28,7 @@ from .refused_answers import UNSTORABLE, plain
 from .settle import settle_each, why_not
 from .settlement import Left, Settlement, Why
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("crew.engine.set_aside")
 
 # Seconds for a lock and for a statement. In a turn everybody waits, here only what is aside.
 IN_TURN = Haste(Within(lock=0.1, statement=2.0))

@@ -25,7 +25,7 @@ from . import children, failpoints, haste, late_answers, shared_outcomes, worker
 from .refused_answers import lesser
 from .settlement import AnswersAgainError, Left, Settled, Settlement, Why, as_row
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("crew.engine.settle")
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from .change_reader import Seen, Tail
 from .pacing import Pace, most_one_by_one
 from .socket_queue import Watcher
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("crew.live.hub")
 
 AGAIN = 1.0  # seconds until the next try after an error
 CALM = 0.02  # seconds in which what happens goes together, after something was told

@@ -31,7 +31,7 @@ from ..rules.jsonio import dump
 from .hub import hub
 from .socket_queue import Frames, Watcher
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("crew.live.socket")
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

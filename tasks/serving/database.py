@@ -12,7 +12,7 @@ from ..checks.logins import default_credentials, weak_password
 from ..conf import conf
 from ..sql import patience
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("crew.serving.database")
 
 STATEMENT_MOST = 60.0  # seconds; a verb on a large group takes many statements
 CONNECTED_WITHIN = 5.0  # seconds that a request waits for a connection, and one is tried for

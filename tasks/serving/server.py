@@ -19,8 +19,8 @@ from . import http, websocket
 from .middleware import COUNTED
 from .seats import Seats
 
-logger = logging.getLogger(__name__)
-access_log = logging.getLogger(f"{__package__}.access")
+logger = logging.getLogger("crew.serving.server")
+access_log = logging.getLogger("crew.serving.access")
 
 STOPS_WITHIN = 5.0  # seconds for requests under way, once we are asked to stop
 PING_EVERY = 20  # seconds

@@ -12,7 +12,7 @@ from typing import Any
 from django.db import OperationalError, connection
 from django.db.utils import Error
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("crew.sql.prepared")
 
 # There is no such prepared statement, or one of that name already: the session is another one
 # than a moment ago, as behind PgBouncer before 1.21.

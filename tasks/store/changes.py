@@ -24,7 +24,7 @@ from ..sql import Call, run
 from ..sql import publish as sql
 from ..sql.patience import is_outage
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("crew.store.changes")
 
 CHANNEL = "crew_wake"  # the PostgreSQL channel that wakes schedulers
 CHANGES = "crew_changes"  # the one that wakes those who tell browsers

@@ -18,7 +18,7 @@ from ..rules.spec import TaskSpec
 from ..sql import keys as sql
 from ..sql import run
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("crew.store.key_warnings")
 
 KEYS = 20  # of a call that are looked after in the store
 STEPS = 100_000  # edges of a call that are walked

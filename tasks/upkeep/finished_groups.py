@@ -29,7 +29,7 @@ from ..store import changes, edges, wire
 from ..verbs import slices
 from .expired_rows import MOMENT, is_our_turn
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("crew.upkeep.finished_groups")
 
 TASKS_PER_TRANSACTION = 2_000  # tasks in one transaction
 LEAST = 500  # of them where they take long: a transaction by itself costs as much as a hundred

@@ -12,7 +12,7 @@ from .call import BadCall, Call, Proof, Unauthenticated, proven_call
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("crew.worker.view")
 
 Worker = Callable[[Call], Any]
 View = Callable[["HttpRequest"], Any]

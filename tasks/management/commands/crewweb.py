@@ -12,12 +12,12 @@ from django.core.management.base import CommandError
 from ...checks.logins import default_credentials, open_doors
 from ..base import CrewCommand
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("crew.serving.server")
 
 # Who writes a line for each request or stream; faults of ours, and what is amiss, are still told.
 OF_REQUESTS = {
-    "tasks.serving.access": logging.WARNING,
-    "tasks.live.socket": logging.WARNING,
+    "crew.serving.access": logging.WARNING,
+    "crew.live.socket": logging.WARNING,
     "django.request": logging.ERROR,
 }
 

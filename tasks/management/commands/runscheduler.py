@@ -23,7 +23,7 @@ from ...serving import memory
 from ...sql import patience
 from ..base import CrewCommand
 
-logger = logging.getLogger("tasks.engine.scheduler")
+logger = logging.getLogger("crew.engine.scheduler")
 
 STATEMENT_MOST = 15.0  # seconds
 HURRY = 1.0  # seconds to settle what a second signal cuts
