@@ -14,7 +14,7 @@ from .models import Task, TaskGroup
 from .rules import graph
 from .rules.jsonio import dump, from_store
 from .rules.spec import TaskSpec, read_id, read_task, read_text
-from .sql import Call, moment, run, run_together
+from .sql import BoundStatement, moment, run, run_together
 from .sql import create as sql
 from .sql.prepared import prepared
 from .store import changes, key_warnings, rows
@@ -107,7 +107,7 @@ def insert(families: Sequence[Family]) -> None:
     for family in families:
         counts[family.group_id] += len(family.specs)
     if counts.total():
-        counted, *_ = run_together(_counting(counts), *rows.calls(families))
+        counted, *_ = run_together(_counting(counts), *rows.statements(families))
         _counted(counts, counted)
 
 
@@ -135,14 +135,14 @@ def _bring_in(group_id: str, specs: Sequence[TaskSpec], write: Callable[[Family]
 
 
 def _write(family: Family) -> None:
-    run_together(*rows.calls([family]))
+    run_together(*rows.statements([family]))
 
 
 def _write_returning(family: Family) -> list[tuple[Any, ...]]:
-    return run_together(*rows.calls([family], sql.TASKS_RETURNING))[-1]
+    return run_together(*rows.statements([family], sql.TASKS_RETURNING))[-1]
 
 
-def _counting(counts: Mapping[str, int]) -> Call:
+def _counting(counts: Mapping[str, int]) -> BoundStatement:
     sent = [{"id": group_id, "n": n} for group_id, n in counts.items()]
     return sql.COUNT_IN, {"counts": dump(sent), "most": conf.CREW_MAX_GROUP_TASKS}
 

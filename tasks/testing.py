@@ -202,7 +202,7 @@ class _InlineDeliverer(RequestsDeliverer):
     def send(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
             self._log.append(read_call(delivery.body, self._rules.headers(delivery)))
-            call = thread_calls.Call(delivery, self._rules, self._host)
+            call = thread_calls.ThreadCall(delivery, self._rules, self._host)
             self._on_answer(delivery, self._answer(call))
 
 

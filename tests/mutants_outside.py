@@ -419,22 +419,22 @@ OUTSIDE = (
     _lite(
         "list: a page that was cut does not say so",
         "store/portions",
-        """cut = ',"isCut":true'""",
-        'cut = ""',
+        """tail = ',"isCut":true' if is_cut else """ "",
+        'tail = ""',
         "tests/test_portions.py::test_a_page_ends_where_the_budget_does_and_count_stays_true",
     ),
     _lite(
         "slice: a full last one does not say so",
-        "insight/find",
-        'going_on = "/".join(pairs[most - 1]) if len(pairs) > most else None',
-        'going_on = "/".join(pairs[most - 1]) if len(pairs) >= most else None',
+        "insight/cursor",
+        "if len(found) > after.size else None",
+        "if len(found) >= after.size else None",
         SLICES + "::test_the_last_slice_says_so_even_when_it_is_full",
     ),
     _lite(
         "slice: tasks of one moment are left out",
-        "insight/find",
-        "Q(created_at__gt=at) | Q(created_at=at, id__gt=id_), created_at__gte=at",
-        "Q(created_at__gt=at), created_at__gte=at",
+        "insight/cursor",
+        'Q(**{f"created_at__{beyond}": at}) | Q(created_at=at, **{f"id__{beyond}": id_}),',
+        'Q(**{f"created_at__{beyond}": at}),',
         SLICES + "::test_tasks_of_one_moment_are_each_in_one_slice",
     ),
     _lite(
@@ -484,7 +484,7 @@ OUTSIDE = (
     _lite(
         "client: a verb is repeated after an answer",
         "client/transport",
-        "return may_pass and call.is_repeatable",
+        "return may_pass and request.is_repeatable",
         "return may_pass",
         CLIENT + "::test_a_verb_is_not_repeated",
     ),
@@ -512,7 +512,7 @@ OUTSIDE = (
     _lite(
         "client: the rest of a file is sent again",
         "client/transport",
-        "            call.body.seek(0)\n",
+        "            request.body.seek(0)\n",
         "            pass\n",
         CLIENT + "::test_many_tasks_are_sent_again_whole_under_the_same_key",
     ),

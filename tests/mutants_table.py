@@ -20,7 +20,7 @@ SLICES = "tests/test_slices.py"
 VERB_PLANS, GIVEN_UP = "tests/test_verb_plans.py", "tests/test_given_up.py"
 ANY_SERVER = "tests/test_any_server.py"
 OUTAGES = "tests/test_worker_outages.py"
-LIMITS = "tests/test_limits.py"
+LIMITS = "tests/test_fair_share.py"
 ANSWERS, DECIDE = "tests/test_answers.py", "tests/test_decide.py"
 NAMES = "tests/test_unknown_names.py"
 LOADING, LEDGER = "tests/test_loading.py", "tests/test_ledger.py"
@@ -300,8 +300,8 @@ MUTANTS = (
     Mutant(
         "page: a cut one looks whole",
         "tasks/store/portions.py",
-        """            cut = ',"isCut":true'\n""",
-        "",
+        """',"isCut":true' if is_cut else""",
+        "'' if is_cut else",
         ("tests/test_portions.py",),
         LITE,
     ),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tasks.rules.answer_reader import Reader
-from tasks.rules.decide import Completed, Failed, Held, Limits, decide
+from tasks.rules.decide import Bounds, Completed, Failed, Held, decide
 
 from . import test_deliver
 from .answers_table import LIMIT, ROWS, Row, interim, ok, sized
@@ -42,7 +42,7 @@ def test_an_answer_has_one_meaning(start, worker, row):
     got = calls.one()
     following = calls.one()
 
-    outcome = decide(got, workgroup="", limits=Limits(answer_bytes=LIMIT), now=NOW)
+    outcome = decide(got, workgroup="", bounds=Bounds(answer_bytes=LIMIT), now=NOW)
     if row.held:
         assert outcome == Held(row.held, row.error, note=row.note)
     elif row.error:

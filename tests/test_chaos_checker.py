@@ -20,7 +20,7 @@ from tasks.rules.graph import check_new
 
 from .chaos import checker, journal
 from .chaos.checker import check
-from .chaos.journal import DONE, REFUSED, UNKNOWN, Call, Journal
+from .chaos.journal import DONE, REFUSED, UNKNOWN, Asked, Journal
 from .chaos.plan import SHAPES, GroupPlan, group_of
 from .chaos.proxy import Proxies
 from .chaos.story import AttemptRow, Lock, Post, Story, TaskRow, load, read_log
@@ -47,7 +47,7 @@ def good() -> Story:
         ],
         limits={"w": 1},
         calls=[
-            Call(
+            Asked(
                 1,
                 "create_group",
                 "g",
@@ -57,12 +57,12 @@ def good() -> Story:
                 2,
                 DONE,
             ),
-            Call(2, "create_tasks", "g", ("u1", "u2"), (), 3, 4, UNKNOWN),
-            Call(3, "delete_tasks", "g", ("x",), ("x",), 5, 6, DONE),
-            Call(4, "reset_tasks", "g", ("r",), (), 7, 8, DONE),
-            Call(5, "create_group", "g2", ("h",), (), 9, 10, DONE),
-            Call(6, "pause_group", "g2", (), (), 20, 21, DONE),
-            Call(7, "resume_group", "g2", (), (), 30, 31, DONE),
+            Asked(2, "create_tasks", "g", ("u1", "u2"), (), 3, 4, UNKNOWN),
+            Asked(3, "delete_tasks", "g", ("x",), ("x",), 5, 6, DONE),
+            Asked(4, "reset_tasks", "g", ("r",), (), 7, 8, DONE),
+            Asked(5, "create_group", "g2", ("h",), (), 9, 10, DONE),
+            Asked(6, "pause_group", "g2", (), (), 20, 21, DONE),
+            Asked(7, "resume_group", "g2", (), (), 30, 31, DONE),
         ],
         tasks={
             "p": TaskRow("p", "g", attempt=2, made_by=("p", 2)),

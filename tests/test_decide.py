@@ -6,20 +6,20 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tasks.rules.decide import Answer, Completed, Delays, Failed, Held, Limits, decide
+from tasks.rules.decide import Answer, Bounds, Completed, Delays, Failed, Held, decide
 
 NOW = datetime(2026, 11, 24, 6, 0, tzinfo=UTC)
 YEAR = 366 * 86_400.0
 
 
-def ruling(status=200, body=b"", *, workgroup="", retry_after=None, limits=None, **fields):
+def ruling(status=200, body=b"", *, workgroup="", retry_after=None, bounds=None, **fields):
     """The outcome of an answer whose body is `body`, or an object of `fields`."""
     if fields:
         body = json.dumps(fields).encode()
     elif not isinstance(body, bytes):
         body = json.dumps(body).encode()
     came = Answer(status, body, retry_after)
-    return decide(came, workgroup=workgroup, now=NOW, limits=limits or Limits())
+    return decide(came, workgroup=workgroup, now=NOW, bounds=bounds or Bounds())
 
 
 # --- Success and failure ---
@@ -406,9 +406,9 @@ def test_children_keep_their_order_and_may_name_siblings_that_follow():
     ids=range(25),
 )
 def test_one_bad_child_fails_the_answer_and_makes_none(children, error):
-    limits = Limits(input_bytes=1_000)
+    bounds = Bounds(input_bytes=1_000)
 
-    outcome = ruling(output=1, children=children, childrenDelayInSeconds=7, limits=limits)
+    outcome = ruling(output=1, children=children, childrenDelayInSeconds=7, bounds=bounds)
 
     assert isinstance(outcome, Failed)
     assert error in outcome.error

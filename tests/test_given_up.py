@@ -118,7 +118,7 @@ def limited():
     patience.limit(30.0, sessions=True)
     yield
     connection_created.disconnect(dispatch_uid="crew-patience")
-    patience._limits.update(seconds=None, sessions=False)
+    patience._timeouts.update(seconds=None, sessions=False)
     connection.close()
 
 

@@ -72,7 +72,7 @@ def limited(transactional_db, proxy):
         patch.setitem(connection.settings_dict, "OPTIONS", {"connect_timeout": 2})
         yield limited
     connection_created.disconnect(dispatch_uid="crew-patience")
-    patience._limits.update(seconds=None, sessions=False)
+    patience._timeouts.update(seconds=None, sessions=False)
     connection.close()
 
 

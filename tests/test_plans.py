@@ -322,5 +322,5 @@ def test_a_batch_larger_than_a_socket_takes_at_once_is_sent_whole():
         assert Task.objects.filter(is_complete=True).count() == 40
     finally:
         connection_created.disconnect(dispatch_uid="crew-patience")
-        patience._limits.update(seconds=None, sessions=False)
+        patience._timeouts.update(seconds=None, sessions=False)
         connection.close()

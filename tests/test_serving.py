@@ -19,7 +19,7 @@ from django.test import override_settings
 
 from tasks.access import tokens
 from tasks.live.socket_queue import FRAMES_AT_ONCE
-from tasks.serving import limits
+from tasks.serving import bounds
 from tasks.serving.middleware import BodyLimit, ConnectionLimit
 
 from .factories import make_group, make_task
@@ -34,9 +34,9 @@ HASTY = """
 import sys, django
 django.setup()
 import daphne.server
-from tasks.serving import flow, http, limits, server
+from tasks.serving import flow, http, bounds, server
 server.PING_EVERY = 1
-limits.BODY_WITHIN = http.HEAD_WITHIN = flow.TAKEN_WITHIN = 1.0
+bounds.BODY_WITHIN = http.HEAD_WITHIN = flow.TAKEN_WITHIN = 1.0
 from django.core.management import execute_from_command_line
 execute_from_command_line(sys.argv)
 """
@@ -848,7 +848,7 @@ def test_behind_any_server_an_address_has_so_many_connections():
 
 
 def test_the_middleware_refuses_what_does_not_come(monkeypatch):
-    monkeypatch.setattr(limits, "BODY_WITHIN", 0.1)
+    monkeypatch.setattr(bounds, "BODY_WITHIN", 0.1)
 
     assert through([b"x", None]) == (408, b"request body too slow\n", 1)
 

@@ -213,7 +213,7 @@ def test_old_groups_that_cannot_even_be_found_are_an_error(monkeypatch):
 def test_tables_are_looked_at_though_a_sweep_fails(monkeypatch):
     looked = threading.Event()
     monkeypatch.setattr(rescue, "sweep_once", refuses)
-    monkeypatch.setattr(heartbeat.schema_version, "newer", lambda: looked.set() or [])
+    monkeypatch.setattr(heartbeat.table_version, "newer", lambda: looked.set() or [])
     beating = heartbeat.Heart("s", slots=1, wake=threading.Event())
     thread = threading.Thread(target=beating._sweep_loop)
     thread.start()

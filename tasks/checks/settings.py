@@ -15,7 +15,7 @@ from django.utils.module_loading import import_string
 from ..conf import SETTINGS, Setting, conf
 from ..delivery.calls import make_deliverer, tls_context
 from ..delivery.destinations import Destinations
-from ..engine import schema_version
+from ..engine import table_version
 from ..rules import spelling
 from ..rules.names import check_base
 from ..rules.signing import signing_key
@@ -85,7 +85,7 @@ def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
 @register()
 def check_encoding(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """crew.E018, where there is a database to ask."""
-    encoding = schema_version.encoding()
+    encoding = table_version.encoding()
     if encoding in ("", "UTF8"):
         return []
     text = f"The database is in {encoding}: what workers answer in other letters cannot be stored."

@@ -6,7 +6,7 @@ from typing import Any
 
 from .errors import InvalidInput, ServerError, Unauthorized
 from .fields import Fields
-from .transport import Call, Transport, to_bytes
+from .transport import Request, Transport, to_bytes
 from .values import Group, id_of, tag_of, to_json
 
 PAGE = 100  # rows asked for at once
@@ -18,14 +18,14 @@ class Groups(Transport):
     def login(self, username: str, password: str) -> str:
         """Get a token, and use it from now on. Raises Unauthorized for a wrong password."""
         body = to_bytes({"username": username, "password": password})
-        token = Fields(self._send(Call("POST", "/login", body=body))).needed("token")
+        token = Fields(self._send(Request("POST", "/login", body=body))).needed("token")
         self.token = token
         return token
 
     def authcheck(self) -> bool:
         """Whether the token is good."""
         try:
-            self._send(Call("GET", "/authcheck", is_told=False))
+            self._send(Request("GET", "/authcheck", is_told=False))
         except Unauthorized:
             return False
         return True

@@ -40,7 +40,7 @@ _HEADERS = {"Accept": "application/json", "Content-Type": "application/json"}
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class Request:
     """`patience` is the least of seconds to wait for an answer, if more than usual. `is_told` says
     that the answer holds JSON that is wanted.
     """
@@ -115,17 +115,17 @@ class Transport:
     # --- The kinds of calls ------------------------------------------------------------------
 
     def _get(self, *parts: str, **query: Any) -> Any:
-        return self._send(Call("GET", _path(*parts), query))
+        return self._send(Request("GET", _path(*parts), query))
 
     def _get_tagged(self, *parts: str) -> tuple[Any, str]:
         """With its ETag, "" without one."""
-        told = self._send(Call("GET", _path(*parts)))
-        return told, self._etag
+        body = self._send(Request("GET", _path(*parts)))
+        return body, self._etag
 
     def _put(self, *parts: str, body: Mapping[str, Any], if_match: str = "") -> Any:
         """With a tag it is not repeated: of one that was done already nobody could tell."""
         headers = {"If-Match": if_match} if if_match else {}
-        once = Call(
+        once = Request(
             "PUT", _path(*parts), body=to_bytes(body), headers=headers, is_once=bool(headers)
         )
         return self._send(once)
@@ -134,7 +134,7 @@ class Transport:
         self, *parts: str, body: Mapping[str, Any] | None = None, query: Mapping[str, Any] = {}
     ) -> Any:
         """A verb. Repeated only if it never reached the server."""
-        return self._send(Call("POST", _path(*parts), query, to_bytes(body or {})))
+        return self._send(Request("POST", _path(*parts), query, to_bytes(body or {})))
 
     def _create(
         self,
@@ -152,12 +152,12 @@ class Transport:
             raise InvalidInput("an idempotency_key is 1 to 200 visible ASCII characters")
         headers = {"Content-Type": content_type, "Idempotency-Key": key or str(uuid.uuid4())}
         patience = 0.0 if isinstance(body, bytes) else FILE_WAIT
-        return self._send(Call("POST", _path(*parts), query, body, headers, True, patience))
+        return self._send(Request("POST", _path(*parts), query, body, headers, True, patience))
 
     def _delete(self, *parts: str, query: Mapping[str, Any] = {}, if_match: str = "") -> None:
         headers = {"If-Match": if_match} if if_match else {}
         try:
-            self._send(Call("DELETE", _path(*parts), query, headers=headers, is_told=False))
+            self._send(Request("DELETE", _path(*parts), query, headers=headers, is_told=False))
         except NotFound as error:
             if error.tries == 1:
                 raise
@@ -174,74 +174,74 @@ class Transport:
         finally:
             self._until = None
 
-    def _send(self, call: Call) -> Any:
+    def _send(self, request: Request) -> Any:
         """The JSON of the answer, which is a success; None if it is not told. Raises CrewError."""
         tries = 0
         while True:
             tries += 1
             try:
-                response = self._try(call)
+                response = self._try(request)
                 self._etag = response.headers.get("ETag", "")
-                return decoded(response) if call.is_told else None
+                return decoded(response) if request.is_told else None
             except CrewError as error:
                 error.tries = tries
                 wait = _wait(error, tries)
-                if tries > self._retries or wait > self._most_wait() or not _again(error, call):
+                if tries > self._retries or wait > self._most_wait() or not _again(error, request):
                     raise
             self._sleep(wait)
 
     def _most_wait(self) -> float:
         return MOST_WAIT if self._until is None else min(MOST_WAIT, self._until - self._clock())
 
-    def _try(self, call: Call) -> requests.Response:
-        if call.body is not None and not isinstance(call.body, bytes):
-            call.body.seek(0)
+    def _try(self, request: Request) -> requests.Response:
+        if request.body is not None and not isinstance(request.body, bytes):
+            request.body.seek(0)
         try:
             response = self._session.request(
-                call.method,
-                self._base + call.path,
-                params=dict(call.query),
-                data=call.body,
-                headers=_HEADERS | dict(call.headers),
+                request.method,
+                self._base + request.path,
+                params=dict(request.query),
+                data=request.body,
+                headers=_HEADERS | dict(request.headers),
                 auth=self._auth,
-                timeout=self._patience(call),
+                timeout=self._patience(request),
                 allow_redirects=False,
             )
         except requests.RequestException as error:
-            raise self._unreachable(call, error) from error
+            raise self._unreachable(request, error) from error
         except UnicodeError as error:
-            raise InvalidInput(f"{call.method} {call.path} holds what is no text") from error
+            raise InvalidInput(f"{request.method} {request.path} holds what is no text") from error
         if not 200 <= response.status_code < 300:
-            raise self._refused(call, response)
+            raise self._refused(request, response)
         return response
 
-    def _patience(self, call: Call) -> tuple[float, float]:
+    def _patience(self, request: Request) -> tuple[float, float]:
         """Seconds to connect, and between two bytes of the answer."""
         connect, read = self._timeout
-        read = max(read, call.patience)
+        read = max(read, request.patience)
         if self._until is None:
             return connect, read
         left = max(self._until - self._clock(), LEAST_WAIT)
         return min(connect, left), min(read, left)
 
-    def _unreachable(self, call: Call, error: requests.RequestException) -> Unreachable:
+    def _unreachable(self, request: Request, error: requests.RequestException) -> Unreachable:
         why = self._redacted(cause_of(error))
         result = Unreachable(
-            f"{call.method} {call.path} got no answer from {self._base}: {why}",
-            method=call.method,
-            path=call.path,
+            f"{request.method} {request.path} got no answer from {self._base}: {why}",
+            method=request.method,
+            path=request.path,
             text=why,
         )
         result.never_sent = was_never_sent(error)
         return result
 
-    def _refused(self, call: Call, response: requests.Response) -> CrewError:
+    def _refused(self, request: Request, response: requests.Response) -> CrewError:
         status, text = response.status_code, self._redacted(words_of(response))
         error = kind_of(status)(
-            f"{call.method} {call.path} was answered with {status}: {text}",
+            f"{request.method} {request.path} was answered with {status}: {text}",
             status=status,
-            method=call.method,
-            path=call.path,
+            method=request.method,
+            path=request.path,
             text=text,
         )
         if isinstance(error, RateLimited | ServerError):
@@ -298,11 +298,11 @@ def to_bytes(value: Any) -> bytes:
         raise InvalidInput(f"it cannot be sent as JSON: {error}") from error
 
 
-def _again(error: CrewError, call: Call) -> bool:
+def _again(error: CrewError, request: Request) -> bool:
     if isinstance(error, Unreachable) and error.never_sent:
         return True
     may_pass = isinstance(error, Unreachable | Unreadable) or error.status in REPEATED
-    return may_pass and call.is_repeatable
+    return may_pass and request.is_repeatable
 
 
 def _wait(error: CrewError, tries: int) -> float:

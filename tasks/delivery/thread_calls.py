@@ -39,7 +39,7 @@ class Host:
     spare: Spare = field(default_factory=Spare)
 
 
-class Call:
+class ThreadCall:
     """One call in flight. Its thread and the watchdog race to `finish` it."""
 
     def __init__(
@@ -47,7 +47,7 @@ class Call:
         delivery: Delivery,
         rules: CallRules,
         host: Host,
-        wait_for_room: "Callable[[Call], None]" = lambda call: None,
+        wait_for_room: "Callable[[ThreadCall], None]" = lambda call: None,
     ) -> None:
         self.delivery = delivery
         self.rules = rules
@@ -147,7 +147,7 @@ class LargeBody:
 
     _PIECE = 256 * 1024
 
-    def __init__(self, call: Call, on_sent: OnSent) -> None:
+    def __init__(self, call: ThreadCall, on_sent: OnSent) -> None:
         self._call = call
         self._on_sent = on_sent
         self._at = 0
@@ -188,7 +188,7 @@ class _Response(http.client.HTTPResponse):
         self._sock = sock
 
     def begin(self) -> None:
-        call: Call = current.call
+        call: ThreadCall = current.call
         call.received = received = self._read(call)
         if received.status is None:
             raise NoAnswerError(received.error)
@@ -199,7 +199,7 @@ class _Response(http.client.HTTPResponse):
         self.chunked = False
         self.will_close = call.early is not None or not call.reader.is_reusable
 
-    def _read(self, call: Call) -> Received:
+    def _read(self, call: ThreadCall) -> Received:
         received = call.take(call.early) if call.early else None
         while received is None:
             try:
@@ -211,13 +211,13 @@ class _Response(http.client.HTTPResponse):
             received = call.take(data) if data else self._ended(call)
         return received
 
-    def _ended(self, call: Call) -> Received:
+    def _ended(self, call: ThreadCall) -> Received:
         was_kept = call.bytes_before > 0 and call.reader.is_untouched
         is_plain = not isinstance(self._sock, ssl.SSLSocket)
         is_unread = was_kept and (not call.bytes_sent or (is_plain and self._was_refused(call)))
         return call.ended(UNREAD if is_unread else "")
 
-    def _was_refused(self, call: Call) -> bool:
+    def _was_refused(self, call: ThreadCall) -> bool:
         until, wait = time.monotonic() + unread.WITHIN, unread.FIRST_LOOK
         while (refused := unread.was_refused(self._sock, call.bytes_before)) is None:
             if time.monotonic() > until:
@@ -237,7 +237,7 @@ class _CheckedConnection(urllib3.connection.HTTPConnection):
     _bytes = 0  # sent on it
 
     def _new_conn(self) -> socket.socket:
-        call: Call = current.call
+        call: ThreadCall = current.call
         sock = connect(
             call.rules.destinations,
             self._dns_host,
@@ -268,7 +268,7 @@ class _CheckedConnection(urllib3.connection.HTTPConnection):
 
     def end_if_idle(self) -> None:
         """Before it is used again: it was idle for too long, or the host has closed it."""
-        call: Call = current.call
+        call: ThreadCall = current.call
         if self.idle_since is None:
             return
         call.idled = time.monotonic() - self.idle_since
@@ -282,7 +282,7 @@ class _CheckedConnection(urllib3.connection.HTTPConnection):
         """Until the worker answers: one that does so early may never read the rest."""
         if self.sock is None:
             self.connect()
-        call: Call = current.call
+        call: ThreadCall = current.call
         left = memoryview(data)
         waiting = select.poll()
         waiting.register(self.sock, select.POLLIN | select.POLLOUT)
@@ -330,7 +330,7 @@ class _CheckedPool(urllib3.HTTPConnectionPool):
 
     def _put_conn(self, conn: Any) -> None:
         if conn is not None and conn.sock is not None:
-            call: Call = current.call
+            call: ThreadCall = current.call
             call.host.idle.heard(call.reader.keep_alive)
             conn.idle_since = time.monotonic()
         super()._put_conn(conn)

@@ -27,7 +27,15 @@ from .calls import (
     tls_context,
 )
 from .destinations import DestinationError
-from .thread_calls import Adapter, Call, Host, LargeBody, NoAnswerError, WatchedTLSSocket, current
+from .thread_calls import (
+    Adapter,
+    Host,
+    LargeBody,
+    NoAnswerError,
+    ThreadCall,
+    WatchedTLSSocket,
+    current,
+)
 
 logger = logging.getLogger("crew.delivery.calls")
 
@@ -41,7 +49,7 @@ class RequestsDeliverer:
         self.on_sent: OnSent = lambda delivery: None
         self.ask: Ask = lambda delivery, size, go_on: True
         # In the order of their deadlines: whoever comes, or gets new time, has the same time left.
-        self._calls: dict[Call, None] = {}
+        self._calls: dict[ThreadCall, None] = {}
         self._changed = threading.Condition()
         self._is_stopping = True
         self._local = threading.local()
@@ -66,7 +74,7 @@ class RequestsDeliverer:
             if self._is_stopping:
                 raise RuntimeError("the deliverer is not running")
             for delivery in deliveries:
-                call = Call(delivery, self._rules, self._host, self._wait_for_room)
+                call = ThreadCall(delivery, self._rules, self._host, self._wait_for_room)
                 self._calls[call] = None
                 self._executor.submit(self._make, call)
             self._changed.notify()
@@ -81,7 +89,7 @@ class RequestsDeliverer:
             calls = [call for call in self._calls if call.delivery.key in keys]
         self._end_all(calls)
 
-    def _end_all(self, calls: Iterable[Call]) -> None:
+    def _end_all(self, calls: Iterable[ThreadCall]) -> None:
         for call in calls:
             self._give(call, call.no_answer(CANCELLED), shut=True)
 
@@ -97,7 +105,7 @@ class RequestsDeliverer:
         for adapter in self._adapters:
             adapter.close()
 
-    def _make(self, call: Call) -> None:
+    def _make(self, call: ThreadCall) -> None:
         try:
             answer = self._answer(call)
         except Exception as error:
@@ -115,7 +123,7 @@ class RequestsDeliverer:
         while call := self._next_due():
             self._give(call, call.overdue(), shut=True)
 
-    def _next_due(self) -> Call | None:
+    def _next_due(self) -> ThreadCall | None:
         """Wait for the deadline of the oldest call; None when there will be no more calls."""
         with self._changed:
             while True:
@@ -131,7 +139,7 @@ class RequestsDeliverer:
                 else:
                     return oldest
 
-    def _wait_for_room(self, call: Call) -> None:
+    def _wait_for_room(self, call: ThreadCall) -> None:
         """In the call's thread, when its answer turns out to be large."""
         # Before we ask: it may be answered before we know that it was not.
         call.awaits_room = True
@@ -144,13 +152,13 @@ class RequestsDeliverer:
             if waits and call in self._calls:
                 self._give_time(call)
 
-    def _give_time(self, call: Call) -> None:
+    def _give_time(self, call: ThreadCall) -> None:
         """Again: it was we who did not read on."""
         del self._calls[call]
         call.deadline = time.monotonic() + self._rules.timeout
         self._calls[call] = None
 
-    def _give(self, call: Call, answer: Answer, *, shut: bool = False) -> None:
+    def _give(self, call: ThreadCall, answer: Answer, *, shut: bool = False) -> None:
         if not call.finish(shut=shut):
             return
         with self._changed:
@@ -163,7 +171,7 @@ class RequestsDeliverer:
             # Or one bad callback would end the watchdog, and with it all deadlines.
             logger.exception("The answer for task %s was not taken", call.delivery.task_id)
 
-    def _answer(self, call: Call) -> Answer:
+    def _answer(self, call: ThreadCall) -> Answer:
         current.call = call
         try:
             call.url = self._rules.url(call.delivery.worker)
@@ -176,7 +184,7 @@ class RequestsDeliverer:
         except ValueError as error:
             return call.no_answer(str(error))
 
-    def _post(self, call: Call) -> Answer:
+    def _post(self, call: ThreadCall) -> Answer:
         prepared = requests.PreparedRequest()
         is_large = len(call.delivery.body) > LARGE
         data = LargeBody(call, self.on_sent) if is_large else call.delivery.body
@@ -218,7 +226,7 @@ def _read(response: requests.Response, most: int) -> Received:
     return Received(response.status_code, headers, values, whole)
 
 
-def _unanswered(error: Exception, call: Call) -> Answer:
+def _unanswered(error: Exception, call: ThreadCall) -> Answer:
     root = _root(error)
     if not call.is_connected:
         return call.no_answer(no_connection(call.url, root))

@@ -284,7 +284,7 @@ def _loaded(
 ) -> tuple[list[Lease], list[Lease]]:
     """The leases with what their calls bring, read in the claim's own transaction; those unfit."""
     touched.updated((row[2], row[0]) for row in rows)
-    calls = touched.calls()
+    calls = touched.statements()
     children = [row[0] for row in rows if row[8]]
     if children:
         calls.append(asking(children))

@@ -22,7 +22,7 @@ from ..redact import one_line
 from ..sql import patience, statistics
 from ..store import changes
 from ..upkeep.chores import Chores
-from . import rescue, schema_version, shared_outcomes
+from . import rescue, shared_outcomes, table_version
 
 logger = logging.getLogger("crew.engine.heartbeat")
 
@@ -116,9 +116,9 @@ class Heart:
         self._every(lambda: conf.CREW_SWEEP_SECONDS * apart, *works)
 
     def _look_at_tables(self) -> None:
-        before, self._newer = self._newer, schema_version.newer()
+        before, self._newer = self._newer, table_version.newer()
         if self._newer and not before:
-            logger.error("%s No more claims", schema_version.too_old(self._newer))
+            logger.error("%s No more claims", table_version.too_old(self._newer))
 
     def _look_for_troubles(self) -> None:
         """Say of each once that it is there, and once that it is over."""

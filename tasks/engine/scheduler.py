@@ -21,7 +21,7 @@ from django.utils.module_loading import import_string
 
 from ..conf import conf
 from ..delivery.calls import LARGE, Delivery, GoOn, make_deliverer
-from ..rules.decide import Answer, Completed, Failed, Limits, decide
+from ..rules.decide import Answer, Bounds, Completed, Failed, decide
 from ..rules.names import new_id
 from ..rules.payload import payload
 from ..sql.patience import is_outage, is_refusal
@@ -181,14 +181,14 @@ class Scheduler:
 
     def _take_answers(self) -> None:
         now = timezone.now()
-        limits = Limits(
+        bounds = Bounds(
             conf.CREW_MAX_ANSWER_BYTES, conf.CREW_MAX_INPUT_BYTES, conf.CREW_MAX_CHILDREN
         )
         while (
             self._answers and len(self._unsettled) < BATCH and self._unsettled_bytes < BATCH_BYTES
         ):
             delivery, answer = self._answers.popleft()
-            settlement = self._settlement(delivery, answer, limits, now)
+            settlement = self._settlement(delivery, answer, bounds, now)
             size = len(answer.body)
             self._unsettled_bytes += size if size <= LARGE else weight(settlement)
             self._unsettled.append(settlement)
@@ -303,7 +303,7 @@ class Scheduler:
         return claimed
 
     def _settlement(
-        self, delivery: Delivery, answer: Answer, limits: Limits, now: datetime
+        self, delivery: Delivery, answer: Answer, bounds: Bounds, now: datetime
     ) -> Settlement:
         lease = self._in_flight.pop((delivery.task_id, delivery.attempt))
         self._busy[lease.worker] -= 1
@@ -314,7 +314,7 @@ class Scheduler:
             outcome = decide(
                 answer,
                 workgroup=lease.workgroup,
-                limits=limits,
+                bounds=bounds,
                 now=now,
                 error_delay=lease.error_delay,
             )

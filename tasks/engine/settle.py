@@ -16,7 +16,7 @@ from typing import Any
 from django.db import transaction
 
 from ..rules.jsonio import dump
-from ..sql import Call, leaders, on_postgres, run, run_steered
+from ..sql import BoundStatement, leaders, on_postgres, run, run_steered
 from ..sql import settle as sql
 from ..sql.patience import is_locked, is_outage, is_overload
 from ..store import changes, cut_calls
@@ -166,7 +166,7 @@ def settle_within(settlements: Sequence[Settlement], touched: changes.Touched) -
     return Settled(len(live), len(others) - len(unwritten), tuple(unwritten.values()))
 
 
-def _locks(settlements: Sequence[Settlement], *, alone: bool) -> list[Call]:
+def _locks(settlements: Sequence[Settlement], *, alone: bool) -> list[BoundStatement]:
     """What keeps the groups, and decides alone about their keys."""
     ids = sorted({s.lease.group_id for s in settlements})
     keyed = sorted({s.lease.group_id for s in settlements if s.lease.key})
@@ -217,7 +217,7 @@ def _still_leased(
     }
 
 
-def _outcomes(settlements: Sequence[Settlement]) -> list[Call]:
+def _outcomes(settlements: Sequence[Settlement]) -> list[BoundStatement]:
     """What writes the outcomes; the first gives the leases that still held."""
     rows = {"rows": "[" + ",".join(map(as_row, settlements)) + "]"}
     whats = [sql.OUTCOMES] if on_postgres() else [sql.LIVE, sql.HISTORY, sql.WRITE]

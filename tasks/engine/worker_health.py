@@ -12,7 +12,7 @@ from ..rules import outages
 from ..rules.decide import Failed, Held
 from ..rules.jsonio import dump
 from ..rules.outages import Cost, Fault, Health, Judged
-from ..sql import Call, Within, run, run_steered
+from ..sql import BoundStatement, Within, run, run_steered
 from ..sql import health as sql
 from ..store import changes
 from .settlement import Settlement
@@ -65,7 +65,7 @@ def weigh(results: Sequence[Result], within: Within | None) -> dict[tuple[str, i
     return verdicts
 
 
-def look(workers: Iterable[str]) -> Call:
+def look(workers: Iterable[str]) -> BoundStatement:
     """What tells which of these workers, none of which failed now, were not well: for `recover`."""
     return sql.ILL, {"workers": dump(sorted(workers))}
 

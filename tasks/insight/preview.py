@@ -19,7 +19,7 @@ SHOWN = 200_000  # characters of a body
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class CallPreview:
     """`refused` says why the call would not go out; `body` is its text, cut if `is_cut`."""
 
     worker: str
@@ -31,7 +31,7 @@ class Call:
     is_cut: bool
 
 
-def call_of(task_id: str) -> Call | None:
+def call_of(task_id: str) -> CallPreview | None:
     """The call as it would be sent now; None if there is no such task."""
     rows = Task.objects.filter(pk=task_id).annotate(input_json=Cast("input", TextField()))
     row = rows.values_list("worker", "attempt", "input_json").first()
@@ -42,7 +42,7 @@ def call_of(task_id: str) -> Call | None:
     body = payload(task_id, worker, brought.input_json, brought.parents)
     url, headers, refused = _outside(Delivery(task_id, attempt + 1, worker, body))
     text = body.decode()
-    return Call(
+    return CallPreview(
         worker,
         url,
         refused or brought.too_large,

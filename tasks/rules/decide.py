@@ -58,7 +58,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Bounds:
     """The sizes an answer must keep to."""
 
     answer_bytes: int = 1024 * 1024
@@ -146,7 +146,7 @@ def decide(
     answer: Answer,
     *,
     workgroup: str,
-    limits: Limits = Limits(),
+    bounds: Bounds = Bounds(),
     now: datetime,
     error_delay: float = ERROR_DELAY,
 ) -> Decided:
@@ -164,14 +164,14 @@ def decide(
         is_soon = answer.was_kept and answer.seconds < CROSSED_WITHIN
         return Failed(safe_text(answer.error or "the delivery failed", MAX_ERROR), is_soon=is_soon)
     if answer.status == 200:
-        return _decide_success(answer, workgroup, limits)
+        return _decide_success(answer, workgroup, bounds)
     wait = _asked_to_wait(answer, now, error_delay)
-    return _decide_failure(answer, workgroup, limits, wait)
+    return _decide_failure(answer, workgroup, bounds, wait)
 
 
-def _decide_success(answer: Answer, workgroup: str, limits: Limits) -> Completed | Failed | Held:
+def _decide_success(answer: Answer, workgroup: str, bounds: Bounds) -> Completed | Failed | Held:
     try:
-        reading = _read(answer, limits)
+        reading = _read(answer, bounds)
     except JSONError as error:
         return Failed(f"the answer is not JSON: {error}")
     except InvalidInputError as error:
@@ -182,18 +182,18 @@ def _decide_success(answer: Answer, workgroup: str, limits: Limits) -> Completed
     if reading.fields.get("error") is not None:
         return _failed(_error_text(reading), output, delays, reading, workgroup)
     try:
-        children = _children(reading, limits)
+        children = _children(reading, bounds)
     except InvalidInputError as error:
         return Failed(str(error)[:MAX_ERROR], None, delays, reading.note())
     return Completed(output, children, delays, reading.note())
 
 
 def _decide_failure(
-    answer: Answer, workgroup: str, limits: Limits, wait: retry_after.Wait | None
+    answer: Answer, workgroup: str, bounds: Bounds, wait: retry_after.Wait | None
 ) -> Failed | Held:
     """Not 200: a failure; error and delays are read from the body if it is an object."""
     try:
-        reading = _read(answer, limits)
+        reading = _read(answer, bounds)
     except (JSONError, InvalidInputError):
         reading = _Reading({}, [])
     text = safe_text(f"HTTP {answer.status}: {_failure_text(answer, reading)}", MAX_ERROR)
@@ -226,13 +226,13 @@ def _failed(
     return Failed(error, output, delays, reading.note())
 
 
-def _read(answer: Answer, limits: Limits) -> _Reading:
+def _read(answer: Answer, bounds: Bounds) -> _Reading:
     """The answer's object, which may be left out (decision 9).
 
     An unusable character is replaced, because the work is done.
     """
-    if len(answer.body) > limits.answer_bytes:
-        raise JSONError(f"larger than {limits.answer_bytes} bytes")
+    if len(answer.body) > bounds.answer_bytes:
+        raise JSONError(f"larger than {bounds.answer_bytes} bytes")
     body, repaired = as_utf8(answer.body, answer.charset)
     body = _bare(body)
     if not body:
@@ -321,24 +321,24 @@ def _note_slips(reading: _Reading) -> None:
         reading.notes.append(f"ignored: {spelling.with_hints(slips, FIELDS)}")
 
 
-def _children(reading: _Reading, limits: Limits) -> tuple[TaskSpec, ...]:
+def _children(reading: _Reading, bounds: Bounds) -> tuple[TaskSpec, ...]:
     """Read and check the children of an answer: all of them, or none (contract 2.3)."""
     raw = reading.fields.get("children")
     if raw is None:
         return ()
     if not isinstance(raw, list):
         raise InvalidInputError(f"children must be a list, not {repr(raw)[:60]}")
-    if len(raw) > limits.children:
-        raise InvalidInputError(f"more than {limits.children} children in one answer")
+    if len(raw) > bounds.children:
+        raise InvalidInputError(f"more than {bounds.children} children in one answer")
     children, ignored = [], list[str]()
     for index, item in enumerate(raw):
         try:
-            children.append(read_child(item, max_input=limits.input_bytes, ignored=ignored))
+            children.append(read_child(item, max_input=bounds.input_bytes, ignored=ignored))
         except InvalidInputError as error:
             raise InvalidInputError(f"child {index}: {error}") from error
     if ignored:
         reading.notes.append(f"ignored of children: {spelling.with_hints(ignored, TASK_WORDS)}")
-    graph.check_new(children, max_parents=limits.children)
+    graph.check_new(children, max_parents=bounds.children)
     _check_siblings(children)
     reading.notes += graph.keys_of_several_workers(children)
     return tuple(children)

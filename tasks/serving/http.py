@@ -17,7 +17,7 @@ from twisted.web import http
 
 from ..access.http import address_behind
 from ..conf import conf
-from . import admission, limits
+from . import admission, bounds
 from .flow import Flow
 from .seats import TOO_MANY
 
@@ -88,7 +88,7 @@ class Channel(http.HTTPChannel):  # type: ignore[misc]
 
     def allHeadersReceived(self) -> None:
         request = self.requests[-1]
-        self.limit = limits.stranger()
+        self.limit = bounds.stranger()
         self._is_judged = self._is_complete = self._continues = False
         if self.factory.server.is_stopping:  # its thread would wait for a loop that stands still
             return self.refuse(503, "the server stops: try again")
@@ -99,7 +99,7 @@ class Channel(http.HTTPChannel):  # type: ignore[misc]
         if conf.CREW_TRUSTED_PROXIES and not self._sit_down(request):
             return self.refuse(429, TOO_MANY)
         self._started, self._received = time.monotonic(), 0
-        self._set_timer(limits.BODY_WITHIN)
+        self._set_timer(bounds.BODY_WITHIN)
         if self.length is not None and self.length > self.limit:
             self.judge()
         super().allHeadersReceived()
@@ -136,7 +136,7 @@ class Channel(http.HTTPChannel):  # type: ignore[misc]
             headers = [(name.encode(), value.encode()) for name, value in answer.items()]
             self.refuse(answer.status_code, answer.reason_phrase, answer.content, headers)
         elif max(self.length or 0, self.requests[-1].body_length) > self.limit:
-            self.refuse(413, limits.too_large(self.limit))
+            self.refuse(413, bounds.too_large(self.limit))
         elif self._continues:
             super()._send100Continue()
         self.paused = False
@@ -208,7 +208,7 @@ class Channel(http.HTTPChannel):  # type: ignore[misc]
         status: int,
         text: str,
         body: bytes = b"",
-        headers: Iterable[tuple[bytes, bytes]] = limits.PLAIN,
+        headers: Iterable[tuple[bytes, bytes]] = bounds.PLAIN,
     ) -> None:
         """Answer at once, read no more of the request, and close."""
         if self.is_refused:
@@ -240,11 +240,11 @@ class Channel(http.HTTPChannel):  # type: ignore[misc]
 
     def _time_is_over(self) -> None:
         self._timer = None
-        left = self._started + limits.time_allowed(self._received) - time.monotonic()
+        left = self._started + bounds.time_allowed(self._received) - time.monotonic()
         if self._started and left > 0:
             self._set_timer(left)
         elif self.requests:
-            self.refuse(408, limits.TOO_SLOW if self._started else "request head too slow")
+            self.refuse(408, bounds.TOO_SLOW if self._started else "request head too slow")
         else:
             self.transport.abortConnection()
 
@@ -262,7 +262,7 @@ class Request(WebRequest):  # type: ignore[misc]
     def handleContentChunk(self, data: bytes) -> None:
         self.body_length += len(data)
         if self.body_length > self.channel.limit and not self.channel.judge():
-            self.channel.refuse(413, limits.too_large(self.channel.limit))
+            self.channel.refuse(413, bounds.too_large(self.channel.limit))
         if not self.channel.is_refused:
             super().handleContentChunk(data)
 
@@ -289,7 +289,7 @@ class Request(WebRequest):  # type: ignore[misc]
                 self.channel.transport.abortConnection()
             return
         self.channel.persistent = 0  # who knows what comes next
-        start = {"type": "http.response.start", "status": status, "headers": limits.PLAIN}
+        start = {"type": "http.response.start", "status": status, "headers": bounds.PLAIN}
         self.handle_reply(start)
         self.handle_reply({"type": "http.response.body", "body": f"{body}\n".encode()})
 

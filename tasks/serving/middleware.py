@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from ..access.http import address_behind
-from . import admission, limits
+from . import admission, bounds
 from .seats import TOO_MANY, Seats
 
 Message = MutableMapping[str, Any]
@@ -22,7 +22,7 @@ COUNTED = "crew.counted"  # in the scope of a server that has these limits itsel
 
 class _Refused(Exception):
     def __init__(
-        self, status: int, text: str, body: bytes = b"", headers: Any = limits.PLAIN
+        self, status: int, text: str, body: bytes = b"", headers: Any = bounds.PLAIN
     ) -> None:
         super().__init__(text)
         self.status = status
@@ -77,7 +77,7 @@ class _Request:
     def __init__(self, scope: Message, receive: Receive, send: Send) -> None:
         headers = {name.lower(): value for name, value in scope["headers"]}
         self.declared = headers.get(b"content-length", b"").decode("latin-1")
-        self.limit = limits.stranger()
+        self.limit = bounds.stranger()
         self.is_answered = False
         self._scope = scope
         self._receive = receive
@@ -100,17 +100,17 @@ class _Request:
                 headers = [(name.lower().encode(), v.encode()) for name, v in refusal.items()]
                 raise _Refused(refusal.status_code, "", refusal.content, headers)
         if length > self.limit:
-            raise _Refused(413, limits.too_large(self.limit))
+            raise _Refused(413, bounds.too_large(self.limit))
 
     async def receive(self) -> Message:
         if self._is_whole:
             return await self._receive()
-        left = self._started + limits.time_allowed(self._received) - time.monotonic()
+        left = self._started + bounds.time_allowed(self._received) - time.monotonic()
         try:
             async with asyncio.timeout(max(0.0, left)):
                 message = await self._receive()
         except TimeoutError as error:
-            raise _Refused(408, limits.TOO_SLOW) from error
+            raise _Refused(408, bounds.TOO_SLOW) from error
         self._received += len(message.get("body", b""))
         self._is_whole = not message.get("more_body", False)
         await self._check(self._received)
@@ -129,7 +129,7 @@ def _address(scope: Message) -> str:
 
 async def _refuse_connection(scope: Message, receive: Receive, send: Send) -> None:
     if scope["type"] == "http":
-        headers = [*limits.PLAIN, (b"retry-after", b"1")]
+        headers = [*bounds.PLAIN, (b"retry-after", b"1")]
         await _answer(send, _Refused(429, TOO_MANY, headers=headers))
     else:
         await receive()  # websocket.connect

@@ -41,12 +41,12 @@ class Protocol(WebSocketProtocol):  # type: ignore[misc]
 
     def sendMessage(self, payload: bytes, isBinary: bool = False, *args: Any) -> None:
         """The limits are for what comes in; autobahn applies them to what goes out too."""
-        limits = self.maxMessagePayloadSize, self.maxFramePayloadSize
+        sizes = self.maxMessagePayloadSize, self.maxFramePayloadSize
         self.maxMessagePayloadSize = self.maxFramePayloadSize = 0
         try:
             super().sendMessage(payload, isBinary, *args)
         finally:
-            self.maxMessagePayloadSize, self.maxFramePayloadSize = limits
+            self.maxMessagePayloadSize, self.maxFramePayloadSize = sizes
 
     def onFrameBegin(self) -> None:
         """Of each frame, control frames as well: a ping costs a pong, which may never be read."""

@@ -108,7 +108,7 @@ _BOUND = Statement(
 
 
 # A statement and what it is given.
-Call = tuple[Statement, Mapping[str, Any]]
+BoundStatement = tuple[Statement, Mapping[str, Any]]
 
 
 def statement(*, postgresql: str, sqlite: str) -> Statement:
@@ -125,7 +125,7 @@ def run(what: Statement, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         return cursor.fetchall() if cursor.description else []
 
 
-def run_together(*calls: Call) -> list[list[tuple[Any, ...]]]:
+def run_together(*calls: BoundStatement) -> list[list[tuple[Any, ...]]]:
     """Run them in their order, in one round trip where that can be; return the rows of each."""
     if prepared.is_on():
         return prepared.run(*((what.postgresql, params) for what, params in calls))
@@ -159,18 +159,20 @@ class Within:
     statement: float
 
 
-def run_steered(*calls: Call, within: Within | None = None) -> list[list[tuple[Any, ...]]]:
+def run_steered(
+    *calls: BoundStatement, within: Within | None = None
+) -> list[list[tuple[Any, ...]]]:
     """`steer` and `run_together`; on PostgreSQL `within` holds for all of the transaction."""
     if not on_postgres():
         return run_together(*calls)
     if within is None:
         return run_together((_STEER, _steering()), *calls)[1:]
-    limits = {"lock": within.lock, "statement": within.statement}
-    milliseconds = {name: str(int(1_000 * seconds)) for name, seconds in limits.items()}
+    timeouts = {"lock": within.lock, "statement": within.statement}
+    milliseconds = {name: str(int(1_000 * seconds)) for name, seconds in timeouts.items()}
     return run_together((_STEER_WITHIN, _steering() | milliseconds), *calls)[1:]
 
 
-def run_bounded(*calls: Call) -> list[list[tuple[Any, ...]]]:
+def run_bounded(*calls: BoundStatement) -> list[list[tuple[Any, ...]]]:
     """`run_steered`, in a transaction of a person's that must not last for long.
 
     Its statements have a limit each, and end when the process that asked is gone. One that stands

@@ -45,7 +45,7 @@ CANCELLED_WITHIN = 1.0  # seconds that we try to tell the server to stop
 # Linux tells a server that works whether its client is gone; others may refuse the very setting.
 WATCH = """CASE WHEN version() LIKE '%%linux%%'
     THEN set_config('client_connection_check_interval', %(gone)s, %(is_local)s) END"""
-LIMITS = """, set_config('statement_timeout', %(most)s, false),
+TIMEOUTS = """, set_config('statement_timeout', %(most)s, false),
     set_config('idle_in_transaction_session_timeout', %(idle)s, false)"""
 SERVER_SHARE = 0.75  # of our own waiting: the server's word comes first, as it says more
 
@@ -56,7 +56,7 @@ class _Here(threading.local):
 
 
 _here = _Here()
-_limits: dict[str, Any] = {"seconds": None, "sessions": False}
+_timeouts: dict[str, Any] = {"seconds": None, "sessions": False}
 
 
 def limit(seconds: float, *, sessions: bool) -> None:
@@ -70,7 +70,7 @@ def limit(seconds: float, *, sessions: bool) -> None:
         return
     for name, value in NETWORK.items():
         database["OPTIONS"].setdefault(name, value)
-    _limits.update(
+    _timeouts.update(
         seconds=seconds, sessions=sessions and not database.get("DISABLE_SERVER_SIDE_CURSORS")
     )
     connection_created.connect(_greet, dispatch_uid="crew-patience")
@@ -167,8 +167,8 @@ def _greet(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
         return
     params: dict[str, str | bool] = {"gone": str(int(1_000 * GONE)), "is_local": False}
     asked = f"SELECT {WATCH}"
-    if _limits["sessions"]:
-        asked += LIMITS
+    if _timeouts["sessions"]:
+        asked += TIMEOUTS
         params |= {"most": str(int(1_000 * most())), "idle": str(int(1_000 * IDLE))}
     with connection.cursor() as cursor:
         cursor.execute(asked, params)
@@ -216,4 +216,4 @@ def _leave(session: Any) -> None:
 
 
 def _seconds() -> float | None:
-    return _limits["seconds"] if _here.seconds is None else _here.seconds
+    return _timeouts["seconds"] if _here.seconds is None else _here.seconds

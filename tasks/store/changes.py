@@ -20,7 +20,7 @@ from ..conf import conf
 from ..models import Change
 from ..rules.fair_share import Lane
 from ..rules.jsonio import dump
-from ..sql import Call, run
+from ..sql import BoundStatement, run
 from ..sql import publish as sql
 from ..sql.patience import is_outage
 
@@ -76,7 +76,7 @@ class Touched:
         for group_id, task_id in pairs:
             self._created[group_id].append(task_id)
 
-    def calls(self) -> list[Call]:
+    def statements(self) -> list[BoundStatement]:
         """The statement, for `run_together`; none when no task was touched."""
         groups = self._updated.keys() | self._created.keys()
         if not groups:
@@ -85,7 +85,7 @@ class Touched:
         return [(sql.CHANGES, {"rows": dump([self._row(group_id) for group_id in sorted(groups)])})]
 
     def write(self) -> None:
-        for call in self.calls():
+        for call in self.statements():
             run(*call)
 
     def _row(self, group_id: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 from ..conf import conf
 from ..rules.jsonio import dump
 from ..rules.payload import Brought, Parent
-from ..sql import Call, run
+from ..sql import BoundStatement, run
 from ..sql import payloads as sql
 
 SLICE = 8 * 1024 * 1024  # bytes of texts that one statement gives, about
@@ -23,7 +23,7 @@ def budget() -> int:
     return int(conf.CREW_CALLS_BYTES)
 
 
-def asking(ids: Sequence[str]) -> Call:
+def asking(ids: Sequence[str]) -> BoundStatement:
     """The statement that tells of the parents of these tasks, for `Loader`."""
     largest = 2 * max(conf.CREW_MAX_ANSWER_BYTES, conf.CREW_MAX_INPUT_BYTES)
     params = {"ids": dump(ids), "edges": _edges(), "most": SLICE, "largest": largest}

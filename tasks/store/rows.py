@@ -8,7 +8,7 @@ from typing import Any
 
 from ..rules.jsonio import dump
 from ..rules.spec import TaskSpec
-from ..sql import Call, Statement, on_postgres, put, run
+from ..sql import BoundStatement, Statement, on_postgres, put, run
 from ..sql import create as sql
 
 MICROSECOND = timedelta(microseconds=1)
@@ -30,12 +30,12 @@ class Family:
     delay: float = 0.0
 
 
-def calls(families: Sequence[Family], tasks: Statement = sql.TASKS) -> list[Call]:
+def statements(families: Sequence[Family], tasks: Statement = sql.TASKS) -> list[BoundStatement]:
     """What writes a few tasks, for one round trip; the last is the statement `tasks`."""
     edges = [edge for family in families for edge in _edges(family)]
     workers = sorted({spec.worker for family in families for spec in family.specs} - {""})
     rows = ",".join(row for family in families for row in _objects(family))
-    before: list[Call] = []
+    before: list[BoundStatement] = []
     if edges:
         before.append((sql.EDGES, {"edges": dump(edges)}))
     if workers:

@@ -225,5 +225,5 @@ def _adopt(family: Family) -> list[tuple[str, str]]:
     released = edges.release_followers(family.group_id, ids)
     edges.update(ids, **edges.UNRUN)
     edges.raw_delete(ParentEdge.objects.filter(probed("child_id", ids)))
-    run_together(*rows.calls([family], sql.ADOPT))
+    run_together(*rows.statements([family], sql.ADOPT))
     return [(family.group_id, id_) for id_ in [*ids, *released]]

@@ -12,7 +12,7 @@ DONE, REFUSED, UNKNOWN = "done", "refused", "unknown"
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class Asked:
     """One call. `result` is unknown when no answer came: it may or may not have had its effect."""
 
     number: int
@@ -55,13 +55,13 @@ class Journal:
         self._file.flush()
 
 
-def read(path: Path) -> list[Call]:
+def read(path: Path) -> list[Asked]:
     """All calls, in the order they were sent."""
     seen: dict[int, dict[str, Any]] = {}
     for line in _lines(path):
         seen.setdefault(line["call"], {}).update(line)
     return [
-        Call(
+        Asked(
             number,
             each["verb"],
             each["group"],

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .journal import Call
+from .journal import Asked
 from .plan import GroupPlan
 
 MadeBy = tuple[str, int]  # the task and the attempt whose output it is
@@ -78,7 +78,7 @@ class Lock:
 @dataclass(slots=True)
 class Story:
     posts: list[Post] = field(default_factory=list)
-    calls: list[Call] = field(default_factory=list)
+    calls: list[Asked] = field(default_factory=list)
     tasks: dict[str, TaskRow] = field(default_factory=dict)
     attempts: dict[str, list[AttemptRow]] = field(default_factory=dict)
     parents: dict[str, set[str]] = field(default_factory=dict)

@@ -16,7 +16,7 @@ from django.core.management.base import CommandError
 from django.db import connection
 
 from ...conf import conf
-from ...engine import failpoints, schema_version
+from ...engine import failpoints, table_version
 from ...engine.rescue import bury_others
 from ...engine.scheduler import Scheduler
 from ...serving import memory
@@ -101,11 +101,11 @@ def patience_seconds() -> float:
 
 
 def _check_schema() -> None:
-    newer, missing = schema_version.newer(), schema_version.missing()
+    newer, missing = table_version.newer(), table_version.missing()
     if newer:
-        raise CommandError(schema_version.too_old(newer))
+        raise CommandError(table_version.too_old(newer))
     if missing:
-        raise CommandError(schema_version.not_migrated(missing))
+        raise CommandError(table_version.not_migrated(missing))
 
 
 def _slots_with_files(slots: int) -> int:

@@ -5,7 +5,7 @@ from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 
 from tasks import create
-from tasks.engine import schema_version
+from tasks.engine import table_version
 from tasks.models import SchedulerProcess, Task
 
 from .processes import scheduler, sink, wait_until
@@ -27,7 +27,7 @@ def rows():
 
 
 def test_this_code_knows_these_tables():
-    assert (schema_version.newer(), schema_version.missing()) == ([], [])
+    assert (table_version.newer(), table_version.missing()) == ([], [])
 
 
 def test_a_scheduler_does_not_start_on_newer_tables(rows, tmp_path):
@@ -37,7 +37,7 @@ def test_a_scheduler_does_not_start_on_newer_tables(rows, tmp_path):
 
 
 def test_a_scheduler_does_not_start_on_tables_that_were_not_migrated(rows, tmp_path):
-    last = sorted(schema_version._own())[-1]
+    last = sorted(table_version._own())[-1]
     rows.record_unapplied("crew", last)
 
     assert f"lacks {last}: run `manage.py migrate` first" in refusal()
