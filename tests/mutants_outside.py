@@ -419,8 +419,8 @@ OUTSIDE = (
     _lite(
         "list: a page that was cut does not say so",
         "store/portions",
-        """tail = ',"isCut":true' if is_cut else """ "",
-        'tail = ""',
+        "',\"isCut\":true' if is_cut else",
+        "'' if is_cut else",
         "tests/test_portions.py::test_a_page_ends_where_the_budget_does_and_count_stays_true",
     ),
     _lite(

@@ -25,7 +25,7 @@ class Groups(Transport):
     def authcheck(self) -> bool:
         """Whether the token is good."""
         try:
-            self._send(Request("GET", "/authcheck", is_told=False))
+            self._send(Request("GET", "/authcheck", is_read=False))
         except Unauthorized:
             return False
         return True
@@ -54,8 +54,8 @@ class Groups(Transport):
         return Group.of(self._create("task_groups", body=to_bytes(body), key=idempotency_key))
 
     def group(self, group: "Group | str") -> Group:
-        told, etag = self._get_tagged("task_group", id_of(group))
-        return replace(Group.of(told), etag=etag)
+        body, etag = self._get_tagged("task_group", id_of(group))
+        return replace(Group.of(body), etag=etag)
 
     def groups(self, search: str = "", *, page_size: int = PAGE) -> Iterator[Group]:
         """All groups whose name contains `search`, newest first, read part by part.
@@ -82,8 +82,8 @@ class Groups(Transport):
 
     def progress(self, group: "Group | str") -> float:
         """How much of the group is complete, 0 to 1; 0 for an empty or unknown group."""
-        told = self._get("task_group", id_of(group), "progress")
-        return Fields(told).fraction("completedPercent")
+        body = self._get("task_group", id_of(group), "progress")
+        return Fields(body).fraction("completedPercent")
 
     # --- What people may do with it ----------------------------------------------------------
 

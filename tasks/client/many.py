@@ -100,9 +100,9 @@ class ManyTasks(Tasks):
         if ids is not None:
             body = body | {"ids": [id_of(task) for task in ids]}
         parts = ("task_group", id_of(group), "tasks", verb)
-        told = Fields(self._post(*parts, body=body, query={**which, **how, **query}))
-        touched = Touched(told.count("count"))
-        touched.next = told.maybe_text("next")
+        fields = Fields(self._post(*parts, body=body, query={**which, **how, **query}))
+        touched = Touched(fields.count("count"))
+        touched.next = fields.maybe_text("next")
         return touched
 
 

@@ -90,14 +90,14 @@ class Tasks(Groups):
             query={"dryRun": "1"} if dry_run else {},
             content_type=content_type,
         )
-        told = Fields(made)
-        return Created(told.count("count"), told.texts("ids"))
+        fields = Fields(made)
+        return Created(fields.count("count"), fields.texts("ids"))
 
     # --- Reading -----------------------------------------------------------------------------
 
     def task(self, task: Task | str) -> Task:
-        told, etag = self._get_tagged("task", id_of(task))
-        return replace(Task.of(told), etag=etag)
+        fields, etag = self._get_tagged("task", id_of(task))
+        return replace(Task.of(fields), etag=etag)
 
     def tasks(
         self, group: Group | str, *, page_size: int = PAGE, **which: Unpack[Which]

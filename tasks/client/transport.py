@@ -41,7 +41,7 @@ _HEADERS = {"Accept": "application/json", "Content-Type": "application/json"}
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """`patience` is the least of seconds to wait for an answer, if more than usual. `is_told` says
+    """`patience` is the least of seconds to wait for an answer, if more than usual. `is_read` says
     that the answer holds JSON that is wanted.
     """
 
@@ -52,7 +52,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     is_key_sent: bool = False
     patience: float = 0.0
-    is_told: bool = True
+    is_read: bool = True
     is_once: bool = False
 
     @property
@@ -157,7 +157,7 @@ class Transport:
     def _delete(self, *parts: str, query: Mapping[str, Any] = {}, if_match: str = "") -> None:
         headers = {"If-Match": if_match} if if_match else {}
         try:
-            self._send(Request("DELETE", _path(*parts), query, headers=headers, is_told=False))
+            self._send(Request("DELETE", _path(*parts), query, headers=headers, is_read=False))
         except NotFound as error:
             if error.tries == 1:
                 raise
@@ -175,14 +175,14 @@ class Transport:
             self._until = None
 
     def _send(self, request: Request) -> Any:
-        """The JSON of the answer, which is a success; None if it is not told. Raises CrewError."""
+        """The JSON of the answer, which is a success; None if it is not read. Raises CrewError."""
         tries = 0
         while True:
             tries += 1
             try:
                 response = self._try(request)
                 self._etag = response.headers.get("ETag", "")
-                return decoded(response) if request.is_told else None
+                return decoded(response) if request.is_read else None
             except CrewError as error:
                 error.tries = tries
                 wait = _wait(error, tries)

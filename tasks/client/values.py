@@ -30,13 +30,13 @@ class Group:
 
     @classmethod
     def of(cls, raw: object) -> Self:
-        told = Fields(raw)
+        fields = Fields(raw)
         return cls(
-            id=told.needed("id"),
-            name=told.text("name"),
-            created_at=told.time("createdAt"),
-            is_paused=told.flag("isPaused"),
-            raw=told.raw,
+            id=fields.needed("id"),
+            name=fields.text("name"),
+            created_at=fields.time("createdAt"),
+            is_paused=fields.flag("isPaused"),
+            raw=fields.raw,
         )
 
 
@@ -71,28 +71,28 @@ class Task:
 
     @classmethod
     def of(cls, raw: object) -> Self:
-        told = Fields(raw)
+        fields = Fields(raw)
         return cls(
-            id=told.needed("id"),
-            task_group_id=told.text("taskGroupId"),
-            name=told.text("name"),
-            worker=told.text("worker"),
-            workgroup=told.text("workgroup"),
-            key=told.text("key"),
-            remaining_attempts=told.whole("remainingAttempts"),
-            is_paused=told.flag("isPaused"),
-            is_complete=told.flag("isComplete"),
-            is_seed=told.flag("isSeed"),
-            busy_executing=told.flag("busyExecuting"),
-            run_after=told.time("runAfter"),
-            error_delay_in_seconds=told.whole("errorDelayInSeconds"),
-            priority=told.whole("priority"),
-            input=told.value("input"),
-            output=told.value("output"),
-            errors=told.texts("errors"),
-            parent_ids=told.texts("parentIds"),
-            created_at=told.time("createdAt"),
-            raw=told.raw,
+            id=fields.needed("id"),
+            task_group_id=fields.text("taskGroupId"),
+            name=fields.text("name"),
+            worker=fields.text("worker"),
+            workgroup=fields.text("workgroup"),
+            key=fields.text("key"),
+            remaining_attempts=fields.whole("remainingAttempts"),
+            is_paused=fields.flag("isPaused"),
+            is_complete=fields.flag("isComplete"),
+            is_seed=fields.flag("isSeed"),
+            busy_executing=fields.flag("busyExecuting"),
+            run_after=fields.time("runAfter"),
+            error_delay_in_seconds=fields.whole("errorDelayInSeconds"),
+            priority=fields.whole("priority"),
+            input=fields.value("input"),
+            output=fields.value("output"),
+            errors=fields.texts("errors"),
+            parent_ids=fields.texts("parentIds"),
+            created_at=fields.time("createdAt"),
+            raw=fields.raw,
         )
 
 
@@ -123,21 +123,21 @@ class Attempt:
 
     @classmethod
     def of(cls, raw: object) -> Self:
-        told = Fields(raw)
+        fields = Fields(raw)
         return cls(
-            task_id=told.needed("taskId"),
-            number=told.count("number"),
-            worker=told.text("worker"),
-            outcome=told.text("outcome"),
-            status=told.maybe_whole("status"),
-            error=told.text("error"),
-            note=told.text("note"),
-            started_at=told.time("startedAt"),
-            finished_at=told.time("finishedAt"),
-            late=told.value("late"),
-            request=told.value("request"),
-            answer=told.value("answer"),
-            raw=told.raw,
+            task_id=fields.needed("taskId"),
+            number=fields.count("number"),
+            worker=fields.text("worker"),
+            outcome=fields.text("outcome"),
+            status=fields.maybe_whole("status"),
+            error=fields.text("error"),
+            note=fields.text("note"),
+            started_at=fields.time("startedAt"),
+            finished_at=fields.time("finishedAt"),
+            late=fields.value("late"),
+            request=fields.value("request"),
+            answer=fields.value("answer"),
+            raw=fields.raw,
         )
 
 
@@ -157,14 +157,14 @@ class Worker:
 
     @classmethod
     def of(cls, raw: object) -> Self:
-        told = Fields(raw)
+        fields = Fields(raw)
         return cls(
-            name=told.needed("name"),
-            max_concurrency=told.maybe_whole("maxConcurrency"),
-            limit=told.maybe_whole("limit"),
-            in_flight=told.whole("inFlight"),
-            rests_until=told.inner("rest").time("until"),
-            raw=told.raw,
+            name=fields.needed("name"),
+            max_concurrency=fields.maybe_whole("maxConcurrency"),
+            limit=fields.maybe_whole("limit"),
+            in_flight=fields.whole("inFlight"),
+            rests_until=fields.inner("rest").time("until"),
+            raw=fields.raw,
         )
 
 
@@ -179,12 +179,12 @@ class Workgroup:
 
     @classmethod
     def of(cls, raw: object) -> Self:
-        told = Fields(raw)
+        fields = Fields(raw)
         return cls(
-            name=told.needed("name"),
-            is_held=told.flag("isHeld"),
-            held_until=told.time("heldUntil"),
-            raw=told.raw,
+            name=fields.needed("name"),
+            is_held=fields.flag("isHeld"),
+            held_until=fields.time("heldUntil"),
+            raw=fields.raw,
         )
 
 

@@ -39,7 +39,7 @@ class Waiting:
     fraction: float = 0.0
     moved: bool = True
     outage: CrewError | None = None
-    told: tuple[float, bool] | None = None
+    reported: tuple[float, bool] | None = None
 
     def is_over(self) -> Group | None:
         """The group, if it is complete by this look."""
@@ -56,7 +56,7 @@ class Waiting:
 
     def _look(self) -> Group | None:
         fraction = self.crew.progress(self.group_id)
-        self.moved, self.fraction = fraction != self.fraction or self.told is None, fraction
+        self.moved, self.fraction = fraction != self.fraction or self.reported is None, fraction
         if fraction >= 1 or (fraction == 0 and not self.crew.count_tasks(self.group_id)):
             return self.crew.group(self.group_id)  # an empty group has nothing left to do
         if not self.moved:
@@ -65,11 +65,11 @@ class Waiting:
 
     def _tell(self) -> None:
         now = (self.fraction, self.outage is not None)
-        if now != self.told and self.progress:
+        if now != self.reported and self.progress:
             seen = Progress(self.fraction)
             seen.outage = self.outage
             self.progress(seen)
-        self.told = now
+        self.reported = now
 
     def pause(self, poll: float) -> float:
         """Seconds until the next look; WaitTimeout when there is no time for one."""
