@@ -26,7 +26,7 @@ from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from .conf import conf
-from .models import AuditEntry, Task
+from .models import AuditEntry, AuditSeal, Task
 from .redact import one_line
 
 logger = logging.getLogger("crew.audit")
@@ -228,7 +228,32 @@ def of_task(task: Task) -> QuerySet[AuditEntry]:
 
 
 def prune(most: int) -> int:
-    """Delete entries older than CREW_AUDIT_DAYS, so many at most; return how many."""
-    old = AuditEntry.objects.filter(at__lt=Now() - timedelta(days=conf.CREW_AUDIT_DAYS))
-    rows = AuditEntry.objects.filter(pk__in=old.order_by("at").values("pk")[:most])
-    return rows._raw_delete(rows.db)
+    """Delete entries older than CREW_AUDIT_DAYS, so many at most; return how many.
+
+    What is sealed goes by whole seals, from the beginning of the chain on: so the rest of it can
+    still be proved. A seal has a thousand entries at most.
+    """
+    cutoff = Now() - timedelta(days=conf.CREW_AUDIT_DAYS)
+    old = AuditEntry.objects.filter(at__lt=cutoff, seal=None).order_by("at")
+    unsealed = AuditEntry.objects.filter(pk__in=old.values("pk")[:most])
+    gone: int = unsealed._raw_delete(unsealed.db)
+    return gone + (_prune_seals(cutoff, most - gone) if gone < most else 0)
+
+
+def _prune_seals(cutoff: Any, most: int) -> int:
+    young = AuditSeal.objects.filter(newest_at__gte=cutoff, is_pruned=False)
+    first = young.order_by("number").values_list("number", flat=True).first()
+    old = AuditSeal.objects.filter(is_pruned=False)
+    if first is not None:
+        old = old.filter(number__lt=first)
+    last, count = None, 0
+    for number, entries in old.order_by("number").values_list("number", "count")[:most]:
+        if last is not None and count + entries > most:
+            break
+        last, count = number, count + entries
+    if last is None:
+        return 0
+    AuditSeal.objects.filter(number__lt=last).delete()
+    AuditSeal.objects.filter(number=last).update(is_pruned=True)
+    sealed = AuditEntry.objects.filter(seal__lte=last)
+    return sealed._raw_delete(sealed.db)

@@ -1633,4 +1633,12 @@ MUTANTS = (
         ("tests/test_loggers.py::test_an_app_of_another_name_logs_by_the_same_names",),
         LITE,
     ),
+    Mutant(
+        "seals: who it was is not sealed",
+        "tasks/upkeep/seals.py",
+        "        entry.who,\n",
+        "",
+        ("tests/test_seals.py::test_what_is_changed_afterwards_is_seen",),
+        LITE,
+    ),
 )

@@ -515,6 +515,8 @@ def test_the_history_of_a_group_is_newest_first_and_paged(api):
         "ids": [],
         "count": 1,
         "detail": RETRY,
+        "isImported": False,
+        "seal": None,
     }
     assert second["entries"] == [oldest]
     assert newest["at"] > "2026"

@@ -14,7 +14,7 @@ from .base import ReadOnlyAdmin, link, pretty
 @admin.register(AuditEntry)
 class AuditEntryAdmin(ReadOnlyAdmin):
     list_display = ("moment", "who", "verb", "kind", "target", "in_group", "count", "address")
-    list_filter = ("verb", "kind", "at")
+    list_filter = ("verb", "kind", "at", "is_imported")
     search_fields = ("=target", "=group_id", "=who")
     search_help_text = "A whole id or name, or who did it"
     ordering = ("-id",)
@@ -29,8 +29,10 @@ class AuditEntryAdmin(ReadOnlyAdmin):
         "count",
         "ids_shown",
         "asked",
+        "is_imported",
+        "seal_shown",
     )
-    readonly_fields = ("moment", "in_group", "ids_shown", "asked")
+    readonly_fields = ("moment", "in_group", "ids_shown", "asked", "seal_shown")
 
     @admin.display(description="at", ordering="id")
     def moment(self, entry: AuditEntry) -> str:
@@ -44,6 +46,10 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     @admin.display(description="ids")
     def ids_shown(self, entry: AuditEntry) -> str:
         return ", ".join(entry.ids.split())
+
+    @admin.display(description="seal")
+    def seal_shown(self, entry: AuditEntry) -> str:
+        return "not sealed yet" if entry.seal is None else str(entry.seal)
 
     @admin.display(description="asked")
     def asked(self, entry: AuditEntry) -> str:

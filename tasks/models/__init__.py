@@ -5,7 +5,7 @@ Facts only: fields, constraints, indexes and reads. States are derived (`queries
 """
 
 from .access import RepeatableCall, Token
-from .audit import AuditEntry
+from .audit import AuditEntry, AuditSeal
 from .fleet import Change, Chore, CutCall, Limit, SchedulerProcess, Worker, Workgroup
 from .group import TaskGroup
 from .output import SharedOutput
@@ -14,6 +14,7 @@ from .task import Attempt, Outcome, ParentEdge, Task
 __all__ = [
     "Attempt",
     "AuditEntry",
+    "AuditSeal",
     "Change",
     "Chore",
     "CutCall",

@@ -61,6 +61,10 @@ class AuditEntry(models.Model):
     ids = models.TextField(default="")
     # What was asked: attempts, a filter, names of fields. Never a payload, never a secret.
     detail = models.JSONField(default=dict)
+    # It came in with an import: what it says is the word of the file.
+    is_imported = models.BooleanField(default=False, db_default=False)
+    # The number of the `AuditSeal` that it is under; None = not sealed yet.
+    seal = models.BigIntegerField(null=True, editable=False)
 
     class Meta:
         verbose_name = "audit entry"
@@ -74,7 +78,29 @@ class AuditEntry(models.Model):
             models.Index(fields=["target", "-id"], name="crew_audit_target"),
             # The pruning of what is old, and the dates to choose from.
             models.Index(fields=["at"], name="crew_audit_at"),
+            # What is under a seal, and what under none.
+            models.Index(fields=["seal", "id"], name="crew_audit_seal"),
         ]
 
     def __str__(self) -> str:
         return f"{self.verb} by {self.who}"
+
+
+class AuditSeal(models.Model):
+    """Entries that were sealed together: a link of a chain. Written by `upkeep/seals.py`."""
+
+    number = models.BigIntegerField(primary_key=True)
+    at = models.DateTimeField(db_default=Now())
+    # Of the seal before; "" for the first.
+    previous = models.CharField(max_length=64)
+    digest = models.CharField(max_length=64)
+    count = models.PositiveIntegerField()
+    newest_at = models.DateTimeField()
+    # Its entries are gone by their age, and all seals before it: the chain begins behind it.
+    is_pruned = models.BooleanField(default=False, db_default=False)
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"seal {self.number}"

@@ -210,9 +210,9 @@ WORKGROUPS_IN = statement(
 ENTRIES_IN = statement(
     postgresql="""
         INSERT INTO crew_auditentry (at, who, address, verb, kind, target, group_id, count, ids,
-            detail)
+            detail, is_imported)
         SELECT n.at, n.who, n.address, n.verb, n.kind, n.target, %(group)s, n.count, n.ids,
-            n.detail
+            n.detail, true
         FROM jsonb_to_recordset(%(rows)s::jsonb) AS n(at timestamptz, who text, address text,
             verb text, kind text, target text, count int, ids text, detail jsonb, place int)
         WHERE NOT EXISTS (
@@ -222,9 +222,9 @@ ENTRIES_IN = statement(
     """,
     sqlite="""
         INSERT INTO crew_auditentry (at, who, address, verb, kind, target, group_id, count, ids,
-            detail)
+            detail, is_imported)
         SELECT n.v ->> 'at', n.v ->> 'who', n.v ->> 'address', n.v ->> 'verb', n.v ->> 'kind',
-            n.v ->> 'target', %(group)s, n.v ->> 'count', n.v ->> 'ids', n.v -> 'detail'
+            n.v ->> 'target', %(group)s, n.v ->> 'count', n.v ->> 'ids', n.v -> 'detail', 1
         FROM (SELECT value AS v FROM json_each(%(rows)s)) n
         WHERE NOT EXISTS (
             SELECT 1 FROM crew_auditentry k WHERE k.group_id = %(group)s

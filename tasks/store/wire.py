@@ -108,6 +108,8 @@ def audit_entry(row: AuditEntry) -> Json:
         "ids": row.ids.split(),
         "count": row.count,
         "detail": row.detail,
+        "isImported": row.is_imported,
+        "seal": row.seal,
     }
 
 

@@ -20,6 +20,7 @@ from ..sql import prune as sql
 from ..sql import run, steer
 from ..sql.patience import is_overload
 from ..store import changes
+from . import seals
 
 CALLS_KEPT = timedelta(hours=24)
 LOOKED_AT = 10_000  # shared outputs, of which one in ten at least must go for a look at more
@@ -131,12 +132,25 @@ def _drop_unused(ids: Sequence[Any]) -> int:
     return SharedOutput.objects.filter(~used, pk__in=ids).delete()[0]
 
 
+def seal_and_prune() -> Steps:
+    """Seal the entries of the history that are not, then delete the old ones."""
+    while True:
+        sealed = in_turn("audit", seals.seal_some)
+        if sealed is None:
+            yield None
+            return
+        yield 0  # nothing is deleted
+        if sealed < seals.BATCH:
+            break
+    yield from in_slices("audit", audit.prune)
+
+
 # Each stands alone: where one does not work, the others do.
 PARTS: Mapping[str, Callable[[], Steps]] = {
     "changes": lambda: in_slices("changes", changes.prune),
     "calls": lambda: in_slices("calls", _prune_calls),
     "tokens": lambda: in_slices("tokens", callers.prune),
-    "audit": lambda: in_slices("audit", audit.prune),
+    "audit": seal_and_prune,
     "outputs": prune_outputs,
     "limits": prune_limits,
 }

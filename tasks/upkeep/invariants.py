@@ -18,6 +18,7 @@ from ..insight.fleet.resting import IS_ILL
 from ..models import CutCall, Limit, ParentEdge, SchedulerProcess, Task, Workgroup
 from ..models.queries import READY, TaskQuerySet
 from ..sql import Statement, on_postgres, read, run, statement
+from . import seals
 
 OVERDUE = timedelta(seconds=10)
 
@@ -307,6 +308,11 @@ INVARIANTS = (
             ORDER BY o.id
         """),
         is_warning=True,
+    ),
+    Invariant(
+        "audit_seal",
+        "Each seal of the audit history fits its entries and the seal before it.",
+        seals.broken,
     ),
     Invariant(
         "errors",

@@ -23,6 +23,10 @@ class Entry(s.Serializer):  # type: ignore[misc]
     ids = s.ListField(child=s.CharField(), help_text="Of several tasks, if they are not many.")
     count = s.IntegerField(help_text="How many tasks it was done to.")
     detail = s.DictField(help_text="What was asked, such as `remainingAttempts`; never a payload.")
+    isImported = s.BooleanField(help_text="It came in with an import: the word of its file.")
+    seal = s.IntegerField(
+        allow_null=True, help_text="The seal that it is under; null for a minute or so."
+    )
 
 
 class History(Counted):
