@@ -43,6 +43,7 @@ from tasks.rules.jsonio import dump
 from tasks.rules.transcript import Transcript
 from tasks.sql import steer
 from tasks.store import portions
+from tasks.upkeep import seals
 from tasks.upkeep.invariants import INVARIANTS
 from tasks.upkeep.moves import exported, into, lines, out, records
 
@@ -548,6 +549,8 @@ def test_the_history_comes_along_once_and_the_import_is_in_it(db: None, tmp_path
     assert (first.who, first.verb, first.address) == ("user:ann", "pause", "192.0.2.1")
     assert (second.verb, second.detail) == ("edit", {"fields": ["name"]})
     assert last.verb == "create"
+    assert [first.is_imported, second.is_imported, last.is_imported] == [True, True, False]
+    assert (seals.seal_some(), seals.broken()) == (3, [])
 
 
 def test_browsers_and_schedulers_are_told(db: None, tmp_path: Path) -> None:

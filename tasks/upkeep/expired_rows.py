@@ -132,17 +132,14 @@ def _drop_unused(ids: Sequence[Any]) -> int:
     return SharedOutput.objects.filter(~used, pk__in=ids).delete()[0]
 
 
-def seal_and_prune() -> Steps:
-    """Seal the entries of the history that are not, then delete the old ones."""
-    while True:
-        sealed = in_turn("audit", seals.seal_some)
-        if sealed is None:
-            yield None
-            return
+def prune_and_seal() -> Steps:
+    """Delete the old entries of the history, then seal those that are not sealed."""
+    yield from in_slices("audit", audit.prune)
+    while (sealed := in_turn("audit", seals.seal_some)) is not None:
         yield 0  # nothing is deleted
         if sealed < seals.BATCH:
-            break
-    yield from in_slices("audit", audit.prune)
+            return
+    yield None
 
 
 # Each stands alone: where one does not work, the others do.
@@ -150,7 +147,7 @@ PARTS: Mapping[str, Callable[[], Steps]] = {
     "changes": lambda: in_slices("changes", changes.prune),
     "calls": lambda: in_slices("calls", _prune_calls),
     "tokens": lambda: in_slices("tokens", callers.prune),
-    "audit": seal_and_prune,
+    "audit": prune_and_seal,
     "outputs": prune_outputs,
     "limits": prune_limits,
 }
