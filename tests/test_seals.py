@@ -177,7 +177,7 @@ def test_no_act_waits_for_a_seal(django_assert_num_queries):
 
 def test_the_newest_seal_is_logged(caplog):
     act()
-    with caplog.at_level("INFO", "tasks.upkeep.seals"):
+    with caplog.at_level("INFO", "crew.upkeep.seals"):
         seal()
 
     assert f"up to seal 1: {AuditSeal.objects.get().digest}" in caplog.text

@@ -18,7 +18,7 @@ from django.db.models import F, Max
 
 from ..models import AuditEntry, AuditSeal
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("crew.upkeep.seals")
 
 BATCH = 1_000  # entries under one seal
 
