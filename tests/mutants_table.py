@@ -105,6 +105,21 @@ MUTANTS = (
         LITE,
     ),
     Mutant(
+        "again: it is written beside other answers of its group",
+        "tasks/sql/settle.py",
+        'GROUPS_SKIP_LOCKED.postgresql.replace("FOR KEY SHARE", "FOR UPDATE")',
+        'GROUPS_SKIP_LOCKED.postgresql.replace("FOR KEY SHARE", "FOR KEY SHARE")',
+        (_AGAIN + "no_other_answer_of_its_group_is_written_beside_it",),
+    ),
+    Mutant(
+        "explain: what the database does not let start is no gate",
+        "tasks/insight/explain.py",
+        "        elif is_refusal(error):",
+        "        elif False:",
+        ("tests/test_refused.py::test_explain_says_that_a_task_cannot_be_leased",),
+        LITE,
+    ),
+    Mutant(
         "again: seeds go too",
         "tasks/verbs/earlier_children.py",
         "if made.is_seed or (keep_complete and made.is_complete)",

@@ -4,8 +4,9 @@ import threading
 from dataclasses import replace
 from datetime import timedelta
 
+import psycopg
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -28,12 +29,14 @@ from .factories import (
     completed,
     end_calls,
     fail,
+    in_threads,
     make_due,
     make_group,
     make_task,
     row,
     wire,
 )
+from .processes import database_url
 
 pytestmark = pytest.mark.django_db
 
@@ -673,6 +676,34 @@ def test_it_waits_for_whoever_has_the_group():
     holder.join()
 
     assert in_group() == {"x", "c0"}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.postgres
+def test_no_other_answer_of_its_group_is_written_beside_it():
+    group = make_group()
+    make_task(group, id="x")
+    make_task(group, id="other")
+    first = {lease.task_id: lease for lease in claim_all()}
+    complete(first["x"], 1, children("c0"))
+    reset("x")
+    again = Settlement(lease_of("x"), completed(2, children("c1")), 200)
+    meant = Settlement(first["other"], completed(1), 200)
+
+    def settled(settlement):
+        with hastily(set_aside.IN_TURN):
+            return settle_each([settlement])
+
+    with psycopg.connect(database_url()) as session:  # as an ordinary answer holds it
+        session.execute(f"SELECT FROM crew_taskgroup WHERE id = '{group.pk}' FOR KEY SHARE")
+        (left,) = settled(again).left
+    with transaction.atomic():
+        assert settled(again).live == 1
+        (beside,) = in_threads(settled, [meant])
+
+    assert left.why is Why.GROUP
+    assert [each.why for each in beside.left] == [Why.GROUP]
+    assert settled(meant).live == 1
 
 
 def test_a_full_group_runs_again(maker, settings):

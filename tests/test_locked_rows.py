@@ -241,6 +241,19 @@ def test_explain_says_that_a_group_is_locked(lock):
     assert afterwards == [(), ()]
 
 
+def test_explain_says_that_a_task_is_locked():
+    make_group(id="locked", tasks=[wire(id="locked-0"), wire(id="locked-1")])
+    claim_all(slots=1)
+    Task.objects.filter(leased_by=None).update(run_after="2000-01-01T00:00:00Z")
+
+    with forgotten("SELECT FROM crew_task FOR UPDATE"):
+        meanwhile = [explain(id_).gates for id_ in ("locked-0", "locked-1")]
+    afterwards = [explain(id_).gates for id_ in ("locked-0", "locked-1")]
+
+    assert [[gate.code for gate in gates] for gates in meanwhile] == [["task_locked"]] * 2
+    assert afterwards == [(), ()]
+
+
 def test_what_the_chaos_run_locks_is_a_group_with_running_tasks():
     make_group(id="idle", tasks=[wire(remaining_attempts=0)])
     make_group(id="locked", tasks=[wire(id="locked-0")])

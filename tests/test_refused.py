@@ -14,12 +14,13 @@ from tasks.engine import barred, set_aside
 from tasks.engine.refused_answers import UNSTORABLE
 from tasks.engine.settle import settle_each
 from tasks.engine.settlement import Settlement, Why
+from tasks.insight.explain import explain
 from tasks.models import Attempt, Task
 from tasks.rules.decide import Completed, Delays, Failed, Held
 from tasks.rules.transcript import Transcript
 
 from .api_client import GROUP, GROUPS, TASK, TASKS, Api, everything_stored
-from .factories import claim_all, make_group, make_task, row, wire
+from .factories import claim_all, make_group, make_scheduler, make_task, row, wire
 from .processes import database_url, wait_until
 from .stub_worker import StubWorker
 from .threads import running
@@ -251,6 +252,22 @@ def test_in_a_database_that_cannot_hold_it_no_answer_stops_the_others():
         assert (settled.live, settled.left, neighbours()) == (21, (), 20)
         assert (task.leased_by, task.remaining_attempts, kept) == (None, 4, WITHOUT)
         assert UNSTORABLE in task.errors[0]
+
+
+@pytest.mark.django_db
+def test_explain_says_that_a_task_cannot_be_leased():
+    make_scheduler()
+    task = make_task(name="bad")
+    Task.objects.update(run_after="2000-01-01T00:00:00Z")
+    before = explain(task.pk).gates
+    refuse("crew_task", "UPDATE", "NEW.name = 'bad' AND NEW.leased_by IS NOT NULL")
+
+    (gate,) = explain(task.pk).gates
+
+    assert before == ()
+    assert (gate.code, gate.opens_itself) == ("refused", False)
+    assert gate.text.startswith("The database does not let it be started: the database refuses it:")
+    assert (row(task)["leased_by"], row(task)["attempt"]) == (None, 0)
 
 
 @pytest.mark.django_db(transaction=True)

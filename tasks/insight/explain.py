@@ -1,11 +1,11 @@
 """Why a task is not running: every gate that keeps it, in the order the claim sees them.
 
-Reads only. UI, API and the tests that hold it to the claim call this one function.
+Changes nothing. UI, API and the tests that hold it to the claim call this one function.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import DatabaseError, transaction
@@ -17,14 +17,18 @@ from ..models import Attempt, CutCall, ParentEdge, Task, Worker, Workgroup
 from ..models.queries import says
 from ..rules.jsonio import dump
 from ..rules.states import STUCK, State
+from ..sql import Within, run, run_steered
 from ..sql import control as sql
-from ..sql import run
+from ..sql.claim import LEASE
+from ..sql.patience import is_locked, is_refusal, refusal
 from ..sql.probes import among
 from ..store.states import STATE
 from .fleet.resting import rests
 from .fleet.slots import leases, slots
 
 SHOWN = 10  # tasks named in one gate
+OVERDUE = timedelta(seconds=5)  # since a task is due that nothing keeps: then the claim is tried
+PATIENCE = Within(lock=0.1, statement=1.0)  # of that
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,8 @@ def explain(task_id: str) -> Explanation | None:
         return Explanation(task.state, ())
     if task.state == State.EXECUTING:
         return Explanation(task.state, tuple(_locked(task)))
-    return Explanation(task.state, tuple(_gates(task)))
+    gates = tuple(_gates(task))
+    return Explanation(task.state, gates or tuple(_unclaimable(task)))
 
 
 def _gates(task: Any) -> Iterator[Gate]:
@@ -225,15 +230,39 @@ def _slots(task: Any) -> Iterator[Gate]:
 
 
 def _locked(task: Any) -> Iterator[Gate]:
-    """Whether somebody has the row of its group just now, which an answer needs to be written."""
+    """Whether somebody has the row of its group, or its own, which an answer needs to be written.
+
+    Who waits for nothing else, and whose own row it is, is told by `_unclaimable`.
+    """
     try:
         with transaction.atomic():
-            is_locked = not run(sql.GROUP_FREE, {"group": task.group_id})
+            group_is_free = run(sql.GROUP_FREE, {"group": task.group_id})
+            is_free = not task.leased_by or run(sql.TASK_FREE, {"task": task.pk})
     except DatabaseError:  # a database that is only read, as after a fail-over, tells no locks
         return
-    if is_locked:
+    if not group_is_free:
         words = "Somebody's transaction locks its group: no answer is written until that ends."
         yield Gate("group_locked", words, True)
+    if not is_free:
+        words = "Somebody's transaction locks it: its answer is not written until that ends."
+        yield Gate("task_locked", words, True)
+
+
+def _unclaimable(task: Any) -> Iterator[Gate]:
+    """Of one that nothing keeps and nobody starts: what the database says to that."""
+    if task.now - task.run_after < OVERDUE:
+        return
+    try:
+        with transaction.atomic():
+            run_steered((LEASE, {"ids": dump([task.pk]), "me": "explain"}), within=PATIENCE)
+            transaction.set_rollback(True)
+    except DatabaseError as error:
+        if is_locked(error):
+            words = "Somebody's transaction locks it: it is not started until that ends."
+            yield Gate("task_locked", words, True)
+        elif is_refusal(error):
+            words = f"The database does not let it be started: {refusal(error)}."
+            yield Gate("refused", words, False)
 
 
 def _several(count: int, word: str) -> str:

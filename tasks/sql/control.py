@@ -25,6 +25,12 @@ GROUP_FREE = statement(
     sqlite="SELECT %(group)s",
 )
 
+# The task, in the same way.
+TASK_FREE = statement(
+    postgresql="SELECT id FROM crew_task WHERE id = %(task)s FOR NO KEY UPDATE SKIP LOCKED",
+    sqlite="SELECT %(task)s",
+)
+
 # End the open attempts of these tasks without an outcome.
 CANCEL_ATTEMPTS = statement(
     postgresql=f"""

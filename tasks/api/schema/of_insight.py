@@ -42,6 +42,8 @@ class Gate(s.Serializer):  # type: ignore[misc]
             "no_slot",
             "slots_kept",
             "group_locked",
+            "task_locked",
+            "refused",
         ]
     )
     text = s.CharField()
