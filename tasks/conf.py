@@ -169,6 +169,13 @@ SETTINGS: dict[str, Setting] = {
     "CREW_LOGIN": Setting(
         str, "", "dotted path of your own `login(request, username, password)` → token or None"
     ),
+    "CREW_MAX_WRONG_TOKENS": Setting(
+        int,
+        100,
+        "wrong tokens that one address (of IPv6, a /64) may send to one web process in a minute;"
+        " after that they are answered 429. Right ones are never slowed",
+        above=0,
+    ),
     "CREW_LOGIN_HOURS": Setting(
         float,
         12.0,

@@ -10,6 +10,7 @@ import pytest
 from django.conf import settings
 from django.db import connection
 
+from tasks.access import wrong_tokens
 from tasks.conf import conf
 
 from . import servers
@@ -91,3 +92,9 @@ def no_auth(settings: Any) -> None:
 def api() -> Api:
     """Somebody without a token."""
     return Api()
+
+
+@pytest.fixture(autouse=True)
+def no_wrong_tokens_yet():
+    """All tests come from one address."""
+    wrong_tokens.forget()

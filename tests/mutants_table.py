@@ -1656,4 +1656,14 @@ MUTANTS = (
         ("tests/test_seals.py::test_what_is_changed_afterwards_is_seen",),
         LITE,
     ),
+    Mutant(
+        "wrong tokens: nobody waits",
+        "tasks/access/wrong_tokens.py",
+        "if _counts[address] > conf.CREW_MAX_WRONG_TOKENS else 0.0",
+        "if False else 0.0",
+        (
+            "tests/test_wrong_tokens.py::test_an_address_that_guesses_waits_and_a_right_token_does_not",
+        ),
+        LITE,
+    ),
 )

@@ -7,11 +7,11 @@ from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest
 from django.utils.module_loading import import_string
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication
-from rest_framework.exceptions import APIException, AuthenticationFailed
+from rest_framework.exceptions import APIException, AuthenticationFailed, Throttled
 from rest_framework.request import Request
 
 from ..conf import conf
-from . import callers
+from . import callers, wrong_tokens
 
 UNKNOWN_ADDRESS = "0.0.0.0"  # noqa: S104  nothing listens on it
 
@@ -29,11 +29,21 @@ class TokenAuthentication(BaseAuthentication):  # type: ignore[misc]
             return None
         found = callers.of_secret(secret)
         if found is None:
-            raise AuthenticationFailed
+            raise refused_token(request._request)
         return found.user or AnonymousUser(), found
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"
+
+
+def refused_token(request: HttpRequest) -> APIException:
+    """What is raised for a token that opens nothing; it is counted."""
+    wait = wrong_tokens.seconds_to_wait(network(client_address(request)))
+    return (
+        Throttled(wait, "too many wrong tokens from this address")
+        if wait
+        else AuthenticationFailed()
+    )
 
 
 def by_embedder(request: HttpRequest, secret: str) -> callers.Access | None:

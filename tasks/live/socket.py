@@ -23,7 +23,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.db import DatabaseError
 
 from ..access import callers, origins
-from ..access.http import by_embedder
+from ..access.http import by_embedder, refused_token
 from ..conf import conf
 from ..models import TaskGroup
 from ..rules import spelling
@@ -67,6 +67,7 @@ UNAUTHORIZED = (401, 4401, "Unauthorized")
 FOREIGN = (403, 4403, "this origin may not open a stream")
 NOT_FOUND = (404, 4404, "task group not found")
 TOO_MANY = (429, 4429, "too many streams")
+WRONG_TOKENS = (429, 4429, "too many wrong tokens from this address")
 
 
 async def stream(scope: Message, receive: Receive, send: Send) -> None:
@@ -119,6 +120,9 @@ class _Socket:
         self.is_session = bool(conf.CREW_AUTHENTICATION) and self.token == "-" and not sent  # noqa: S105
         self._check_origin(request)  # before a ticket is used up
         found = self._find(request, sent)
+        if found is None and not self.is_session:
+            refusal = refused_token(request)
+            raise Refused(*(WRONG_TOKENS if refusal.status_code == 429 else UNAUTHORIZED))
         if found is None or not found.may(callers.READ):
             raise Refused(*UNAUTHORIZED)
         if not found.sees(self.group_id) or not _exists(self.group_id):
