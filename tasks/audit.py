@@ -29,6 +29,8 @@ from .conf import conf
 from .models import AuditEntry, AuditSeal, Task
 from .redact import one_line
 
+__all__ = ["by"]
+
 logger = logging.getLogger("crew.audit")
 
 Kind = AuditEntry.Kind

@@ -12,6 +12,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from .rules.transcript import MOST_KEPT
 
+__all__ = ["conf"]
+
 MOST_DAYS = 36_525  # a hundred years: no time of ours is longer
 MOST_WHOLE = 10**12
 MIB = 1024 * 1024

@@ -26,6 +26,21 @@ from .verbs import acting, deleting, earlier_children, resetting, slices
 from .verbs.acting import act, recorded
 from .verbs.slices import alone
 
+__all__ = [
+    "cancel_group",
+    "delete_group",
+    "delete_tasks",
+    "pause_group",
+    "pause_tasks",
+    "rename_group",
+    "reset_group",
+    "reset_tasks",
+    "resume_group",
+    "resume_tasks",
+    "retry_group",
+    "retry_tasks",
+]
+
 P = ParamSpec("P")
 T = TypeVar("T")
 

@@ -21,6 +21,8 @@ from .store import changes, key_warnings, rows
 from .store.gc_pause import uncollected
 from .store.rows import Family
 
+__all__ = ["create_group", "create_task", "create_tasks"]
+
 # From so many tasks on, a cheaper row is worth more round trips.
 MANY = 200
 

@@ -20,6 +20,8 @@ from .store import edges
 from .verbs.acting import recorded
 from .verbs.resetting import reset_locked
 
+__all__ = ["complete_task", "edit_task", "rerun_task"]
+
 
 @group_verb
 def edit_task(group_id: str, id_: str, changes: Mapping[str, Any]) -> None:

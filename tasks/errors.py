@@ -6,6 +6,8 @@ CrewError
 └── ConflictError       it is there, and in the way (409)
 """
 
+__all__ = ["ConflictError", "CrewError", "InvalidInputError", "NotFoundError"]
+
 
 class CrewError(Exception):
     """What the caller can be told in one sentence."""

@@ -17,6 +17,8 @@ from .sql import create as create_sql
 from .sql import health, run, run_steered
 from .store import changes
 
+__all__ = ["forget_workers", "hold_workgroup", "limit_worker", "try_worker"]
+
 MAX_CONCURRENCY = 1_000_000
 FREED_PER_TRANSACTION = 2_000  # tasks, in one transaction
 

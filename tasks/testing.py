@@ -28,6 +28,8 @@ from .sql.probes import among
 from .store.states import STATE, Progress, progress
 from .worker import Call, read_call
 
+__all__ = ["GroupStuck", "Report", "run_group"]
+
 NAMED = 10  # tasks named in one error
 
 

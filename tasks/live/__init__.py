@@ -1,1 +1,4 @@
-"""Live pages are told what changed. Nothing here decides about tasks."""
+"""Open pages hear of each change: what `store/changes.py` wrote is read here and sent to sockets.
+
+Nothing here decides about tasks, and nobody waits for it: who misses a message reads again.
+"""

@@ -1,7 +1,8 @@
 """What a group, task, parent edge, attempt, shared output, worker, workgroup, scheduler, cut call,
 chore, change, token and audit entry are.
 
-Facts only: fields, constraints, indexes and reads. States are derived (`queries.py`).
+Facts only: fields, constraints, indexes and reads. A column of a task begins in `task.py`. States
+are derived (`rules/states.py`). What may be done is not decided here.
 """
 
 from .access import RepeatableCall, Token

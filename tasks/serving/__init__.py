@@ -1,1 +1,4 @@
-"""How the web process of `manage.py crewweb` serves: limits, back-pressure, refusals, logs."""
+"""How the web process of `manage.py crewweb` serves: limits, back-pressure, refusals, logs.
+
+Routes and what they answer are in `api` and `admin`.
+"""

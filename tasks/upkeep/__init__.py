@@ -1,1 +1,4 @@
-"""What expires goes, what must hold is checked and repaired, groups leave and come in."""
+"""What expires goes, what must hold is checked and repaired, groups leave and come in.
+
+Schedulers and commands do it beside the work. No task is claimed, sent or settled here.
+"""
