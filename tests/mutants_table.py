@@ -120,6 +120,14 @@ MUTANTS = (
         LITE,
     ),
     Mutant(
+        "again: all that is below is looked at for each answer",
+        "tasks/verbs/earlier_children.py",
+        "    if all(hangs for _, hangs in makers.values()):",
+        "    if not makers:",
+        (_AGAIN + "an_answer_that_names_its_own_children_looks_no_further",),
+        LITE,
+    ),
+    Mutant(
         "again: seeds go too",
         "tasks/verbs/earlier_children.py",
         "if made.is_seed or (keep_complete and made.is_complete)",

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from django.db import connection, transaction
 from django.db.models.functions import Now
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from crewsite.management.commands.demo import start_demo_group
@@ -554,6 +555,18 @@ def test_a_child_that_its_maker_waits_for_is_left_alone(maker):
 
     assert row(maker)["is_complete"] is False
     assert "'c0' is in use already" in row(maker)["errors"][0]
+
+
+def test_an_answer_that_names_its_own_children_looks_no_further(maker, monkeypatch):
+    """A chain whose links make each other would cost the square of its length."""
+    reset("x")
+    lease = lease_of("x")
+
+    with CaptureQueriesContext(connection) as queries:
+        complete(lease, 2, children("c0", "c1"))
+
+    assert in_group() == {"x", "c0", "c1"}
+    assert not [query for query in queries if "RECURSIVE" in query["sql"]]
 
 
 # --- Much that earlier answers made ---

@@ -36,18 +36,20 @@ MADE = statement(
     """,
 )
 
-# Of these tasks: who made them, in which group, and the key of the maker if that could still be
-# completed by another of its key.
+# Of these tasks: who made them, in which group, the key of the maker if that could still be
+# completed by another of its key, and whether it is still one of their parents.
 MAKERS = statement(
     postgresql=f"""
         SELECT c.id, c.group_id, c.created_by,
-               CASE WHEN NOT m.is_complete AND m.leased_by IS NULL THEN m.key ELSE '' END
+               CASE WHEN NOT m.is_complete AND m.leased_by IS NULL THEN m.key ELSE '' END,
+               {_HANGS}
         FROM {IDS} CROSS JOIN LATERAL {TASK.format("k.id")} c
         CROSS JOIN LATERAL {TASK.format("c.created_by")} m
     """,
-    sqlite="""
+    sqlite=f"""
         SELECT c.id, c.group_id, c.created_by,
-               CASE WHEN NOT m.is_complete AND m.leased_by IS NULL THEN m.key ELSE '' END
+               CASE WHEN NOT m.is_complete AND m.leased_by IS NULL THEN m.key ELSE '' END,
+               {_HANGS}
         FROM crew_task c JOIN crew_task m ON m.id = c.created_by
         WHERE c.id IN (SELECT value FROM json_each(%(ids)s))
     """,

@@ -64,14 +64,16 @@ def adoptable(lease: "Lease", ids: Collection[str]) -> set[str]:
     """
     found = run(sql.MAKERS, {"ids": dump(list(ids))})
     makers = {
-        id_: maker
-        for id_, group_id, maker, key in found
+        id_: (maker, maker == lease.task_id and hangs)
+        for id_, group_id, maker, key, hangs in found
         if group_id == lease.group_id and (maker == lease.task_id or (key and key == lease.key))
     }
-    if not makers:
-        return set()
+    if all(hangs for _, hangs in makers.values()):
+        return set(makers)  # they are below it: nothing else is to be looked at
     below = {child for child, _ in run(BELOW, {"ids": dump([lease.task_id])})}
-    ours = {id_ for id_, maker in makers.items() if maker == lease.task_id or maker not in below}
+    ours = {
+        id_ for id_, (maker, _) in makers.items() if maker == lease.task_id or maker not in below
+    }
     return ours - _above(lease.task_id)
 
 
