@@ -267,8 +267,8 @@ MUTANTS = (
     Mutant(
         "loading: calls have room whatever they hold",
         "tasks/store/payloads.py",
-        "if self._held + size > self._room and not self._is_free:",
-        "if self._held < 0:",
+        "if self._in_use + size > self._room and not self._is_free:",
+        "if self._in_use < 0:",
         (LOADING + "::test_a_claim_takes_what_has_room_and_the_rest_goes_back",),
         LITE,
     ),
@@ -291,7 +291,7 @@ MUTANTS = (
     Mutant(
         "ledger: answers count for nothing",
         "tasks/engine/ledger.py",
-        "return is_alone or self._held() + size <= payloads.budget()",
+        "return is_alone or self._in_use() + size <= payloads.budget()",
         "return True",
         (LEDGER + "::test_bodies_and_answers_and_what_is_aside_share_the_room",),
         LITE,

@@ -1,4 +1,4 @@
-"""Much at once: who waits behind whom, and what a scheduler does when there is too little."""
+"""Much at once: who waits behind others, and what a scheduler does when there is too little."""
 
 import subprocess
 import time

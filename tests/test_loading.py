@@ -117,7 +117,7 @@ def test_what_was_read_of_a_call_that_is_too_large_is_dropped(settings, monkeypa
 
     assert brought.too_large
     assert loader._parents == {}
-    assert loader._held == 0
+    assert loader._in_use == 0
 
 
 def test_parents_are_read_some_at_a_time_in_their_order(monkeypatch):
@@ -182,7 +182,7 @@ def test_more_than_there_is_room_for_runs_to_its_end(settings, deliverer):
     assert Task.objects.filter(is_complete=True).count() == 44
     assert Task.objects.filter(id__startswith="c", remaining_attempts=4).count() == 40
     assert min(held) >= 0
-    assert scheduler._ledger._held() == 0
+    assert scheduler._ledger._in_use() == 0
     assert {len(json.loads(r.body)["parents"]) for r in worker.requests} == {4}
 
 

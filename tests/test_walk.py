@@ -162,7 +162,7 @@ def to_its_end(walk):
 
 def settled_and_claimed(lease, outcome, walk):
     with transaction.atomic():
-        touched = changes.Touched()
+        touched = changes.ChangedTasks()
         settle_within([Settlement(lease, outcome, 200)], touched)
         return claiming.claim_within(
             "s1", slots=9, total=18, busy={}, answering=(), walk=walk, beside=(), touched=touched

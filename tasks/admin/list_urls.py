@@ -27,7 +27,7 @@ else:
     Base = object
 
 SEARCH_WORDS = 10
-TOLD = 5  # names that are told at once
+MOST_NAMED = 5  # names that are told at once
 FIRST_YEAR, LAST_YEAR = 1900, 9000  # far from where a time zone leads out of the calendar
 FLAGS = {"1", "0", "True", "False"}
 
@@ -62,8 +62,8 @@ class ListedLookups(Base):
         if request.method != "GET":
             # An action on all that a filter names must not become one on all.
             raise DisallowedModelAdminLookup(f"no filter of this list: {left_out[0][:60]!r}")
-        if told := [name for name in left_out if name != main.ERROR_FLAG]:
-            names = ", ".join(spelling.shown(name) for name in told[:TOLD])
+        if named := [name for name in left_out if name != main.ERROR_FLAG]:
+            names = ", ".join(spelling.shown(name) for name in named[:MOST_NAMED])
             self.message_user(request, f"This is no filter here: {names}", messages.WARNING)
         query = fits.urlencode()
         return HttpResponseRedirect(f"{request.path}?{query}" if query else request.path)

@@ -81,7 +81,7 @@ def parent(settlement: Settlement) -> dict[str, Any]:
     }
 
 
-def free(parents: Sequence[dict[str, Any]], touched: changes.Touched) -> list[tuple[str, str]]:
+def free(parents: Sequence[dict[str, Any]], touched: changes.ChangedTasks) -> list[tuple[str, str]]:
     """Free children of a parent and put them off; return those that look otherwise now.
 
     Nothing else tells of a child that is free and is not claimed, as it has no worker or no slot.
@@ -106,7 +106,7 @@ def _free_of(rows: Sequence[dict[str, Any]]) -> list[tuple[Any, ...]]:
 
 
 def create(
-    live: Sequence[Settlement], paused: Mapping[str, bool], touched: changes.Touched
+    live: Sequence[Settlement], paused: Mapping[str, bool], touched: changes.ChangedTasks
 ) -> list[tuple[str, str]]:
     """All children of each answer; their maker, complete by now, is their last parent."""
     makers = (s for s in live if getattr(s.outcome, "children", ()) and not s.answers_again)
@@ -121,7 +121,7 @@ def renew(
     settlement: Settlement,
     paused: Mapping[str, bool],
     merged: Sequence[tuple[Any, ...]],
-    touched: changes.Touched,
+    touched: changes.ChangedTasks,
 ) -> list[tuple[str, str]]:
     """The same for a repeated answer; return only those that were not there."""
     if not settlement.answers_again or not isinstance(settlement.outcome, Completed):

@@ -77,7 +77,7 @@ def claim(
     )
     with transaction.atomic():
         looked = looked or _look(slots, walk, past)
-        return _claim(me, looked, divide, past, room, changes.Touched())
+        return _claim(me, looked, divide, past, room, changes.ChangedTasks())
 
 
 def claim_within(
@@ -91,7 +91,7 @@ def claim_within(
     beside: Sequence[str],
     barred: Mapping[str, Lane] = NONE,
     room: int | None = None,
-    touched: changes.Touched,
+    touched: changes.ChangedTasks,
 ) -> Claimed:
     """The same inside the transaction of a settle: nothing of it may be sent before its commit.
 
@@ -110,7 +110,7 @@ def _claim(
     divide: Divide,
     past: "_Past",
     room: int | None,
-    touched: changes.Touched,
+    touched: changes.ChangedTasks,
 ) -> Claimed:
     if not looked.due:
         touched.write()
@@ -223,7 +223,7 @@ def _rooms_of_ill(workers: Sequence[str]) -> dict[str, int | None]:
 
 
 def _take(
-    me: str, shares: Mapping[Lane, int], past: "_Past", touched: changes.Touched
+    me: str, shares: Mapping[Lane, int], past: "_Past", touched: changes.ChangedTasks
 ) -> list[tuple[Any, ...]]:
     """Lease the shares; of the tasks with a key, those that are first of it."""
     if on_postgres():
@@ -261,7 +261,7 @@ def _take_on_sqlite(
 
 
 def _take_keyed(
-    me: str, picked: Sequence[tuple[str, str, str]], touched: changes.Touched
+    me: str, picked: Sequence[tuple[str, str, str]], touched: changes.ChangedTasks
 ) -> list[tuple[Any, ...]]:
     """Lease one task of each key; every other task of that key follows it (contract part 3)."""
     groups = sorted({group for _, _, group in picked})
@@ -280,7 +280,7 @@ def _take_keyed(
 
 
 def _loaded(
-    me: str, rows: Sequence[Sequence[Any]], touched: changes.Touched, room: int
+    me: str, rows: Sequence[Sequence[Any]], touched: changes.ChangedTasks, room: int
 ) -> tuple[list[Lease], list[Lease]]:
     """The leases with what their calls bring, read in the claim's own transaction; those unfit."""
     touched.updated((row[2], row[0]) for row in rows)

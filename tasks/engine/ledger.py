@@ -49,7 +49,7 @@ class Ledger:
     def room(self) -> int:
         """The bytes that the next claim may take: none before the answers that wait."""
         with self._lock:
-            return 0 if self._waiting else payloads.budget() - self._held()
+            return 0 if self._waiting else payloads.budget() - self._in_use()
 
     @property
     def has_answers(self) -> bool:
@@ -130,9 +130,9 @@ class Ledger:
         if group_id in self._closed:
             return False
         is_alone = not self._answers and not self._aside()
-        return is_alone or self._held() + size <= payloads.budget()
+        return is_alone or self._in_use() + size <= payloads.budget()
 
-    def _held(self) -> int:
+    def _in_use(self) -> int:
         return sum(self._bodies.values()) + sum(self._answers.values()) + self._aside()
 
 

@@ -119,7 +119,7 @@ def _give_back(leases: list[Lease], lease_seconds: float, passed: Passed) -> int
     if not leases:
         return 0
     failpoints.reach("after_lost")
-    touched = changes.Touched()
+    touched = changes.ChangedTasks()
     lost = [Settlement(lease, _apart(lease_seconds), may_run=True) for lease in leases]
     settled = settle_within(lost, touched)
     touched.write()

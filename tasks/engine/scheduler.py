@@ -294,7 +294,7 @@ class Scheduler:
 
     def _in_one_transaction(self, free: int) -> claim.Claimed:
         with settle.whole():
-            touched = changes.Touched()
+            touched = changes.ChangedTasks()
             with hastily(IN_TURN):
                 settled = settle.settle_within(self._unsettled, touched)
             claimed = self._claim(partial(claim.claim_within, touched=touched), free)

@@ -46,7 +46,7 @@ def settle(settlements: Sequence[Settlement]) -> Settled:
     """
     try:
         with whole():
-            touched = changes.Touched()
+            touched = changes.ChangedTasks()
             settled = settle_within(settlements, touched)
             touched.write()
             return settled
@@ -122,7 +122,7 @@ def _settle_refused(settlement: Settlement, error: Exception) -> Settled:
     return Settled(left=left([settlement], Why.REFUSED))
 
 
-def settle_within(settlements: Sequence[Settlement], touched: changes.Touched) -> Settled:
+def settle_within(settlements: Sequence[Settlement], touched: changes.ChangedTasks) -> Settled:
     """Write a batch inside the caller's transaction, which an error leaves fit for nothing more.
 
     What changed comes into `touched`, which the caller writes. Raises AnswersAgainError.

@@ -78,7 +78,7 @@ def share(
 
 
 class _Giving:
-    """What is left to give, and to whom."""
+    """What is left to give, and which lanes want it."""
 
     def __init__(
         self,

@@ -46,8 +46,8 @@ def payload(
     for parent in parents:
         if parent.task_id not in pieces:
             pieces[parent.task_id] = _piece(parent)
-    told = b",".join(pieces[parent.task_id] for parent in parents)
-    return _as_read(b"".join((head.encode(), told, tail.encode())))
+    joined = b",".join(pieces[parent.task_id] for parent in parents)
+    return _as_read(b"".join((head.encode(), joined, tail.encode())))
 
 
 def _as_read(body: bytes) -> bytes:

@@ -8,7 +8,7 @@ MIN_KEY = 24  # bytes
 
 
 def signing_keys(secrets: Iterable[str]) -> tuple[bytes, ...]:
-    """Their keys, once and for all: an iterator would give them to the first who asks, only.
+    """Their keys, read once: an iterator would give them only to the first caller.
 
     ValueError when there are none: whoever names secrets does not mean "check nothing".
     """

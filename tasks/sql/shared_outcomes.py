@@ -98,7 +98,7 @@ def _merge(found: str) -> str:
 # output, one row of which stands for all of them where `shared` names it; a failed one costs each
 # an attempt; otherwise they are only let go. The last column is `_ran_before`.
 # PostgreSQL takes `most` of them, by id, behind `after`: however many there are, no statement runs
-# into its timeout. A last row without a group says that more may be left, and behind whom.
+# into its timeout. A last row without a group says that more may be left, and after which one.
 DUPLICATES = statement(
     postgresql=f"""
         {_merge(f"{_TWINS}, found AS MATERIALIZED (SELECT * FROM twin WHERE {_FOLLOWS})")}

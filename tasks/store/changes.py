@@ -57,7 +57,7 @@ work_arrived = Wake()
 on_committed: Callable[[set[str]], None] | None = None
 
 
-class Touched:
+class ChangedTasks:
     """Which tasks the running transaction updates and creates: told by one row for each group.
 
     Tasks are (group id, task id). Whoever begins it runs its statement, last.
@@ -97,14 +97,14 @@ class Touched:
 
 def tasks_changed(pairs: Iterable[tuple[str, str]]) -> None:
     """Write, in the running transaction, that these (group id, task id) were updated."""
-    touched = Touched()
+    touched = ChangedTasks()
     touched.updated(pairs)
     touched.write()
 
 
 def tasks_created(group_id: str, ids: list[str]) -> None:
     """They may be due at once."""
-    touched = Touched()
+    touched = ChangedTasks()
     touched.created((group_id, id_) for id_ in ids)
     touched.write()
     wake_schedulers()

@@ -1,7 +1,7 @@
 """How tasks hang together, changed: parents, descendants, removal. Below the verbs of `control`.
 
 Every function runs in a transaction that holds the group alone, and counts `pending_parents`
-again for whom it touched.
+again for the tasks that it touched.
 """
 
 from collections.abc import Collection, Sequence

@@ -49,7 +49,7 @@ class Loader:
         self._room = room
         self._is_free = room >= budget()  # and so far nothing is promised of it
         self._is_full = room <= 0
-        self._held = self._read = 0
+        self._in_use = self._read = 0
         self._parents: dict[str, Parent] = {}
         self._sizes: dict[str, int] = {}  # of the parents whose texts were read
         self._unread: dict[str, int] = {}  # of the others, about
@@ -125,21 +125,21 @@ class Loader:
         self._parents[parent.task_id] = parent
         size = _bytes(parent.input_json) + _bytes(parent.output_json) + sql.AROUND
         self._sizes[parent.task_id] = size
-        self._held += _memory(parent)
+        self._in_use += _memory(parent)
         self._read += size
         # What is read for calls that are too large is dropped, and yet has cost its time.
         self._is_full = self._is_full or self._read > 2 * budget()
 
     def _drop(self, id_: str) -> None:
         if parent := self._parents.pop(id_, None):
-            self._held -= _memory(parent)
+            self._in_use -= _memory(parent)
 
     def _reserve(self, size: int) -> bool:
         """Room for a body, if there is any."""
-        if self._held + size > self._room and not self._is_free:
+        if self._in_use + size > self._room and not self._is_free:
             self._is_full = True
             return False
-        self._held += size
+        self._in_use += size
         self._is_free = False
         return True
 

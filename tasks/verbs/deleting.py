@@ -90,7 +90,7 @@ def drop(group_id: str, ids: Sequence[str]) -> int:
 
 
 def take_away(group_id: str, going: Sequence[str], *, is_told: bool = True) -> None:
-    """Delete these tasks, and count for whom a parent has gone."""
+    """Delete these tasks, and count the tasks that lose a parent."""
     edges.lock(group_id, going)
     gone = set(going)
     freed = [id_ for id_ in edges.children(going) if id_ not in gone]

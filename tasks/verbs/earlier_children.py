@@ -78,7 +78,7 @@ def adoptable(lease: "Lease", ids: Collection[str]) -> set[str]:
 
 
 def renew(
-    family: Family, twins: Sequence[str], touched: changes.Touched, *, is_small: bool = False
+    family: Family, twins: Sequence[str], touched: changes.ChangedTasks, *, is_small: bool = False
 ) -> list[str]:
     """Store the children of a task that ran before; return the ids of those that are new.
 

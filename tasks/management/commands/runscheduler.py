@@ -50,7 +50,7 @@ class Command(CrewCommand):
         memory.share_what_is_free()
         failpoints.arm(conf.CREW_FAILPOINTS)
         patience.limit(patience_seconds(), sessions=True)
-        _check_schema()
+        _check_tables()
         lock = _only_one_on_sqlite()
         slots = _slots_with_files(slots)
         scheduler = Scheduler(slots=slots, once=once)
@@ -100,7 +100,7 @@ def patience_seconds() -> float:
     return max(2.0, min(STATEMENT_MOST, float(conf.CREW_LEASE_SECONDS) / 2))
 
 
-def _check_schema() -> None:
+def _check_tables() -> None:
     newer, missing = table_version.newer(), table_version.missing()
     if newer:
         raise CommandError(table_version.too_old(newer))
@@ -114,9 +114,9 @@ def _slots_with_files(slots: int) -> int:
     Without this, calls take the descriptors that the database needs, and nothing goes on.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limits = [limit for limit in (slots + FILES, hard) if limit != resource.RLIM_INFINITY]
-    if resource.RLIM_INFINITY != soft < min(limits):
-        soft = min(limits)
+    ceilings = [limit for limit in (slots + FILES, hard) if limit != resource.RLIM_INFINITY]
+    if resource.RLIM_INFINITY != soft < min(ceilings):
+        soft = min(ceilings)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     if soft == resource.RLIM_INFINITY or soft >= slots + FILES:
         return slots

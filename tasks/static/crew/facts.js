@@ -7,7 +7,7 @@ import { title } from "./verbs.js";
 
 const dim = (...words) => el("p", { class: "crew-dim" }, ...words);
 
-// --- Attempts: what was asked of whom, and what came back ---
+// --- Attempts: what each worker was asked, and what came back ---
 
 export function attempts(place, { attempts: rows, count }) {
   if (!rows.length) return show(place, dim("No attempt has ended yet."));
