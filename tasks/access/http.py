@@ -70,7 +70,7 @@ def by_embedder(request: HttpRequest, secret: str) -> callers.Access | None:
 
 
 def of_embedder(user: Any, auth: Any) -> callers.Access:
-    """What somebody may do whom an embedder's class let in: everything, unless it says otherwise."""
+    """What a caller that an embedder's class let in may do: all, unless it says otherwise."""
     if isinstance(auth, callers.Access):
         return auth
     return callers.everything(f"user:{getattr(user, 'pk', '')}", user)
