@@ -332,7 +332,7 @@ def _changes() -> Callable[[int], None]:
     from django.db import transaction
 
     from tasks.models import Task
-    from tasks.store import changes as publish
+    from tasks.store import changes
 
     from . import crowded
 
@@ -346,7 +346,7 @@ def _changes() -> Callable[[int], None]:
         turn += len(some)
         with transaction.atomic():
             Task.objects.filter(pk__in=some).update(is_paused=is_paused)
-            publish.tasks_changed(("large", id_) for id_ in some)
+            changes.tasks_changed(("large", id_) for id_ in some)
 
     return write
 

@@ -15,8 +15,8 @@ from .rules.names import camel
 from .rules.spec import DEFAULT_ATTEMPTS
 from .sql import create as create_sql
 from .sql import run
-from .store import changes as publish
 from .store import edges
+from .store.changes import tasks_changed
 from .verbs.acting import recorded
 from .verbs.resetting import reset_locked
 
@@ -82,7 +82,7 @@ def _edit(group_id: str, id_: str, changes: Mapping[str, Any]) -> None:
         edges.recount_children(group_id, [id_])
     if fields.get("worker"):
         run(create_sql.WORKERS, {"workers": dump([fields["worker"]])})
-    publish.tasks_changed([(group_id, id_)])
+    tasks_changed([(group_id, id_)])
 
 
 def _record_edit(group_id: str, id_: str, changes: Mapping[str, Any]) -> None:

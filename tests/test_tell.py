@@ -6,7 +6,7 @@ import pytest
 from django.db.models.functions import Now
 
 from tasks import control, create, edit, limits_and_holds
-from tasks.live import messages as tell
+from tasks.live import messages
 from tasks.live.change_reader import Tail
 from tasks.models import Task, Workgroup
 from tasks.store import wire
@@ -32,7 +32,7 @@ def news(group):
 
     def since_last():
         read, before = tail.read([group.pk]), {group.pk: BEFORE}
-        texts = tell.messages(read, {group.pk}, BEHIND, before=before).get(group.pk, [])
+        texts = messages.messages(read, {group.pk}, BEHIND, before=before).get(group.pk, [])
         return [json.loads(text) for text in texts]
 
     return since_last
@@ -110,7 +110,7 @@ def test_only_the_last_message_of_a_look_says_that_all_of_it_came(group, news):
 
 def test_a_reload_behind_other_messages_is_the_last(group, news, monkeypatch):
     create.create_tasks(group.pk, [{"worker": "w"}] * 5)
-    monkeypatch.setattr(tell, "TOLD_ONE_BY_ONE", 4)
+    monkeypatch.setattr(messages, "TOLD_ONE_BY_ONE", 4)
     control.rename_group(group.pk, name="other")
 
     told = news()
@@ -205,7 +205,7 @@ def test_what_a_hold_told_is_so_when_it_has_passed_and_no_more_when_it_is_opened
 
 
 def test_a_hold_of_too_many_tasks_is_a_reload(group, news, monkeypatch):
-    monkeypatch.setattr(tell, "MOST_HELD", 3)
+    monkeypatch.setattr(messages, "MOST_HELD", 3)
     create.create_tasks(group.pk, [{"worker": "w", "workgroup": "w"}] * 4)
     news()
     limits_and_holds.hold_workgroup("w", seconds=5)
@@ -226,7 +226,7 @@ def test_too_many_tasks_are_a_reload(group, news, monkeypatch):
 
 
 def test_too_much_text_is_a_reload(group, news, monkeypatch):
-    monkeypatch.setattr(tell, "MOST_CHARACTERS", 10_000)
+    monkeypatch.setattr(messages, "MOST_CHARACTERS", 10_000)
     create.create_tasks(group.pk, [{"worker": "w", "input": "x" * 1_000}] * 20)
 
     assert news() == [{"type": "reload", "change": BEHIND}]
@@ -240,9 +240,9 @@ def test_groups_share_what_is_told_in_one_look(monkeypatch):
     tail.start(names)
     for name in names:
         create.create_tasks(name, [{"id": f"{name}-t", "input": "x" * 5_000}])
-    monkeypatch.setattr(tell, "MOST_IN_ALL", 10_000)
+    monkeypatch.setattr(messages, "MOST_IN_ALL", 10_000)
 
-    told = tell.messages(tail.read(names), names, BEHIND, before=dict.fromkeys(names, BEFORE))
+    told = messages.messages(tail.read(names), names, BEHIND, before=dict.fromkeys(names, BEFORE))
 
     assert [json.loads(texts[-1])["type"] for texts in told.values()] == ["create", "reload"]
 

@@ -18,7 +18,7 @@ from django.db import DatabaseError, connections
 from ..sql import wakeups
 from ..sql.patience import is_outage, is_overload
 from ..store import changes
-from . import messages as tell
+from . import messages
 from .change_reader import Seen, Tail
 from .pacing import Pace, most_one_by_one
 from .socket_queue import Watcher
@@ -155,10 +155,10 @@ class Hub:
         if most is not None and count > most and not has_gap:
             return False
         if len(self._owed) > MOST_MISSED or has_gap:
-            told = tell.reloads(self._owed, watchers, self._tail.safe)
+            told = messages.reloads(self._owed, watchers, self._tail.safe)
         else:
             each = {name: most_one_by_one(count) for name, count in watchers.items()}
-            told = tell.messages(self._owed, each, self._tail.safe, before=self._places)
+            told = messages.messages(self._owed, each, self._tail.safe, before=self._places)
         self._owed = []
         self._stand(watchers, self._tail.safe)
         self._pace.told(watchers, told, now=time.monotonic())
@@ -184,12 +184,12 @@ class Hub:
         self._places = {name: self._places[name] if name in kept else place for name in groups}
 
     def _missed(self, tail: Tail, group_id: str, since: int) -> Sequence[str]:
-        reload = tell.reloads([], {group_id}, tail.safe)[group_id]
+        reload = messages.reloads([], {group_id}, tail.safe)[group_id]
         try:
             missed = tail.missed(group_id, since, most=MOST_MISSED)
             if missed is None:
                 return reload
-            told = tell.messages(missed, {group_id}, tail.safe, before={group_id: since})
+            told = messages.messages(missed, {group_id}, tail.safe, before={group_id: since})
         except DatabaseError as error:
             if not is_overload(error):
                 raise
@@ -252,7 +252,7 @@ class Hub:
             self._tail, self._looked_at = tail, time.monotonic()
             self._owed, self._pace = [], Pace()
             self._places = dict.fromkeys(groups, tail.safe)
-            told = tell.reloads([], groups, tail.safe)
+            told = messages.reloads([], groups, tail.safe)
             self._send([(each, told[each.group_id]) for each in watchers])
             logger.error("What happened could not be told: whoever watches loads its group again")
 
@@ -276,8 +276,8 @@ hub = Hub()
 
 
 def _put(batch: Batch) -> None:
-    for watcher, messages in batch:
-        watcher.put(messages)
+    for watcher, sent in batch:
+        watcher.put(sent)
 
 
 async def _all_told(batch: Batch) -> None:
@@ -286,8 +286,8 @@ async def _all_told(batch: Batch) -> None:
 
 def _by_loop(batch: Batch) -> Mapping[asyncio.AbstractEventLoop, Batch]:
     parts: defaultdict[asyncio.AbstractEventLoop, Batch] = defaultdict(list)
-    for watcher, messages in batch:
-        parts[watcher.loop].append((watcher, messages))
+    for watcher, sent in batch:
+        parts[watcher.loop].append((watcher, sent))
     return parts
 
 

@@ -1,7 +1,7 @@
 """What all groups share, as it is now: schedulers, workers, holds, and the last hour. Reads only.
 
-The cost grows with the attempts in flight, the lanes that have tasks, and at most `hour.SAMPLE`
-attempts of the last hour.
+The cost grows with the attempts in flight, the lanes that have tasks, and at most
+`last_hour.SAMPLE` attempts of the last hour.
 """
 
 from collections import Counter
@@ -20,8 +20,7 @@ from django.db.models.functions import Now
 from ...models import CutCall, SchedulerProcess, Worker, Workgroup
 from ...sql import overview as sql
 from ..troubles import Trouble, troubles
-from . import backlog as waiting
-from . import last_hour as hour
+from . import backlog, last_hour
 from .last_hour import IDLE, Minute
 from .resting import Rest, rests
 from .slots import Slots, leases, slots
@@ -64,14 +63,14 @@ class WorkerLine:
     None = no limit. `hour` is what ended of late.
 
     `ready` due tasks wait for nothing but room, `held` wait for a workgroup to open; `is_more`: at
-    least so many. `why` is the word of `waiting.why` for what keeps them. `rest` is None unless
+    least so many. `why` is the word of `backlog.why` for what keeps them. `rest` is None unless
     the worker failed of late.
     """
 
     name: str
     in_flight: int
     limit: int | None
-    hour: hour.Tally
+    hour: last_hour.Tally
     ready: int
     held: int
     is_more: bool
@@ -119,22 +118,22 @@ def fleet_at(at: datetime) -> Fleet:
     for worker, n in CutCall.objects.exclude(until=None).by_worker().items():
         flying[worker] += n
     alive, dead = _schedulers(busy)
-    lanes, held = waiting.lanes(), waiting.holds()
-    counts = waiting.count(sql.WAITING, lanes)
-    ended = hour.ended(at)
+    lanes, held = backlog.lanes(), backlog.holds()
+    counts = backlog.count(sql.WAITING, lanes)
+    ended = last_hour.ended(at)
     ill = rests()
     line = partial(worker_line, counts=counts, held=frozenset(held), alive=slots(leased), rests=ill)
-    workers, are_all_workers = _workers(flying, hour.tallies(ended), ill, line)
+    workers, are_all_workers = _workers(flying, last_hour.tallies(ended), ill, line)
     return Fleet(
         schedulers=alive,
         dead=dead,
         holds=tuple(_holds(held, counts)),
         workers=workers,
         are_all_workers=are_all_workers,
-        minutes=hour.minutes(at, ended),
+        minutes=last_hour.minutes(at, ended),
         step=ended.step,
-        lag_seconds=waiting.lag(lanes),
-        are_all_lanes=len(lanes) < waiting.MOST_LANES,
+        lag_seconds=backlog.lag(lanes),
+        are_all_lanes=len(lanes) < backlog.MOST_LANES,
         troubles=troubles(),
     )
 
@@ -175,16 +174,16 @@ def _scheduler(row: Any, busy: Mapping[str, int]) -> Scheduler:
     )
 
 
-def _holds(held: Mapping[str, Workgroup], counts: waiting.Counts) -> Iterator[Hold]:
+def _holds(held: Mapping[str, Workgroup], counts: backlog.Counts) -> Iterator[Hold]:
     for name, row in islice(held.items(), HOLDS):
-        behind = waiting.total(counts, None, [name])
+        behind = backlog.total(counts, None, [name])
         if row.held_until:
             yield Hold(name, row.held_until, row.held_by, behind.count, behind.is_more)
 
 
 def _workers(
     flying: Mapping[str, int],
-    tallies: Mapping[str, hour.Tally],
+    tallies: Mapping[str, last_hour.Tally],
     ill: Iterable[str],
     line: Callable[..., WorkerLine],
 ) -> tuple[tuple[WorkerLine, ...], bool]:
@@ -207,14 +206,14 @@ def _workers(
 def worker_line(
     row: Worker,
     in_flight: int,
-    tally: hour.Tally,
+    tally: last_hour.Tally,
     *,
-    counts: waiting.Counts,
+    counts: backlog.Counts,
     held: Iterable[str],
     alive: Sequence[Slots],
     rests: Mapping[str, Rest],
 ) -> WorkerLine:
-    all_due, behind = waiting.total(counts, row.name), waiting.total(counts, row.name, held)
+    all_due, behind = backlog.total(counts, row.name), backlog.total(counts, row.name, held)
     ready, limit = all_due.count - behind.count, row.limit
     return WorkerLine(
         name=row.name,
@@ -224,7 +223,7 @@ def worker_line(
         ready=ready,
         held=behind.count,
         is_more=all_due.is_more,
-        why=waiting.why(
+        why=backlog.why(
             ready=ready,
             held=behind.count,
             in_flight=in_flight,
