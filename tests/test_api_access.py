@@ -32,7 +32,7 @@ from .factories import claim_ids, make_group, make_task, wire
 pytestmark = pytest.mark.django_db
 
 METHODS = ("GET", "POST", "PUT", "DELETE")
-OTHER_METHODS = ("PATCH", "HEAD", "OPTIONS", "TRACE")
+OTHER_METHODS = ("PATCH", "TRACE")
 
 OPEN = "open"  # nobody is asked who they are
 KNOWN = "known"  # any valid token
@@ -191,7 +191,34 @@ def test_a_method_without_a_row_is_not_allowed_to_anybody(name):
         for method in {*METHODS, *OTHER_METHODS} - TABLE[name].keys():
             said = call(caller, name, method)
             assert (said.status, said.type) == (405, JSON), (name, method)
-            assert said.headers["Allow"] == ", ".join(TABLE[name])
+            assert said.headers["Allow"] == allowed(name)
+
+
+def allowed(name):
+    head = ["HEAD"] if "GET" in TABLE[name] else []
+    return ", ".join([*TABLE[name], *head, "OPTIONS"])
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_every_route_tells_its_methods_and_has_a_head_where_it_has_a_get(name):
+    before = everything_stored()
+
+    for caller in (Api(), Api(token("admin"))):
+        told = call(caller, name, "OPTIONS")
+        if name == "unknown":
+            assert told.status == 404
+        else:
+            assert (told.status, told.headers["Allow"], told.body) == (204, allowed(name), b"")
+        head = call(caller, name, "HEAD")
+        if "GET" in TABLE[name]:
+            whole = call(caller, name, "GET")
+            assert (head.status, head.body) == (whole.status, b"")
+            names = ("Content-Type", "ETag", "Cache-Control", "Allow")
+            assert [head.headers.get(n) for n in names] == [whole.headers.get(n) for n in names]
+            assert int(head.headers["Content-Length"]) > 0 or not whole.body  # with a clock in it
+        else:
+            assert head.status == 405
+    assert everything_stored() | NOT_COUNTED == before | NOT_COUNTED
 
 
 @pytest.mark.parametrize(("name", "method"), ALL)

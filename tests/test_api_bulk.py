@@ -76,9 +76,10 @@ DIAMOND = [
         (BULK, DIAMOND, "application/json"),
         (BULK, lines(DIAMOND), NDJSON),
         (BULK, lines(DIAMOND).rstrip(), "application/jsonl"),
+        (BULK, lines(DIAMOND).rstrip(), "application/ndjson"),
         (BULK, b"\n \r\n" + lines(DIAMOND).replace(b"\n", b"\r\n\r\n"), NDJSON),
     ],
-    ids=["group", "object", "list", "ndjson", "jsonl", "blank-lines"],
+    ids=["group", "object", "list", "ndjson", "jsonl", "plain-ndjson", "blank-lines"],
 )
 def test_a_whole_graph_comes_in_any_order(api, path, body, kind):
     if path == BULK:

@@ -375,7 +375,7 @@ def test_a_login_is_posted(method):
     said = Api().send(method, "/login")
 
     assert (said.status, said.json) == (405, {"message": "Method Not Allowed"})
-    assert said.headers["Allow"] == "POST"
+    assert said.headers["Allow"] == "POST, OPTIONS"
 
 
 @pytest.mark.parametrize("path", ["/login", "/logout"])

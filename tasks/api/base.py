@@ -118,7 +118,15 @@ class CrewView(APIView):  # type: ignore[misc]
     # --- Who calls -------------------------------------------------------------------------
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        """What the call does is recorded as the caller's, once `check_permissions` knows them."""
+        """What the call does is recorded as the caller's, once `check_permissions` knows them.
+
+        A HEAD is a GET whose answer is not sent; an OPTIONS only tells the methods.
+        """
+        if request.method == "OPTIONS":
+            return self.methods_told()
+        if request.method == "HEAD":
+            request.method = "GET"
+            return _without_body(self.dispatch(request, *args, **kwargs))
         self.known, self.ignored = [], []
         with audit.nobody(), key_warnings.gathered() as self.warned:
             try:
@@ -136,6 +144,14 @@ class CrewView(APIView):  # type: ignore[misc]
     def most_bytes(self, request: HttpRequest) -> int:
         """Of the body of a request that it admits."""
         return int(conf.CREW_MAX_STRANGER_BYTES if self.is_open else getattr(conf, self.max_body))
+
+    def methods_told(self) -> HttpResponseBase:
+        return HttpResponse(status=204, headers={"Allow": self._allow()})
+
+    def _allow(self) -> str:
+        methods = self.allowed_methods
+        head = ["HEAD"] if "GET" in methods else []
+        return ", ".join([*methods, *head, "OPTIONS"])
 
     def get_authenticators(self) -> list[BaseAuthentication]:
         if self.is_open:
@@ -314,7 +330,7 @@ class CrewView(APIView):  # type: ignore[misc]
             headers = {"WWW-Authenticate": challenge} if challenge else {}
             return json_answer({"message": "Unauthorized"}, status=401, headers=headers)
         if isinstance(exc, MethodNotAllowed):
-            headers = {"Allow": ", ".join(self.allowed_methods)}
+            headers = {"Allow": self._allow()}
             return json_answer({"message": "Method Not Allowed"}, status=405, headers=headers)
         wait = getattr(exc, "wait", None)
         if wait is not None:
@@ -330,6 +346,14 @@ class CrewView(APIView):  # type: ignore[misc]
         for name, value in (headers or {}).items():
             answer[name] = value
         return answer
+
+
+def _without_body(response: HttpResponseBase) -> HttpResponseBase:
+    """With its headers as they are; some servers would send the body."""
+    if isinstance(response, HttpResponse) and response.content:
+        response.headers.setdefault("Content-Length", str(len(response.content)))
+        response.content = b""
+    return response
 
 
 def _in_header(words: str) -> str:

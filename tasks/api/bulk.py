@@ -21,7 +21,7 @@ from .base import CrewView
 from .body import MOST_VALUES, Body, consumed, parse
 from .repeat import once
 
-NDJSON = {"application/x-ndjson", "application/jsonl"}
+NDJSON = {"application/x-ndjson", "application/ndjson", "application/jsonl"}
 VERB_TAKES = (*query.FILTERS, "all", "dryRun", "limit", "after")
 MOST_PER_CALL = 10_000  # tasks of one call with a limit
 

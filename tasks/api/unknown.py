@@ -21,9 +21,16 @@ class Unknown(CrewView):
     def get(self, request: Request, *args: object, **kwargs: object) -> HttpResponse:
         return text("404 page not found", 404)
 
+    def methods_told(self) -> HttpResponse:
+        return text("404 page not found", 404)
 
-class NotWebsocket(Unknown):
+
+class NotWebsocket(CrewView):
     """The path of a live stream, asked for by an ordinary request."""
+
+    needs = {"GET": ""}
+    is_open = True
+    schema = None
 
     def get(self, request: Request, *args: object, **kwargs: object) -> HttpResponse:
         return text("not websocket protocol", 400)
