@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from django.db import Error, connection, connections
+from django.db import Error, connection
 from django.db.models.functions import Now
 
 from ..conf import conf
@@ -167,13 +167,6 @@ class Heart:
                         name = threading.current_thread().name
                         logger.warning("%s: %s; trying again", name, error)
                     failing.add(work)
-                    _close_quietly()
+                    patience.close_quietly()
             self._stop.wait(max(seconds(), FAILING_REST if failing else 0.0))
-        _close_quietly()
-
-
-def _close_quietly() -> None:
-    try:
-        connections.close_all()
-    except Error:
-        logger.debug("A broken connection could not be closed", exc_info=True)
+        patience.close_quietly()

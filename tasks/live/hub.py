@@ -13,10 +13,10 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from django.db import DatabaseError, connections
+from django.db import DatabaseError
 
 from ..sql import wakeups
-from ..sql.patience import is_outage, is_overload
+from ..sql.patience import close_quietly, is_outage, is_overload
 from ..store import changes
 from . import messages
 from .change_reader import Seen, Tail
@@ -237,9 +237,9 @@ class Hub:
                 elif is_overload(error) or not is_outage(error):
                     self._skip()
                 failing = True
-                _close_quietly()
+                close_quietly()
                 self._stop.wait(AGAIN)
-        _close_quietly()
+        close_quietly()
 
     def _skip(self) -> None:
         """Go past what cannot be told, and have everybody load again; a failure is tried again."""
@@ -296,10 +296,3 @@ def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:
         return asyncio.get_running_loop() is loop
     except RuntimeError:
         return False
-
-
-def _close_quietly() -> None:
-    try:
-        connections.close_all()
-    except DatabaseError:
-        logger.debug("A broken connection could not be closed", exc_info=True)

@@ -9,7 +9,6 @@ from typing import Any, Self
 
 from django.db import models
 from django.db.models import Q
-from django.db.models.functions import Now
 
 from ..rules.states import FACTS, Fact, State, conditions
 
@@ -46,13 +45,6 @@ class TaskQuerySet(models.QuerySet[Any]):
         if "output" in kwargs:
             kwargs.setdefault("shared_output", None)
         return super().update(**kwargs)
-
-    def ready(self) -> Self:
-        """May be claimed now, as far as the task itself is concerned.
-
-        A held workgroup, a full worker or a full scheduler may still keep it waiting.
-        """
-        return self.filter(READY, run_after__lte=Now())
 
     def claimed(self) -> Self:
         """An attempt is in flight."""

@@ -26,7 +26,8 @@ MAX_DIGITS = 300
 MANY_ZEROS = "0" * 100
 _MOST_WRITTEN_OUT = 1_000  # numbers, of 300 bytes each
 
-_UNSAFE = re.compile("[\x00\ud800-\udfff]")
+# What PostgreSQL stores in no text: NUL, and halves of a pair.
+UNSAFE = re.compile("[\x00\ud800-\udfff]")
 _UNSAFE_ESCAPE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 # A quote always matches, closed or not, and gives nothing back: no quadratic search.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
@@ -110,7 +111,7 @@ def from_store(text: str) -> str:
 
 def safe_text(text: str, limit: int = 4096) -> str:
     """`text` as every database takes it: cut, U+FFFD for NUL and lone surrogates."""
-    return _UNSAFE.sub("\ufffd", text[:limit])
+    return UNSAFE.sub("\ufffd", text[:limit])
 
 
 def _written_out(found: re.Match[str]) -> str:
@@ -196,7 +197,7 @@ def _without_unsafe(value: Any, replace: bool) -> Document:
 def _replaced(value: Any, path: str, found: list[str]) -> Any:
     """Recurses no deeper than the depth that has been checked."""
     if isinstance(value, str):
-        clean = _UNSAFE.sub("\ufffd", value)
+        clean = UNSAFE.sub("\ufffd", value)
         if clean != value:
             found.append(path)
         return clean

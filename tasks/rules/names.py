@@ -8,6 +8,8 @@ import threading
 import time
 from urllib.parse import SplitResult, quote, urlsplit
 
+from .jsonio import UNSAFE
+
 MAX_LENGTH = 200
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")
@@ -18,7 +20,6 @@ _BASE = re.compile(
     r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*)?",
     re.IGNORECASE,
 )
-_UNSAFE = re.compile("[\x00\ud800-\udfff]")
 _PORTS = {"http": 80, "https": 443}
 _RANDOM_BITS = 74
 _RANDOM_BYTES = 10
@@ -51,7 +52,7 @@ def check_text(value: object, field: str) -> str:
         raise ValueError(f"{field} must be text, not {_shown(value)}")
     if len(value) > MAX_LENGTH:
         raise ValueError(f"{field} is longer than {MAX_LENGTH} characters: {_shown(value)}")
-    if _UNSAFE.search(value):
+    if UNSAFE.search(value):
         raise ValueError(f"{field} holds a NUL or a lone surrogate: {_shown(value)}")
     return value
 
