@@ -12,13 +12,14 @@ def main() -> None:
     from django.db import Error
 
     from tasks.management.base import why
+    from tasks.redact import one_line
 
     try:
         execute_from_command_line(sys.argv)
     except Error as error:  # of Django's own commands; ours say it themselves
         if "--traceback" in sys.argv:
             raise
-        sys.exit(f"{sys.argv[1]}: {why(error)}")
+        sys.exit(one_line(f"{sys.argv[1]}: {why(error)}"))
 
 
 if __name__ == "__main__":

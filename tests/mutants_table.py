@@ -56,6 +56,22 @@ MUTANTS = (
         LITE,
     ),
     Mutant(
+        "doors: a name may steer a terminal",
+        "tasks/rules/names.py",
+        "x1f\\x7f-",
+        "x00\\x7f-",
+        ("tests/test_control_characters.py::test_code_that_embeds_us_is_refused_too",),
+        LITE,
+    ),
+    Mutant(
+        "doors: chunks of HTTP/1.0 are read",
+        "tasks/serving/http.py",
+        'and version == b"HTTP/1.1")\n\n\ndef _has',
+        "and version)\n\n\ndef _has",
+        ("tests/test_serving.py::test_a_body_that_others_may_see_end_elsewhere_is_refused",),
+        LITE,
+    ),
+    Mutant(
         "doors: wrong variables start with their defaults",
         "crewsite/environment.py",
         "        if self.wrong:",

@@ -277,7 +277,6 @@ def test_p1_the_name_of_a_group(api, value):
         "zero\u200bwidth",
         "\U0001f642",
         "e" + "\u0301" * 199,
-        "\r\nline",
         "%s %(x)s \\",
     ],
     ids=ascii,

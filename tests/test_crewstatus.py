@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 
 from tasks import create
 from tasks.errors import NotFoundError
+from tasks.management import base
 from tasks.management.commands import crewstatus
 from tasks.models import Task
 from tasks.store.states import STATE, Progress, progress
@@ -170,7 +171,7 @@ def test_watch_rewrites_the_line_of_a_terminal(
 
     _, out = status("g", "--watch", out=Terminal())
 
-    assert out.count(crewstatus.CLEAR_LINE) == 3
+    assert out.count(base.CLEAR_LINE) == 3
     assert out.count("\n") == 1
 
 

@@ -384,6 +384,37 @@ def test_a_long_body_is_read_without_keeping_it_in_memory(served):
     assert served.memory() - before < 24 * 1024 * 1024
 
 
+CHUNKED = "5\r\nhello\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("version", "codings"),
+    [
+        ("1.1", ["identity"]),
+        ("1.1", ["chunked, identity"]),
+        ("1.1", ["identity, chunked"]),
+        ("1.1", ["chunked", "identity"]),
+        ("1.1", ["identity", "chunked"]),
+        ("1.1", ["chunked", "chunked"]),
+        ("1.1", ["gzip, chunked"]),
+        ("1.1", [""]),
+        ("1.1", ["xchunked"]),
+        ("1.0", ["chunked"]),
+        ("1.0", ["identity"]),
+    ],
+    ids=str,
+)
+def test_a_body_that_others_may_see_end_elsewhere_is_refused(served, version, codings):
+    lines = [f"POST /authcheck HTTP/{version}", "Host: localhost"]
+    lines += [f"Transfer-Encoding: {coding}" for coding in codings]
+
+    said = answer(served, "\r\n".join([*lines, "", CHUNKED]))
+
+    assert said.startswith(b"HTTP/1.1 400 "), said[:200]
+    assert said.count(b"HTTP/1.1 ") == 1
+    assert ok(served)
+
+
 # --- Heads ------------------------------------------------------------------------------------
 
 
@@ -566,6 +597,23 @@ def test_no_token_is_in_the_log(served, clients):
 def test_a_broken_handshake_is_refused(served, line):
     assert handshake(served, path_of("g"), line)[0] == 400
     assert ok(served)
+
+
+@pytest.mark.parametrize("name", ["Sec-WebSocket-Key", "Sec-WebSocket-Version", "Connection"])
+def test_a_refused_handshake_repeats_nothing_that_was_sent(served, name):
+    given = {
+        "Host": "localhost",
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+        "Sec-WebSocket-Version": "13",
+    }
+    lines = [f"{each}: {value}" for each, value in (given | {name: "x-what-was-sent"}).items()]
+
+    said = answer(served, "\r\n".join([f"GET {path_of('g')} HTTP/1.1", *lines, "", ""]))
+
+    assert said.startswith(b"HTTP/1.1 400 Bad Request\r\n"), said[:200]
+    assert b"x-what-was-sent" not in said
 
 
 def test_what_clients_say_is_ignored(served):

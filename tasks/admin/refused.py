@@ -10,6 +10,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponseRedirect
 
 from ..errors import CrewError
+from ..rules import names
 from ..sql.patience import is_outage, is_refusal, refusal
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ else:
     Base = object
 
 # Some of these are shown; the others are faults of ours.
+_NO_LINES = (forms.Textarea, forms.HiddenInput, forms.PasswordInput)
 REFUSALS = (CrewError, Error, UnicodeEncodeError)
 
 
@@ -38,6 +40,7 @@ class RefusalsShown(Base):
         self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
     ) -> Any:
         form: Any = super().get_form(request, obj, change=change, **kwargs)
+        _refuse_control(form)
         if words := getattr(request, "crew_refusal", ""):
             form.refusal, form.clean = words, _refusing(form.clean, words)
         return form
@@ -72,6 +75,19 @@ def in_words(error: Exception) -> str:
     if isinstance(error, UnicodeEncodeError):
         return "Nothing was changed: there is a character in it that the database does not take."
     raise error
+
+
+def _refuse_control(form: Any) -> None:
+    """No line of a form takes what a terminal would obey, whoever's form it is."""
+    for field in form.base_fields.values():
+        is_line = isinstance(field, forms.CharField) and type(field.widget) not in _NO_LINES
+        if is_line and _visible not in field.validators:
+            field.validators = [*field.validators, _visible]
+
+
+def _visible(text: str) -> None:
+    if names.NO_NAME.search(text):
+        raise forms.ValidationError("It holds a control character.")
 
 
 def _refusing(clean: Callable[[Any], Any], words: str) -> Callable[[Any], Any]:

@@ -17,7 +17,7 @@ from ..rules.spec import TaskSpec, read_attempts, read_bool, read_ids, read_task
 from ..verbs import slices
 from . import query
 from .answers import json_answer
-from .base import CrewView
+from .base import JSON_TYPE, CrewView
 from .body import MOST_VALUES, Body, consumed, parse
 from .repeat import once
 
@@ -37,7 +37,7 @@ class BulkCreate(CrewView):
     is_v1 = False
     takes = {"POST": ("dryRun",)}
     max_body = "CREW_MAX_BULK_BYTES"
-    reads = {*CrewView.reads, *NDJSON}
+    reads = {JSON_TYPE, *NDJSON}  # a body without a type may be of either
 
     def most_bytes(self, request: HttpRequest) -> int:
         is_lines = request.content_type in NDJSON

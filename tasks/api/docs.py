@@ -1,14 +1,17 @@
 """The API's description, for programs and for people: OpenAPI, and Swagger UI from this site."""
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
-from django.http import HttpResponse
+from django.http import HttpResponse, HttpResponseBase
 from django.shortcuts import render
 from django.urls import URLPattern
 from rest_framework.request import Request
 
-from .answers import json_answer
+from ..rules.jsonio import dump
+from .answers import json_text
 from .base import CrewView
+from .repeat import conditional
 
 
 class OpenAPI(CrewView):
@@ -19,11 +22,18 @@ class OpenAPI(CrewView):
     schema = None
     routes: Callable[[], Sequence[URLPattern]] = staticmethod(lambda: ())
 
-    def get(self, request: Request) -> HttpResponse:
-        from .schema import describe  # not loaded by a process that nobody asks
-
+    def get(self, request: Request) -> HttpResponseBase:
         prefix = request._request.path.removesuffix("api/v1/openapi.json")
-        return json_answer(describe(self.routes(), prefix), headers={"Cache-Control": "no-cache"})
+        answer = json_text(_described(self.routes, prefix))
+        answer["Cache-Control"] = "no-cache"
+        return conditional(request, answer)
+
+
+@lru_cache(4)  # as often as the app is mounted; a stranger may ask a thousand times
+def _described(routes: Callable[[], Sequence[URLPattern]], prefix: str) -> str:
+    from .schema import describe  # not loaded by a process that nobody asks
+
+    return dump(describe(routes(), prefix))
 
 
 class SwaggerUI(CrewView):

@@ -8,8 +8,6 @@ import threading
 import time
 from urllib.parse import SplitResult, quote, urlsplit
 
-from .jsonio import UNSAFE
-
 MAX_LENGTH = 200
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")
@@ -20,6 +18,8 @@ _BASE = re.compile(
     r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*)?",
     re.IGNORECASE,
 )
+# What a terminal obeys (C0, DEL, C1), and what is no letter of any text.
+NO_NAME = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _PORTS = {"http": 80, "https": 443}
 _RANDOM_BITS = 74
 _RANDOM_BYTES = 10
@@ -52,8 +52,10 @@ def check_text(value: object, field: str) -> str:
         raise ValueError(f"{field} must be text, not {_shown(value)}")
     if len(value) > MAX_LENGTH:
         raise ValueError(f"{field} is longer than {MAX_LENGTH} characters: {_shown(value)}")
-    if UNSAFE.search(value):
-        raise ValueError(f"{field} holds a NUL or a lone surrogate: {_shown(value)}")
+    if NO_NAME.search(value):
+        raise ValueError(
+            f"{field} holds a control character (such as NUL) or a lone surrogate: {_shown(value)}"
+        )
     return value
 
 

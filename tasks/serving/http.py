@@ -96,6 +96,8 @@ class Channel(http.HTTPChannel):  # type: ignore[misc]
             return self.refuse(414, "path too long")
         if not _has_one_host(request, self._version):
             return self.refuse(400, "a request names one host")
+        if not _is_framed_plainly(request, self._version):
+            return self.refuse(400, "the only Transfer-Encoding is chunked, in HTTP/1.1")
         if conf.CREW_TRUSTED_PROXIES and not self._sit_down(request):
             return self.refuse(429, TOO_MANY)
         self._started, self._received = time.monotonic(), 0
@@ -313,6 +315,13 @@ class Factory(HTTPFactory):  # type: ignore[misc]
 
     def acceptableProtocols(self) -> list[bytes]:
         return [b"http/1.1"]
+
+
+def _is_framed_plainly(request: Request, version: bytes) -> bool:
+    """Another server in front may end the body elsewhere than we do."""
+    codings = request.requestHeaders.getRawHeaders(b"transfer-encoding") or []
+    one = [coding.strip().lower() for coding in codings]
+    return not one or (one == [b"chunked"] and version == b"HTTP/1.1")
 
 
 def _has_one_host(request: Request, version: bytes) -> bool:

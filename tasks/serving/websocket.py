@@ -1,13 +1,16 @@
 """Websockets as crewweb takes them: back-pressure, refusals in HTTP, no tokens in logs."""
 
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
 
 from ..live.socket_queue import Frames
+from . import bounds
 from .flow import Flow
 
+CLOSE = (b"connection", b"close")
 MOST_RECEIVED = 4096  # bytes in one message
 OPEN_WITHIN = 10  # seconds for the handshake
 CLOSE_WITHIN = 3  # seconds from our close to theirs
@@ -59,6 +62,14 @@ class Protocol(WebSocketProtocol):  # type: ignore[misc]
         if self.state == self.STATE_OPEN:  # what had come with the frame that was too many
             super().onMessage(payload, isBinary)
 
+    def sendHttpErrorResponse(self, code: int, reason: str, responseHeaders: Any = None) -> None:
+        """A handshake that cannot be read is refused in words of ours: the library's repeat what
+        was sent, in the status line.
+        """
+        more = [(name.encode(), str(value).encode()) for name, value in responseHeaders or ()]
+        words = f"{HTTPStatus(code).phrase.lower()}\n".encode()
+        self._refuse_with(code, [*bounds.PLAIN, *more], words)
+
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         if hasattr(self, "application_queue"):  # the handshake came as far as to an application
             super().onClose(wasClean, code, reason)
@@ -72,16 +83,21 @@ class Protocol(WebSocketProtocol):  # type: ignore[misc]
         """Answer the handshake by HTTP, in one piece, and close."""
         if self._refusal is None or self.state != self.STATE_CONNECTING:
             return
-        status, refusal = self._refusal["status"], self._refusal
-        lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode()]
-        lines += [name + b": " + value for name, value in refusal.get("headers", [])]
-        lines += [b"Content-Length: %d" % len(body), b"Connection: close", b"", body]
-        self.sendData(b"\r\n".join(lines))
+        status = self._refusal["status"]
+        self._refuse_with(status, [*self._refusal.get("headers", []), CLOSE], body)
         self.wasNotCleanReason = f"refused with {status}"
         self.dropConnection(abort=False)
         self.server.protocol_disconnected(self)
         details = {"path": self.request.path, "status": status, "client": self.client_name}
         self.server.log_action("websocket", "rejected", details)
+
+    def _refuse_with(
+        self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes
+    ) -> None:
+        lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode()]
+        lines += [name + b": " + value for name, value in headers]
+        lines += [b"Content-Length: %d" % len(body), b"", body]
+        self.sendData(b"\r\n".join(lines))
 
     @property
     def client_name(self) -> str:

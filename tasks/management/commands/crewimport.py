@@ -11,6 +11,7 @@ from django.db import DatabaseError, transaction
 
 from ... import audit, create
 from ...errors import CrewError
+from ...redact import one_line
 from ...rules import spelling
 from ...rules.jsonio import JSONError, read, safe_text
 from ...rules.spec import read_bool, read_id, read_text, read_time
@@ -91,7 +92,7 @@ class Command(CrewCommand):
                     tasks += imported.tasks if imported.is_stored else 0
                 else:
                     amiss += 1
-                    self.stdout.write(f"! {imported.what}: {imported.why}")
+                    self.stdout.write(one_line(f"! {imported.what}: {imported.why}"))
         self.stdout.write(f"{groups} groups and {tasks} tasks came over; {amiss} things amiss")
 
     def _file(self, file: str, options: dict[str, Any]) -> None:
@@ -150,7 +151,7 @@ def _how(file: str, options: dict[str, Any]) -> How:
 
 
 def _said(group_id: str, count: int) -> str:
-    return f"{group_id} {count} {'task' if count == 1 else 'tasks'}"
+    return f"{one_line(group_id)} {count} {'task' if count == 1 else 'tasks'}"
 
 
 def _make(data: object) -> tuple[str, int]:

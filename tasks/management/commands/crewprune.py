@@ -6,6 +6,7 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from ...conf import MOST_DAYS, conf
+from ...redact import one_line
 from ...upkeep import finished_groups
 from ..base import CrewCommand
 
@@ -32,7 +33,7 @@ class Command(CrewCommand):
             for group_id, name, count in finished_groups.finished(days).values_list(
                 "pk", "name", "task_count"
             ):
-                self.stdout.write(f"{group_id} {name}: {count} tasks")
+                self.stdout.write(one_line(f"{group_id} {name}: {count} tasks"))
             return
         groups, tasks = finished_groups.prune_groups(days, seconds=seconds)
         self.stdout.write(f"{groups} groups and {tasks} tasks deleted")

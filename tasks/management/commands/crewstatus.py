@@ -15,7 +15,6 @@ from ..base import CrewCommand
 
 NOT_COMPLETE = 3  # exit code
 BAR = 30  # columns, at most
-CLEAR_LINE = "\r\x1b[K"
 
 
 class Command(CrewCommand):
@@ -41,7 +40,7 @@ class Command(CrewCommand):
             self.stdout.write("\n".join(amiss) or "Nothing is amiss.")
             sys.exit(NOT_COMPLETE if amiss else 0)
         for line in amiss:
-            self.stderr.write(self.style.WARNING(line))
+            self.stderr.write(line, self.style.WARNING)
         try:
             now = self._watch(group, interval) if watch else self._show(group)
         except NotFoundError as error:
@@ -61,7 +60,8 @@ class Command(CrewCommand):
             while True:
                 line = self._line(group, now)
                 if self.stdout.isatty():
-                    self.stdout.write(CLEAR_LINE + line, ending="")
+                    self.stdout.clear_line()
+                    self.stdout.write(line, ending="")
                 elif line != shown:
                     self.stdout.write(line)
                 self.stdout.flush()
