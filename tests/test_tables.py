@@ -43,7 +43,7 @@ def test_a_setting_is_in_use_and_what_is_used_is_a_setting():
         for name in re.findall(r"\bconf\.(CREW_\w+)", path.read_text())
     }
     # Read by name alone.
-    used |= {"CREW_AUTH_USERNAME", "CREW_AUTH_PASSWORD"}
+    used |= {"CREW_AUTH_USERNAME", "CREW_AUTH_PASSWORD", "CREW_MAX_BULK_BYTES"}
 
     assert used == SETTINGS.keys()
 
