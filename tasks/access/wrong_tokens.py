@@ -32,5 +32,7 @@ def seconds_to_wait(address: str) -> float:
 
 def forget() -> None:
     """As if none had come."""
+    global _since
     with _lock:
         _counts.clear()
+        _since = 0.0
