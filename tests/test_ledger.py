@@ -3,6 +3,7 @@
 import json
 import queue
 import threading
+from contextlib import contextmanager
 
 import pytest
 
@@ -182,37 +183,45 @@ def test_large_answers_that_are_aside_are_not_written_at_once(monkeypatch):
 # --- The deliverers ---
 
 
-@DELIVERERS
-def test_a_call_that_awaits_room_gets_new_time(settings, deliverer):
-    """Another call, begun when it is held, is over meanwhile: twice its time and more."""
+@contextmanager
+def asking(settings, deliverer, behave):
+    """A deliverer, what came of its calls, and what asked for room with the call that goes on."""
     settings.CREW_DELIVERER = deliverer
-    settings.CREW_DELIVERY_TIMEOUT_SECONDS = 1
-    body = json.dumps({"output": "x" * 1_000_000}).encode()
     answers, asked = queue.Queue(), queue.Queue()
     calls = make_deliverer(deliverer)
     calls.ask = lambda delivery, size, go_on: asked.put((size, go_on))
-    with StubWorker(by_task({"never": never}, answer(body=body))) as worker:
+    with StubWorker(behave) as worker:
         settings.CREW_WORKER_BASE_URL = worker.url
         calls.start(lambda delivery, each: answers.put((delivery.task_id, each)))
-
-        def send(name):
-            calls.send([Delivery(name, 1, "w", json.dumps({"taskId": name}).encode())])
-
         try:
-            send("held")
-            size, go_on = asked.get(timeout=30)
-            for _ in range(2):
-                send("never")
-                assert answers.get(timeout=30)[0] == "never"
-            go_on()
-            name, came = answers.get(timeout=30)
-
-            send("cut")
-            asked.get(timeout=30)
-            calls.cut({("cut", 1)})
-            _, cut = answers.get(timeout=30)
+            yield calls, answers, asked
         finally:
             calls.stop()
+
+
+def send(calls, name="t"):
+    calls.send([Delivery(name, 1, "w", json.dumps({"taskId": name}).encode())])
+
+
+@DELIVERERS
+def test_a_call_that_awaits_room_gets_new_time(settings, deliverer):
+    """Another call, begun when it is held, is over meanwhile: twice its time and more."""
+    settings.CREW_DELIVERY_TIMEOUT_SECONDS = 1
+    body = json.dumps({"output": "x" * 1_000_000}).encode()
+    behave = by_task({"never": never}, answer(body=body))
+    with asking(settings, deliverer, behave) as (calls, answers, asked):
+        send(calls, "held")
+        size, go_on = asked.get(timeout=30)
+        for _ in range(2):
+            send(calls, "never")
+            assert answers.get(timeout=30)[0] == "never"
+        go_on()
+        name, came = answers.get(timeout=30)
+
+        send(calls, "cut")
+        asked.get(timeout=30)
+        calls.cut({("cut", 1)})
+        _, cut = answers.get(timeout=30)
 
     assert (name, came.status, came.body, came.error) == ("held", 200, body, "")
     assert size == len(body)
@@ -223,7 +232,6 @@ def test_a_call_that_awaits_room_gets_new_time(settings, deliverer):
 @pytest.mark.parametrize("ending", ["length", "chunks", "close"])
 def test_an_answer_is_read_on_only_when_there_is_room(settings, deliverer, ending):
     """And until then no more of it than is needed to see that it is large."""
-    settings.CREW_DELIVERER = deliverer
     output = b'{"output":"' + b"x" * 500_000 + b'"}'
     head, body = {
         "length": (b"Content-Length: %d\r\n" % len(output), output),
@@ -233,25 +241,17 @@ def test_an_answer_is_read_on_only_when_there_is_room(settings, deliverer, endin
         ),
         "close": (b"Connection: close\r\n", output),
     }[ending]
-    answers, asked = queue.Queue(), queue.Queue()
-    calls = make_deliverer(deliverer)
-    calls.ask = lambda delivery, size, go_on: asked.put((size, go_on))
 
     def behave(exchange):
         exchange.send(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n" + body)
         exchange.close()
 
-    with StubWorker(behave) as worker:
-        settings.CREW_WORKER_BASE_URL = worker.url
-        calls.start(lambda _, each: answers.put(each))
-        try:
-            calls.send([Delivery("t", 1, "w", b"{}")])
-            size, go_on = asked.get(timeout=30)
-            assert answers.empty()
-            go_on()
-            came = answers.get(timeout=30)
-        finally:
-            calls.stop()
+    with asking(settings, deliverer, behave) as (calls, answers, asked):
+        send(calls)
+        size, go_on = asked.get(timeout=30)
+        assert answers.empty()
+        go_on()
+        _, came = answers.get(timeout=30)
 
     assert (came.status, came.body, came.error) == (200, output, "")
     assert size == (len(output) if ending == "length" else settings.CREW_MAX_ANSWER_BYTES)
@@ -259,10 +259,6 @@ def test_an_answer_is_read_on_only_when_there_is_room(settings, deliverer, endin
 
 @DELIVERERS
 def test_a_worker_that_gives_up_while_we_do_not_read_costs_no_attempt(settings, deliverer):
-    settings.CREW_DELIVERER = deliverer
-    answers, asked = queue.Queue(), queue.Queue()
-    calls = make_deliverer(deliverer)
-    calls.ask = lambda delivery, size, go_on: asked.put((size, go_on))
     has_given_up = threading.Event()
 
     def behave(exchange):
@@ -270,17 +266,12 @@ def test_a_worker_that_gives_up_while_we_do_not_read_costs_no_attempt(settings, 
         exchange.reset()
         has_given_up.set()
 
-    with StubWorker(behave) as worker:
-        settings.CREW_WORKER_BASE_URL = worker.url
-        calls.start(lambda _, each: answers.put(each))
-        try:
-            calls.send([Delivery("t", 1, "w", b"{}")])
-            _, go_on = asked.get(timeout=30)
-            assert has_given_up.wait(30)
-            go_on()
-            came = answers.get(timeout=30)
-        finally:
-            calls.stop()
+    with asking(settings, deliverer, behave) as (calls, answers, asked):
+        send(calls)
+        _, go_on = asked.get(timeout=30)
+        assert has_given_up.wait(30)
+        go_on()
+        _, came = answers.get(timeout=30)
 
     assert came.error == CANCELLED
     assert came.may_run
