@@ -1,6 +1,6 @@
 """The lock files: what requirements*.txt name, with a hash of every file of it that PyPI has.
 
-python -m tests.lock        makes them anew, with uv (`pip install uv`)
+python -m tests.lock        makes them again, with uv (`pip install uv`)
 """
 
 import re

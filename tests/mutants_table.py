@@ -563,7 +563,7 @@ MUTANTS = (
         "tasks/rules/outages.py",
         "    if health.rests:\n        return Cost.NOTHING",
         "    if health.is_resting:\n        return Cost.NOTHING",
-        (OUTAGES + "::test_a_call_that_tries_in_vain_uses_no_attempt_however_often",),
+        (OUTAGES + "::test_a_call_that_tries_without_success_uses_no_attempt_however_often",),
         LITE,
     ),
     Mutant(

@@ -199,17 +199,17 @@ def test_a_token_lives_as_long_as_was_said(settings):
     settings.CREW_LOGIN_HOURS = 2.0
     login = tokens.login_token(make_user())
     api = issue(lifetime=timedelta(days=3))
-    for_ever = issue()
+    forever = issue()
 
     lives = {
         secret: token.expires_at and token.expires_at - token.created_at
-        for secret in (login, api, for_ever)
+        for secret in (login, api, forever)
         for token in Token.objects.filter(digest=callers.digest(secret))
     }
 
     assert abs(lives[login] - timedelta(hours=2)) < SECOND
     assert abs(lives[api] - timedelta(days=3)) < SECOND
-    assert lives[for_ever] is None
+    assert lives[forever] is None
 
 
 def test_another_password_ends_the_logins_of_a_user():

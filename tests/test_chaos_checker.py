@@ -144,7 +144,7 @@ HARM = {
     "an answer that never came takes effect": ("worked_by_nobody", lambda s: post(s, 5, status=0)),
     "a call has no attempt": ("posted_unclaimed", lambda s: s.attempts["bad"].clear()),
     "what is done is asked for again": (
-        "posted_in_vain",
+        "posted_without_success",
         lambda s: (s.posts.append(Post(17, "c", 2)), attempt(s, "c", 2, "failed")),
     ),
     "a task starts before it is due": ("too_early", lambda s: post(s, 5, is_early=True)),

@@ -206,7 +206,7 @@ def test_an_installation_that_fails_is_tried_again_and_the_tests_run(place):
 
 
 @pytest.mark.parametrize(("user", "apt"), [(1000, APT), (0, None)], ids=["no root", "no apt"])
-def test_nothing_is_installed_by_who_can_not(place, user, apt):
+def test_nothing_is_installed_by_who_cannot(place, user, apt):
     program(place, "python3", WORKING)
     machine(place, user=user, apt=apt)
 

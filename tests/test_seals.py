@@ -96,7 +96,7 @@ TAMPERS = {
         rows.filter(seal=1).delete(),
     ),
     "marked as pruned": lambda rows: AuditSeal.objects.filter(number=2).update(is_pruned=True),
-    "made anew": lambda rows: (
+    "recreated": lambda rows: (
         rows.filter(seal=2).update(who="user:eve"),
         AuditSeal.objects.filter(number=2).update(
             digest=seals.digest_of(

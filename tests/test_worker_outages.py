@@ -240,7 +240,7 @@ def test_slow_calls_from_before_the_rest_do_not_keep_the_worker_from_being_tried
     assert len(claim_all("s2")) == 1
 
 
-def test_a_call_that_tries_in_vain_uses_no_attempt_however_often():
+def test_a_call_that_tries_without_success_uses_no_attempt_however_often():
     make_task(worker="worker-b", id="only", remaining_attempts=1)
     Limit.objects.create(
         kind="worker", name="worker-b", fails=20, rests=1, held_until=Now(), held_since=Now()

@@ -43,7 +43,7 @@ def test_a_network_of_ipv6_is_one_address(client):
     assert call(client, "wrong", "2001:db8:0:1::9").status_code == 401
 
 
-def test_after_a_minute_it_begins_anew(client, monkeypatch):
+def test_after_a_minute_it_begins_again(client, monkeypatch):
     now = 1_000.0
     monkeypatch.setattr(wrong_tokens, "time", SimpleNamespace(monotonic=lambda: now))
     assert [wrong_tokens.seconds_to_wait("a") for _ in range(4)][2:] == [0, 60]

@@ -11,7 +11,7 @@ from collections import Counter
 from ..conf import conf
 
 EVERY = 60.0  # seconds that wrong tokens are counted together
-MOST_ADDRESSES = 10_000  # remembered; with more it counts anew
+MOST_ADDRESSES = 10_000  # remembered; with more it counts again
 
 _lock = threading.Lock()
 _counts: Counter[str] = Counter()

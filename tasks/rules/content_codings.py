@@ -94,7 +94,7 @@ class _BadData(Unreadable):
     pass
 
 
-def _spoilt(body: bytes, name: str) -> str:
+def _damaged(body: bytes, name: str) -> str:
     if name == "gzip" and body.startswith(_GZIP_MAGIC):
         return "the answer, compressed with gzip, is damaged"
     return f"the answer is said to be compressed with {name}, and is not"
@@ -107,7 +107,7 @@ def _one(body: bytes, wbits: int, name: str, most: int) -> tuple[bytes, bytes]:
         # One more than is allowed is unpacked, and not a byte beyond.
         whole = unpacker.decompress(body, most + 1)
     except zlib.error:
-        raise _BadData(_spoilt(body, name)) from None
+        raise _BadData(_damaged(body, name)) from None
     if len(whole) > most:
         raise too_large(most)
     if not unpacker.eof:

@@ -315,9 +315,9 @@ def steer_patiently() -> None:
         run(_WAIT, {"most": str(PATIENCE * 1_000)})
 
 
-def stream(what: Statement, params: Mapping[str, Any], at_once: int) -> Iterator[tuple[Any, ...]]:
-    """The rows of a statement, in the running transaction, `at_once` of them in memory."""
-    yield from fetched(what, params, repeat(at_once))
+def stream(what: Statement, params: Mapping[str, Any], most: int) -> Iterator[tuple[Any, ...]]:
+    """The rows of a statement, in the running transaction, `most` of them in memory."""
+    yield from fetched(what, params, repeat(most))
 
 
 def fetched(

@@ -3,7 +3,7 @@ before it, so that none is changed, taken out or put in later without it being s
 
 It is done after the commit of an act, by whichever process clears away, so that no act waits for
 it: the newest entries are sealed within a minute or so. The digest of the last seal is logged;
-who keeps it elsewhere can tell whether the end of the chain was cut off or all of it made anew.
+who keeps it elsewhere can tell whether the end of the chain was cut off or all of it recreated.
 """
 
 import json

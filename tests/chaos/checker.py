@@ -122,7 +122,7 @@ def posted_unclaimed(story: Story) -> Iterator[str]:
             yield f"attempt {post.attempt} of {post.task} has no row"
 
 
-def posted_in_vain(story: Story) -> Iterator[str]:
+def posted_without_success(story: Story) -> Iterator[str]:
     """Nobody is asked to do what is done: no attempt is later than the completing one."""
     unrun = story.unrun()
     for post in story.posts:
@@ -350,7 +350,7 @@ RULES: tuple[Callable[[Story], Iterator[str]], ...] = (
     wrong_output,
     worked_by_nobody,
     posted_unclaimed,
-    posted_in_vain,
+    posted_without_success,
     before_its_parents,
     wrong_payload,
     ran_though_doomed,
