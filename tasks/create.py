@@ -13,7 +13,7 @@ from .errors import ConflictError, InvalidInputError, NotFoundError
 from .models import Task, TaskGroup
 from .rules import graph
 from .rules.jsonio import dump, from_store
-from .rules.spec import TaskSpec, read_id, read_task, read_text
+from .rules.spec import FLAT, PAYLOADS, TaskSpec, read_id, read_task, read_text
 from .sql import BoundStatement, moment, run, run_together
 from .sql import create as sql
 from .sql.prepared import prepared
@@ -160,26 +160,20 @@ def _counted(counts: Mapping[str, int], counted: Sequence[tuple[Any, ...]]) -> d
 
 def _stored(group_id: str, spec: TaskSpec, stored: Sequence[Any]) -> Task:
     """The new row, without looking at it again."""
-    created_at, run_after, is_paused, pending, input_json, output_json = stored
+    created_at, run_after, is_paused, pending, *payloads = stored
     return Task(
         id=spec.id,
         group_id=group_id,
-        name=spec.name,
-        worker=spec.worker,
-        workgroup=spec.workgroup,
-        key=spec.key,
-        remaining_attempts=spec.remaining_attempts,
         is_paused=bool(is_paused),
-        is_complete=spec.is_complete,
-        is_seed=spec.is_seed,
         run_after=moment(run_after),
-        error_delay_in_seconds=spec.error_delay_in_seconds,
-        priority=spec.priority,
         created_at=moment(created_at),
         pending_parents=pending,
-        input=None if input_json is None else json.loads(from_store(input_json)),
-        output=None if output_json is None else json.loads(from_store(output_json)),
         errors=list(spec.errors),
+        **{field.column: getattr(spec, field.attribute) for field in FLAT},
+        **{
+            field.column: None if text is None else json.loads(from_store(text))
+            for field, text in zip(PAYLOADS, payloads, strict=True)
+        },
     )
 
 

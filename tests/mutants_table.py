@@ -361,6 +361,14 @@ MUTANTS = (
         (_TABLES + "the_page_of_settings_shows_what_there_is",),
         LITE,
     ),
+    Mutant(
+        "tables: a field that is only in one",
+        "tasks/rules/spec.py",
+        "PLAIN = tuple(",
+        'FIELDS = (*FIELDS, TaskField("planted", Kind.NUMBER))\nPLAIN = tuple(',
+        (_TABLES + "a_field_of_a_task_is_known_to_all",),
+        LITE,
+    ),
     # --- Claim ---
     Mutant(
         "claim: paused tasks too",
@@ -1137,8 +1145,8 @@ MUTANTS = (
     Mutant(
         "create: many in a paused group unpaused",
         "tasks/store/rows.py",
-        "spec.is_paused or family.paused,\n            spec.is_complete",
-        "spec.is_paused,\n            spec.is_complete",
+        "spec.is_paused or family.paused,\n            _time(",
+        "spec.is_paused,\n            _time(",
         (CREATE + "::test_tasks_of_a_paused_group_are_paused",),
         LITE,
     ),

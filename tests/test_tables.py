@@ -8,18 +8,25 @@ import pytest
 
 from crewsite.environment import Environment
 from crewsite.variables import variables
+from tasks.admin.forms import TaskForm
 from tasks.api.schema import shapes
+from tasks.api.tasks import EDITABLE
 from tasks.checks.settings import check_settings
 from tasks.client import waiting
-from tasks.client.values import Which
+from tasks.client.values import Task as ClientTask
+from tasks.client.values import TaskFields, Which
 from tasks.conf import SETTINGS, Setting
 from tasks.insight.find import IN_STATE
 from tasks.models import Task
+from tasks.rules.spec import FIELDS, PLAIN, ChildFields, Kind, TaskField, TaskSpec, read_time
 from tasks.rules.states import FACTS, State
+from tasks.sql.create import TASK_ROWS
 from tasks.sql.states import case
+from tasks.store import wire
 from tasks.store.states import Progress
 
 from . import settings_page
+from .factories import make_task
 from .processes import ROOT
 
 # --- Settings ----------------------------------------------------------------------------------
@@ -40,10 +47,9 @@ def test_a_setting_is_in_use_and_what_is_used_is_a_setting():
         name
         for path in (ROOT / "tasks").rglob("*.py")
         if path.name != "conf.py"
-        for name in re.findall(r"\bconf\.(CREW_\w+)", path.read_text())
+        # By `conf`, or by a name that is looked up in it.
+        for name in re.findall(r"(?:\bconf\.|\")(CREW_[A-Z_]+)\b", path.read_text())
     }
-    # Read by name alone.
-    used |= {"CREW_AUTH_USERNAME", "CREW_AUTH_PASSWORD", "CREW_MAX_BULK_BYTES"}
 
     assert used == SETTINGS.keys()
 
@@ -150,3 +156,87 @@ def test_the_client_waits_for_states_that_are_there():
 
 def test_a_fact_is_a_column_of_a_task():
     assert {fact.column for fact in FACTS} <= {field.attname for field in Task._meta.fields}
+
+
+# --- Fields of a task --------------------------------------------------------------------------
+
+# What the client shows and no field of the table: the server alone sets it.
+SHOWN_ONLY = {"task_group_id", "busy_executing", "etag", "raw"}
+# What the worker kit takes of a child in a way of its own.
+OF_A_CHILD = {"id", "worker", "parent_ids", "run_after"}
+SAMPLES = {
+    Kind.TEXT: "a text",
+    Kind.NUMBER: 7,
+    Kind.SWITCH: True,
+    Kind.TIME: "2026-11-24T06:18:00.000Z",
+    Kind.JSON: {"a": [1]},
+    Kind.LIST: ["a", "b"],
+}
+
+
+def columns_of_the_model() -> set[str]:
+    """What people set, and what only the machine does."""
+    return {field.name for field in Task._meta.fields if field.editable} | {"id"}
+
+
+def names_that_miss(table: tuple[TaskField, ...]) -> set[str]:
+    """Who does not know just the fields of this table. What is made of it is not here."""
+    columns = {field.column for field in table}
+    children = {field.column for field in table if field.is_for_children}
+    lists = {
+        "spec": ({each.name for each in fields(TaskSpec)} - {"is_named"}, attributes(table)),
+        "model": (
+            columns_of_the_model() - {"group", "completed_at"},
+            columns - {"parent_ids"},
+        ),
+        "client, shown": ({each.name for each in fields(ClientTask)} - SHOWN_ONLY, columns),
+        "client, given": (set(TaskFields.__annotations__), columns - {"created_at"}),
+        "a child, given": (set(ChildFields.__annotations__), children - OF_A_CHILD),
+    }
+    return {who for who, (known, wanted) in lists.items() if known != wanted}
+
+
+def attributes(table: tuple[TaskField, ...]) -> set[str]:
+    return {field.attribute for field in table}
+
+
+def test_a_field_of_a_task_is_known_to_all():
+    assert names_that_miss(FIELDS) == set()
+
+
+PLANTED = TaskField("planted", Kind.NUMBER, high=9)
+
+
+def test_a_field_of_the_table_alone_is_missed():
+    missed = {"spec", "model", "client, shown", "client, given", "a child, given"}
+
+    assert names_that_miss((*FIELDS, PLANTED)) == missed
+    assert names_that_miss(FIELDS[:-1]) == missed
+
+
+def test_what_is_made_of_the_table_has_every_field(db):
+    words = {field.word for field in FIELDS}
+    server = {"taskGroupId", "busyExecuting", "state"}
+    task = wire.task(make_task())
+
+    assert task.keys() == words | server
+    assert shapes.Task().fields.keys() == words | server
+    assert shapes.NewTask().fields.keys() == words
+    assert EDITABLE.keys() == {field.word for field in FIELDS if field.is_editable}
+    assert ClientTask.of(task).raw.keys() == task.keys()
+    plain = {field.column for field in PLAIN}
+    assert plain <= set(re.findall(r"\w+", TASK_ROWS.sqlite.partition("VALUES")[0]))
+    assert {*TaskForm.Meta.fields, "input", "output", "errors"} == {
+        field.column for field in FIELDS if field.is_editable
+    } - {"parent_ids"}
+
+
+def test_what_the_api_gives_the_client_shows():
+    raw = {field.word: SAMPLES[field.kind] for field in FIELDS}
+
+    task = ClientTask.of(raw)
+
+    for field in FIELDS:
+        sent = raw[field.word]
+        as_value = {Kind.TIME: read_time(SAMPLES[Kind.TIME], ""), Kind.LIST: ("a", "b")}
+        assert getattr(task, field.column) == as_value.get(field.kind, sent), field.word

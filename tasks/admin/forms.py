@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 
 from ..conf import conf
+from ..errors import InvalidInputError
 from ..models import ParentEdge, Task, TaskGroup
 from ..rules.jsonio import JSONError, dump, read
 from ..rules.names import check_id, check_worker
-from ..rules.spec import read_attempts, read_error_delay, read_text, read_worker
+from ..rules.spec import FIELDS, Kind, read_text
 from .base import pretty
 from .seen import SeenMixin
 
@@ -110,6 +111,10 @@ class NewGroupForm(NewIdMixin, GroupForm):
     pass
 
 
+# What people set in fields of the model's own; payloads and lists have other fields.
+OWN = [field for field in FIELDS if field.is_editable and field.kind not in (Kind.JSON, Kind.LIST)]
+
+
 class TaskForm(SeenMixin, ModelForm):
     """A change of a task: what is not changed is not written."""
 
@@ -125,25 +130,12 @@ class TaskForm(SeenMixin, ModelForm):
 
     class Meta:
         model = Task
-        fields = (
-            "name",
-            "worker",
-            "workgroup",
-            "key",
-            "remaining_attempts",
-            "is_paused",
-            "is_complete",
-            "is_seed",
-            "run_after",
-            "error_delay_in_seconds",
-            "priority",
-        )
-        help_texts = {
+        fields = tuple(field.column for field in OWN)
+        help_texts = {field.column: field.words for field in OWN} | {
             "worker": "Appended to the base URL of the workers. Without one the task never runs.",
             "workgroup": "Tasks of one workgroup, in all groups, are held together when one of"
             " them is held: for what shares a rate limit.",
             "key": "Of the tasks of its group with one key, one runs and settles the others.",
-            "remaining_attempts": "How often it may still be tried.",
             "error_delay_in_seconds": "The wait after a failed attempt, in seconds.",
             "priority": "-10 to 10; higher runs first among tasks that are due.",
             "run_after": "Not before this time. Empty for at once; in a change, for no change.",
@@ -168,23 +160,16 @@ class TaskForm(SeenMixin, ModelForm):
         edges = ParentEdge.objects.filter(child=self.instance.pk).order_by("position")
         return list(edges.values_list("parent_id", flat=True))
 
-    def clean_worker(self) -> Any:
-        return _rule(read_worker, self.cleaned_data["worker"])
-
-    def clean_name(self) -> Any:
-        return _rule(read_text, self.cleaned_data["name"], "name")
-
-    def clean_workgroup(self) -> Any:
-        return _rule(read_text, self.cleaned_data["workgroup"], "workgroup")
-
-    def clean_key(self) -> Any:
-        return _rule(read_text, self.cleaned_data["key"], "key")
-
-    def clean_remaining_attempts(self) -> Any:
-        return _rule(read_attempts, self.cleaned_data["remaining_attempts"])
-
-    def clean_error_delay_in_seconds(self) -> Any:
-        return _rule(read_error_delay, self.cleaned_data["error_delay_in_seconds"])
+    def clean(self) -> Any:
+        """By the rules of the API."""
+        for field in OWN:
+            if field.kind in (Kind.TEXT, Kind.NUMBER) and field.column in self.cleaned_data:
+                try:
+                    value = field.reader()(self.cleaned_data[field.column])  # type: ignore[misc]
+                    self.cleaned_data[field.column] = value
+                except InvalidInputError as error:
+                    self.add_error(field.column, str(error))
+        return super().clean()
 
     def changes(self) -> dict[str, Any]:
         """What was changed, by the names that `edit.edit_task` knows."""
@@ -207,18 +192,9 @@ class NewTaskForm(NewIdMixin, TaskForm):
         given = self.cleaned_data
         due = given["run_after"]
         return {
+            **{field.word: given[field.column] for field in OWN},
             "id": given["new_id"],
-            "name": given["name"],
-            "worker": given["worker"],
-            "workgroup": given["workgroup"],
-            "key": given["key"],
-            "remainingAttempts": given["remaining_attempts"],
-            "isPaused": given["is_paused"],
-            "isComplete": given["is_complete"],
-            "isSeed": given["is_seed"],
             "runAfter": due.isoformat() if due else None,
-            "errorDelayInSeconds": given["error_delay_in_seconds"],
-            "priority": given["priority"],
             "input": given["input"],
             "parentIds": list(given["parents"]),
         }

@@ -25,22 +25,11 @@ from ..verbs import slices
 from .attempts import AttemptInline
 from .base import NONE, CrewAdmin, link, plural, pretty
 from .filters import StateFilter, WorkerFilter
-from .forms import NewTaskForm, TaskForm
+from .forms import OWN, NewTaskForm, TaskForm
 
 LINKS = 100  # parents or children shown on a task's page
 
-_EDITED = (
-    "name",
-    "worker",
-    "workgroup",
-    "key",
-    "priority",
-    "remaining_attempts",
-    "error_delay_in_seconds",
-    "run_after",
-    "is_paused",
-    "is_seed",
-)
+_EDITED = tuple(field.column for field in OWN if field.column != "is_complete")
 _MACHINE = (
     "attempt",
     "leased_by",

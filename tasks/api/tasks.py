@@ -18,19 +18,14 @@ from ..insight import find
 from ..insight.cursor import After
 from ..models import Task
 from ..rules.spec import (
+    FIELDS,
     TASK_WORDS,
+    Kind,
+    TaskField,
     read_attempts,
     read_bool,
-    read_error_delay,
-    read_errors,
     read_json,
-    read_label,
-    read_parent_ids,
-    read_priority,
     read_task,
-    read_text,
-    read_time,
-    read_worker,
 )
 from ..store import wire
 from ..verbs import slices
@@ -53,38 +48,26 @@ def _payload(name: str) -> Callable[[object], object]:
     return check
 
 
-def _text(name: str, read: Callable[..., str]) -> Field:
-    return Field(name, partial(read, field=name), empty="")
-
-
-def _bool(name: str, word: str) -> Field:
-    return Field(name, partial(read_bool, field=word))
-
-
-def _number(name: str, read: Callable[[object], int]) -> Field:
-    """The old web client sends "" for a number that was emptied."""
-    return Field(name, read, nothing=(None, ""))
+def _editable(field: TaskField) -> Field:
+    read = field.reader()
+    if read is None:
+        return Field(field.column, _payload(field.word), empty=None)
+    match field.kind:
+        case Kind.TEXT:
+            return Field(field.column, read, empty="")
+        case Kind.TIME:
+            # None is now; "", which the old web client sends for an emptied time, is read as None.
+            return Field(field.column, read, empty=None)
+        case Kind.LIST:
+            return Field(field.column, lambda value: list(read(value)), empty=[])
+        case Kind.NUMBER:
+            # The old web client sends "" for a number that was emptied.
+            return Field(field.column, read, nothing=(None, ""))
+    return Field(field.column, read)
 
 
 # What a PUT may change: the wire's word, and how its value is read (contract part 3).
-EDITABLE: dict[str, Field] = {
-    "name": _text("name", read_text),
-    "worker": Field("worker", read_worker, empty=""),
-    "workgroup": _text("workgroup", read_label),
-    "key": _text("key", read_label),
-    "isSeed": _bool("is_seed", "isSeed"),
-    "isPaused": _bool("is_paused", "isPaused"),
-    "isComplete": _bool("is_complete", "isComplete"),
-    "remainingAttempts": _number("remaining_attempts", read_attempts),
-    "errorDelayInSeconds": _number("error_delay_in_seconds", read_error_delay),
-    "priority": _number("priority", read_priority),
-    # None is now; "", which the old web client sends for an emptied time, is read as None.
-    "runAfter": Field("run_after", partial(read_time, field="runAfter"), empty=None),
-    "input": Field("input", _payload("input"), empty=None),
-    "output": Field("output", _payload("output"), empty=None),
-    "errors": Field("errors", lambda value: list(read_errors(value)), empty=[]),
-    "parentIds": Field("parent_ids", read_parent_ids, empty=()),
-}
+EDITABLE = {field.word: _editable(field) for field in FIELDS if field.is_editable}
 
 
 class Tasks(CrewView):

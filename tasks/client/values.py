@@ -8,6 +8,7 @@ from typing import Any, Self, TypedDict
 
 from ..rules import spelling
 from ..rules.names import camel
+from ..rules.spec import GivenFields
 from .errors import InvalidInput
 from .fields import Fields
 
@@ -204,26 +205,14 @@ class Created:
     ids: tuple[str, ...] = ()
 
 
-class TaskFields(TypedDict, total=False):
+class TaskFields(GivenFields, total=False):
     """What a task can be given. `parent_ids`, ids or tasks, may lie in the same call.
 
     None counts as not given: a new task keeps the default, an edited one what it has.
     """
 
     id: str | None
-    name: str | None
-    worker: str | None
-    workgroup: str | None
-    key: str | None
-    remaining_attempts: int | None
-    is_paused: bool | None
-    is_complete: bool | None
-    is_seed: bool | None
     run_after: datetime | str | None
-    error_delay_in_seconds: int | None
-    priority: int | None
-    input: Any
-    output: Any
     errors: Iterable[str] | None
     parent_ids: "Iterable[Task | str] | None"
 

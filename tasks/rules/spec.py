@@ -1,16 +1,18 @@
 """A task as somebody asks for it: one reader for API, import files and workers' answers. Pure."""
 
+import dataclasses
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import Enum
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict
 
 from ..errors import InvalidInputError
 from . import spelling
 from .jsonio import MANY_ZEROS, dump, for_store, safe_text
-from .names import check_id, check_text, check_worker, new_id
+from .names import camel, check_id, check_text, check_worker, new_id
 
 MAX_ATTEMPTS = 1_000
 MAX_ERROR_DELAY = 31_536_000  # seconds: a year
@@ -258,29 +260,162 @@ def _shown(value: object) -> str:
     return shown if len(shown) <= 60 else f"{shown[:57]}..."
 
 
-# The wire's word, the field of a `TaskSpec` and how a value is read; None is for a payload.
+class ChildFields(TypedDict, total=False):
+    """What client and worker kit take of a task and of a child; None counts as not given."""
+
+    name: str | None
+    workgroup: str | None
+    key: str | None
+    remaining_attempts: int | None
+    is_paused: bool | None
+    error_delay_in_seconds: int | None
+    priority: int | None
+    input: Any
+
+
+class GivenFields(ChildFields, total=False):
+    """What the client takes of a task; ids, times and lists are its own."""
+
+    worker: str | None
+    is_complete: bool | None
+    is_seed: bool | None
+    output: Any
+
+
+class Kind(Enum):
+    """What a field holds; the value is the type of its column in PostgreSQL."""
+
+    TEXT = "text"
+    NUMBER = "int"
+    SWITCH = "bool"
+    TIME = "timestamptz"
+    JSON = "jsonb"
+    LIST = "jsonb[]"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskField:
+    """A field of a task that people set. On the wire its column's name is in camelCase.
+
+    `read` is for what is more than its kind, `words` are for people. One that `is_plain` is stored
+    as it was sent: it needs a line here, in `TaskSpec` and `ChildFields` or `GivenFields` above, in
+    the model, and in the client's `Task`; and nowhere else.
+    """
+
+    column: str
+    kind: Kind
+    read: Callable[[Any], Any] | None = None
+    words: str = ""
+    low: int = 0
+    high: int = 0
+    is_for_children: bool = True
+    is_editable: bool = True
+    is_plain: bool = True
+
+    @property
+    def word(self) -> str:
+        return camel(self.column)
+
+    @property
+    def attribute(self) -> str:
+        """Where a `TaskSpec` has it."""
+        return f"{self.column}_json" if self.kind == Kind.JSON else self.column
+
+    @property
+    def default(self) -> Any:
+        return _DEFAULTS[self.attribute]
+
+    def reader(self) -> Callable[[Any], Any] | None:
+        """How a value is read; None is for a payload."""
+        if self.read is not None:
+            return self.read
+        match self.kind:
+            case Kind.TEXT:
+                return partial(read_text, field=self.word)
+            case Kind.SWITCH:
+                return partial(read_bool, field=self.word)
+            case Kind.TIME:
+                return partial(read_time, field=self.word)
+            case Kind.NUMBER:
+                bounds = {"low": self.low, "high": self.high}
+                return partial(read_int, field=self.word, default=self.default, **bounds)
+        return None
+
+
+_DEFAULTS = {each.name: each.default for each in dataclasses.fields(TaskSpec)}
+
+FIELDS = (
+    TaskField(
+        "id",
+        Kind.TEXT,
+        read_id,
+        "A new id is made for an empty one.",
+        is_editable=False,
+        is_plain=False,
+    ),
+    TaskField("name", Kind.TEXT),
+    TaskField(
+        "worker",
+        Kind.TEXT,
+        read_worker,
+        "Appended to the base URL of the workers; without one it never runs.",
+    ),
+    TaskField(
+        "workgroup",
+        Kind.TEXT,
+        partial(read_label, field="workgroup"),
+        "Tasks of one workgroup, in all groups, are held together.",
+    ),
+    TaskField(
+        "key",
+        Kind.TEXT,
+        partial(read_label, field="key"),
+        "Of tasks of a group with one key, one runs and settles the others.",
+    ),
+    TaskField(
+        "remaining_attempts",
+        Kind.NUMBER,
+        words="How often it may still be tried.",
+        high=MAX_ATTEMPTS,
+    ),
+    TaskField("is_paused", Kind.SWITCH, is_plain=False),  # as is a task of a paused group
+    TaskField("is_complete", Kind.SWITCH, is_for_children=False),
+    TaskField("run_after", Kind.TIME, is_plain=False),
+    TaskField("is_seed", Kind.SWITCH, words="Kept by a reset of the group.", is_for_children=False),
+    TaskField(
+        "error_delay_in_seconds",
+        Kind.NUMBER,
+        words="The wait after a failed attempt.",
+        high=MAX_ERROR_DELAY,
+    ),
+    TaskField("input", Kind.JSON, words="Sent to the worker."),
+    TaskField("output", Kind.JSON, words="What the worker answered.", is_for_children=False),
+    TaskField("errors", Kind.LIST, read_errors, is_for_children=False, is_plain=False),
+    TaskField("created_at", Kind.TIME, is_for_children=False, is_editable=False, is_plain=False),
+    TaskField(
+        "parent_ids",
+        Kind.LIST,
+        read_parent_ids,
+        "Tasks of the same group that must be complete first. Never a cycle.",
+        is_plain=False,
+    ),
+    TaskField(
+        "priority",
+        Kind.NUMBER,
+        words="Higher runs first among tasks that are due.",
+        low=-10,
+        high=10,
+    ),
+)
+PLAIN = tuple(field for field in FIELDS if field.is_plain)
+# Those of them that are JSON texts, and the others.
+PAYLOADS = tuple(field for field in PLAIN if field.kind == Kind.JSON)
+FLAT = tuple(field for field in PLAIN if field.kind != Kind.JSON)
+
+# By the wire's word, the field of a `TaskSpec` and how a value is read; None is for a payload.
 Readers = dict[str, tuple[str, Callable[[Any], Any] | None]]
 
-_CHILD: Readers = {
-    "id": ("id", read_id),
-    "name": ("name", partial(read_text, field="name")),
-    "worker": ("worker", read_worker),
-    "workgroup": ("workgroup", partial(read_label, field="workgroup")),
-    "key": ("key", partial(read_label, field="key")),
-    "remainingAttempts": ("remaining_attempts", read_attempts),
-    "isPaused": ("is_paused", partial(read_bool, field="isPaused")),
-    "runAfter": ("run_after", partial(read_time, field="runAfter")),
-    "errorDelayInSeconds": ("error_delay_in_seconds", read_error_delay),
-    "priority": ("priority", read_priority),
-    "input": ("input_json", None),
-    "parentIds": ("parent_ids", read_parent_ids),
-}
-_TASK: Readers = _CHILD | {
-    "isComplete": ("is_complete", partial(read_bool, field="isComplete")),
-    "isSeed": ("is_seed", partial(read_bool, field="isSeed")),
-    "output": ("output_json", None),
-    "errors": ("errors", read_errors),
-    "createdAt": ("created_at", partial(read_time, field="createdAt")),
-}
+_TASK: Readers = {each.word: (each.attribute, each.reader()) for each in FIELDS}
+_CHILD: Readers = {each.word: _TASK[each.word] for each in FIELDS if each.is_for_children}
 # With what only the server sets: whoever sends back what was read is understood.
 TASK_WORDS = (*_TASK, "taskGroupId", "busyExecuting", "state")

@@ -2,6 +2,7 @@
 
 from . import AFTER, PROBED, statement
 from .probes import IDS, TASK
+from .task_columns import RECORD, child_set
 
 # Whether an earlier answer to the task made children that are still there; asked only of a task
 # that had an attempt before. `{0}` is the task's alias, `{1}` that it had one.
@@ -59,28 +60,20 @@ MAKERS = statement(
 # run. A person's pause stays.
 ADOPT = statement(
     postgresql=f"""
-        UPDATE crew_task t SET name = n.name, worker = n.worker, workgroup = n.workgroup,
-            key = n.key, input = n.input, remaining_attempts = n.remaining_attempts,
-            is_paused = t.is_paused OR n.is_paused, error_delay_in_seconds = n.error_delay,
-            priority = n.priority, pending_parents = n.pending, created_by = n.created_by,
-            run_after = CASE WHEN n.delay > 0
+        UPDATE crew_task t SET {child_set("postgresql")},
+            is_paused = t.is_paused OR n.is_paused, pending_parents = n.pending,
+            created_by = n.created_by, run_after = CASE WHEN n.delay > 0
                 THEN greatest(n.run_after, {AFTER["postgresql"].format("n.delay")})
                 ELSE coalesce(n.run_after, {{now}}) END
         FROM jsonb_to_recordset(%(tasks)s::jsonb) AS n(
-            id text, name text, worker text, workgroup text, key text, input jsonb,
-            remaining_attempts int, is_paused bool, run_after timestamptz, error_delay int,
-            priority int, pending int, created_by text, delay float)
+            {RECORD}, id text, is_paused bool, run_after timestamptz, pending int,
+            created_by text, delay float)
         WHERE t.id{PROBED.format("n.id")}
     """,
     sqlite=f"""
-        UPDATE crew_task AS t SET name = v ->> 'name', worker = v ->> 'worker',
-            workgroup = v ->> 'workgroup', key = v ->> 'key',
-            input = nullif(v -> 'input', 'null'),
-            remaining_attempts = v ->> 'remaining_attempts',
-            is_paused = t.is_paused OR v ->> 'is_paused',
-            error_delay_in_seconds = v ->> 'error_delay', priority = v ->> 'priority',
-            pending_parents = v ->> 'pending', created_by = v ->> 'created_by',
-            run_after = CASE WHEN v ->> 'delay' > 0
+        UPDATE crew_task AS t SET {child_set("sqlite")},
+            is_paused = t.is_paused OR v ->> 'is_paused', pending_parents = v ->> 'pending',
+            created_by = v ->> 'created_by', run_after = CASE WHEN v ->> 'delay' > 0
                 THEN max(coalesce(v ->> 'run_after', ''),
                          {AFTER["sqlite"].format("(v ->> 'delay')")})
                 ELSE coalesce(v ->> 'run_after', {{now}}) END

@@ -1,40 +1,32 @@
 """Statements of the create."""
 
+from ..rules.spec import PAYLOADS
 from . import AFTER, PROBED, Statement, statement
+from .task_columns import COLUMNS, RECORD, given
 
-_COLUMNS = """id, group_id, name, worker, workgroup, key, input, output, errors,
-    remaining_attempts, is_paused, is_complete, is_seed, run_after, error_delay_in_seconds,
-    priority, created_at, completed_at, pending_parents, created_by,
-    attempt, held_count, rescues"""
+_COLUMNS = f"""{COLUMNS}, id, group_id, errors, is_paused, run_after, created_at, completed_at,
+    pending_parents, created_by, attempt, held_count, rescues"""
 
 _TASKS = Statement(
     postgresql=f"""
         INSERT INTO crew_task ({_COLUMNS})
-        SELECT n.id, n."group", n.name, n.worker, n.workgroup, n.key, n.input, n.output,
-            n.errors, n.remaining_attempts, n.is_paused, n.is_complete, n.is_seed,
+        SELECT {given("postgresql")}, n.id, n."group", n.errors, n.is_paused,
             CASE WHEN n.delay > 0
                  THEN greatest(n.run_after, {AFTER["postgresql"].format("n.delay")})
                  ELSE coalesce(n.run_after, {{now}}) END,
-            n.error_delay, n.priority,
             coalesce(n.created_at, {{now}} + n.place * interval '1 microsecond'),
             CASE WHEN n.is_complete THEN {{now}} END, n.pending, n.created_by, 0, 0, 0
         FROM jsonb_to_recordset(%(tasks)s::jsonb) AS n(
-            id text, "group" text, name text, worker text, workgroup text, key text, input jsonb,
-            output jsonb, errors jsonb, remaining_attempts int, is_paused bool,
-            is_complete bool, is_seed bool, run_after timestamptz, error_delay int,
-            priority int, created_at timestamptz, pending int, created_by text, delay float,
-            place int)
+            {RECORD}, id text, "group" text, errors jsonb, is_paused bool, run_after timestamptz,
+            created_at timestamptz, pending int, created_by text, delay float, place int)
     """,
     sqlite=f"""
         INSERT INTO crew_task ({_COLUMNS})
-        SELECT v ->> 'id', v ->> 'group', v ->> 'name', v ->> 'worker', v ->> 'workgroup',
-            v ->> 'key', nullif(v -> 'input', 'null'), nullif(v -> 'output', 'null'),
-            v -> 'errors', v ->> 'remaining_attempts', v ->> 'is_paused',
-            v ->> 'is_complete', v ->> 'is_seed', CASE WHEN v ->> 'delay' > 0
+        SELECT {given("sqlite")}, v ->> 'id', v ->> 'group', v -> 'errors', v ->> 'is_paused',
+            CASE WHEN v ->> 'delay' > 0
                  THEN max(coalesce(v ->> 'run_after', ''),
                           {AFTER["sqlite"].format("(v ->> 'delay')")})
                  ELSE coalesce(v ->> 'run_after', {{now}}) END,
-            v ->> 'error_delay', v ->> 'priority',
             coalesce(v ->> 'created_at',
                 strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now',
                          '+' || ((v ->> 'place') / 1000 / 1000.0) || ' seconds')
@@ -44,7 +36,8 @@ _TASKS = Statement(
         FROM (SELECT value AS v FROM json_each(%(tasks)s)) WHERE true
     """,
 )
-_RETURNING = "RETURNING created_at, run_after, is_paused, pending_parents, input, output"
+_MADE = ("created_at", "run_after", "is_paused", "pending_parents")
+_RETURNING = f"RETURNING {', '.join((*_MADE, *(field.column for field in PAYLOADS)))}"
 
 # All tasks of one call. Those without a createdAt get the time of now, a microsecond apart, in
 # the order in which they were given. With a `delay` none starts before it has passed.
@@ -55,9 +48,10 @@ TASKS_RETURNING = statement(
 )
 
 # The same columns as values, for `put`.
+_PLACES = ", ".join("%s" for _ in _COLUMNS.split(","))
 TASK_ROWS = Statement(
     postgresql=f"COPY crew_task ({_COLUMNS}) FROM STDIN",
-    sqlite=f"INSERT INTO crew_task ({_COLUMNS}) VALUES ({', '.join(['%s'] * 23)})",
+    sqlite=f"INSERT INTO crew_task ({_COLUMNS}) VALUES ({_PLACES})",
 )
 EDGE_ROWS = Statement(
     postgresql="COPY crew_parentedge (child_id, parent_id, position) FROM STDIN",

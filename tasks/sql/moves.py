@@ -4,12 +4,15 @@ What leaves is ordered by bytes, whatever the collation: the same group is the s
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from itertools import repeat
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import connection
 
+from ..rules.spec import PLAIN
 from . import STORED, Statement, on_postgres, run, statement, steer
+from .task_columns import COLUMNS, RECORD, given, shown
 
 _GROUPS = """
     SELECT g.id, g.name, g.is_paused, g.created_at FROM crew_taskgroup g {} ORDER BY g.id {}
@@ -32,28 +35,56 @@ _LEADER = """
       AND l.created_at <= t.completed_at)
 """
 _TASKS = """
-    SELECT t.id, t.name, t.worker, t.workgroup, t.key, {payloads}, t.remaining_attempts,
-        t.is_paused, t.is_complete, t.is_seed, t.run_after, t.error_delay_in_seconds, t.priority,
-        t.created_at, t.completed_at, t.attempt, t.pending_parents, {leader}, t.created_by,
-        t.held_count, t.rescues, {parents}, t.shared_output_id, t.keeps_complete
+    SELECT {columns}, t.id, {errors}, t.is_paused, t.run_after, t.created_at, t.completed_at,
+        t.attempt, t.pending_parents, {leader}, t.created_by, t.held_count, t.rescues, {parents},
+        t.shared_output_id, t.keeps_complete
     FROM crew_task t WHERE t.group_id = %(group)s ORDER BY t.created_at, t.id {bytes}
 """
 TASKS_OUT = statement(
     postgresql=_TASKS.format(
-        payloads="t.input::text, t.output::text, t.errors::text",
+        columns=shown("postgresql"),
+        errors="t.errors::text",
         leader=_LEADER,
         parents="""(SELECT json_agg(e.parent_id ORDER BY e.position)::text
             FROM crew_parentedge e WHERE e.child_id = t.id)""",
         bytes='COLLATE "C"',
     ),
     sqlite=_TASKS.format(
-        payloads="t.input, t.output, t.errors",
+        columns=shown("sqlite"),
+        errors="t.errors",
         leader=_LEADER,
         parents="""(SELECT json_group_array(ordered.parent_id) FROM (SELECT e.parent_id
             FROM crew_parentedge e WHERE e.child_id = t.id ORDER BY e.position) ordered)""",
         bytes="",
     ),
 )
+
+
+class TaskOut(NamedTuple):
+    """What TASKS_OUT says of a task behind its plain columns."""
+
+    id: str
+    errors: Any
+    is_paused: bool
+    run_after: datetime
+    created_at: datetime
+    completed_at: datetime | None
+    attempt: int
+    pending_parents: int
+    merged_into: str | None
+    created_by: str
+    held_count: int
+    rescues: int
+    parent_ids: Any
+    shared_output_id: Any
+    keeps_complete: bool | None
+
+
+def task_out(row: tuple[Any, ...]) -> tuple[dict[str, Any], TaskOut]:
+    """A row of TASKS_OUT: the plain columns by name, and the rest."""
+    plain = dict(zip((field.column for field in PLAIN), row, strict=False))
+    return plain, TaskOut(*row[len(PLAIN) :])
+
 
 # About how many bytes the payloads of each are, in the same order; PostgreSQL alone is asked.
 _WEIGHTS = f"""
@@ -77,6 +108,29 @@ OUTPUTS_IN = statement(
     """,
 )
 
+
+class AttemptOut(NamedTuple):
+    """A row of ATTEMPTS_OUT and of RUNNING_OUT."""
+
+    task_created_at: datetime
+    task_id: str
+    number: int
+    worker: str
+    scheduler: str
+    outcome: str
+    status: int | None
+    error: str
+    note: str
+    started_at: datetime
+    finished_at: datetime | None
+    late_at: datetime | None
+    late_outcome: str
+    late_status: int | None
+    late_error: str
+    request: str | None
+    answer: str | None
+
+
 _ATTEMPTS = """
     SELECT t.created_at, t.id, a.number, a.worker, a.scheduler, a.outcome, a.status, a.error,
         a.note, a.started_at, a.finished_at, a.late_at, a.late_outcome, a.late_status, a.late_error,
@@ -99,38 +153,28 @@ RUNNING_OUT = statement(
     postgresql=_RUNNING.format('COLLATE "C"'), sqlite=_RUNNING.format("COLLATE BINARY")
 )
 
+_COLUMNS_IN = f"""{COLUMNS}, id, group_id, errors, is_paused, run_after, created_at, completed_at,
+    attempt, pending_parents, merged_into, created_by, held_count, rescues, shared_output_id,
+    keeps_complete"""
 TASKS_IN = statement(
-    postgresql="""
-        INSERT INTO crew_task (id, group_id, name, worker, workgroup, key, input, output, errors,
-            remaining_attempts, is_paused, is_complete, is_seed, run_after,
-            error_delay_in_seconds, priority, created_at, completed_at, attempt, pending_parents,
-            merged_into, created_by, held_count, rescues, shared_output_id, keeps_complete)
-        SELECT n.id, n."group", n.name, n.worker, n.workgroup, n.key, n.input, n.output, n.errors,
-            n.remaining_attempts, n.is_paused, n.is_complete, n.is_seed,
-            coalesce(n.run_after, {now}), n.error_delay, n.priority,
-            coalesce(n.created_at, {now}),
-            CASE WHEN n.is_complete THEN coalesce(n.completed_at, {now}) END, n.attempt,
+    postgresql=f"""
+        INSERT INTO crew_task ({_COLUMNS_IN})
+        SELECT {given("postgresql")}, n.id, n."group", n.errors, n.is_paused,
+            coalesce(n.run_after, {{now}}), coalesce(n.created_at, {{now}}),
+            CASE WHEN n.is_complete THEN coalesce(n.completed_at, {{now}}) END, n.attempt,
             n.pending, n.merged_into, n.created_by, n.held_count, n.rescues, n.shared_output,
             n.keeps_complete
         FROM jsonb_to_recordset(%(tasks)s::jsonb) AS n(
-            id text, "group" text, name text, worker text, workgroup text, key text, input jsonb,
-            output jsonb, errors jsonb, remaining_attempts int, is_paused bool, is_complete bool,
-            is_seed bool, run_after timestamptz, error_delay int, priority int,
+            {RECORD}, id text, "group" text, errors jsonb, is_paused bool, run_after timestamptz,
             created_at timestamptz, completed_at timestamptz, attempt int, pending int,
             merged_into text, created_by text, held_count int, rescues int, shared_output uuid,
             keeps_complete bool)
     """,
-    sqlite="""
-        INSERT INTO crew_task (id, group_id, name, worker, workgroup, key, input, output, errors,
-            remaining_attempts, is_paused, is_complete, is_seed, run_after,
-            error_delay_in_seconds, priority, created_at, completed_at, attempt, pending_parents,
-            merged_into, created_by, held_count, rescues, shared_output_id, keeps_complete)
-        SELECT v ->> 'id', v ->> 'group', v ->> 'name', v ->> 'worker', v ->> 'workgroup',
-            v ->> 'key', nullif(v -> 'input', 'null'), nullif(v -> 'output', 'null'),
-            v -> 'errors', v ->> 'remaining_attempts', v ->> 'is_paused', v ->> 'is_complete',
-            v ->> 'is_seed', coalesce(v ->> 'run_after', {now}), v ->> 'error_delay',
-            v ->> 'priority', coalesce(v ->> 'created_at', {now}),
-            CASE WHEN v ->> 'is_complete' THEN coalesce(v ->> 'completed_at', {now}) END,
+    sqlite=f"""
+        INSERT INTO crew_task ({_COLUMNS_IN})
+        SELECT {given("sqlite")}, v ->> 'id', v ->> 'group', v -> 'errors', v ->> 'is_paused',
+            coalesce(v ->> 'run_after', {{now}}), coalesce(v ->> 'created_at', {{now}}),
+            CASE WHEN v ->> 'is_complete' THEN coalesce(v ->> 'completed_at', {{now}}) END,
             v ->> 'attempt', v ->> 'pending', v ->> 'merged_into', v ->> 'created_by',
             v ->> 'held_count', v ->> 'rescues', v ->> 'shared_output', v ->> 'keeps_complete'
         FROM (SELECT value AS v FROM json_each(%(tasks)s)) WHERE true

@@ -4,14 +4,20 @@ import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
 from ..rules.jsonio import dump
-from ..rules.spec import TaskSpec
+from ..rules.spec import FLAT, PAYLOADS, PLAIN, TaskSpec
 from ..sql import BoundStatement, Statement, on_postgres, put, run
 from ..sql import create as sql
 
 MICROSECOND = timedelta(microseconds=1)
+
+_plain = attrgetter(*(field.attribute for field in PLAIN))
+_flat = attrgetter(*(field.attribute for field in FLAT))
+_FLAT_COLUMNS = tuple(field.column for field in FLAT)
+_PAYLOADS = tuple((field.column, field.attribute) for field in PAYLOADS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,22 +90,12 @@ def _values(family: Family, now: datetime | str) -> Iterator[tuple[Any, ...]]:
     due = now if isinstance(now, str) else _time(now, zone)
     for place, (spec, pending) in enumerate(_pending(family)):
         yield (
+            *_plain(spec),
             spec.id,
             family.group_id,
-            spec.name,
-            spec.worker,
-            spec.workgroup,
-            spec.key,
-            spec.input_json,
-            spec.output_json,
             json.dumps(spec.errors, separators=(",", ":")) if spec.errors else "[]",
-            spec.remaining_attempts,
             spec.is_paused or family.paused,
-            spec.is_complete,
-            spec.is_seed,
             _time(spec.run_after, zone) or due,
-            spec.error_delay_in_seconds,
-            spec.priority,
             _time(spec.created_at or begun + place * MICROSECOND, zone),
             due if spec.is_complete else None,
             pending,
@@ -126,23 +122,15 @@ def _objects(family: Family) -> Iterator[str]:
 
 
 def _object(family: Family, spec: TaskSpec, *, pending: int, place: int, zone: str) -> str:
-    """The task as JSON for the statement; input and output are spliced in as they are."""
+    """The task as JSON for the statement; payloads are spliced in as they are."""
     head = json.dumps(
         {
+            **dict(zip(_FLAT_COLUMNS, _flat(spec), strict=True)),
             "group": family.group_id,
             "id": spec.id,
-            "name": spec.name,
-            "worker": spec.worker,
-            "workgroup": spec.workgroup,
-            "key": spec.key,
             "errors": spec.errors,
-            "remaining_attempts": spec.remaining_attempts,
             "is_paused": spec.is_paused or family.paused,
-            "is_complete": spec.is_complete,
-            "is_seed": spec.is_seed,
             "run_after": _time(spec.run_after, zone),
-            "error_delay": spec.error_delay_in_seconds,
-            "priority": spec.priority,
             "created_at": _time(spec.created_at, zone),
             "pending": pending,
             "created_by": family.created_by,
@@ -150,9 +138,10 @@ def _object(family: Family, spec: TaskSpec, *, pending: int, place: int, zone: s
             "place": place,
         }
     )
-    return (
-        f'{head[:-1]},"input":{spec.input_json or "null"},"output":{spec.output_json or "null"}}}'
+    payloads = "".join(
+        [f',"{column}":{getattr(spec, name) or "null"}' for column, name in _PAYLOADS]
     )
+    return f"{head[:-1]}{payloads}}}"
 
 
 def _time(value: datetime | None, zone: str) -> str | None:

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any
 
 from django.db.models import BooleanField, ExpressionWrapper, Q
@@ -16,6 +17,7 @@ from django.utils import timezone
 
 from ..models import Attempt, AuditEntry, ParentEdge, Task, TaskGroup, Workgroup
 from ..rules.names import camel
+from ..rules.spec import FIELDS, PLAIN
 from ..rules.states import State
 from ..sql.probes import among, probed
 from .states import Progress, state_of
@@ -23,6 +25,19 @@ from .states import Progress, state_of
 ZERO_TIME = "0001-01-01T00:00:00Z"
 
 Json = dict[str, Any]
+
+
+def _order() -> list[str]:
+    """The words of a task as the old Crew gave them, then ours."""
+    words = [field.word for field in FIELDS]
+    words.insert(1, "taskGroupId")
+    words.insert(words.index("priority"), "busyExecuting")
+    return [*words, "state"]
+
+
+_IN_ORDER = dict.fromkeys(_order())
+_WORDS = tuple(field.word for field in PLAIN)
+_shown = attrgetter(*(field.column for field in PLAIN))
 
 
 def time(moment: datetime | None) -> str:
@@ -118,25 +133,16 @@ def _task(row: Task, parent_ids: list[str], holds: "_Holds", now: datetime) -> J
     if not row.is_complete and row.workgroup in holds.until:
         run_after = max(run_after, holds.until[row.workgroup])
     return {
+        **_IN_ORDER,
         "id": row.pk,
         "taskGroupId": row.group_id,
-        "name": row.name,
-        "worker": row.worker,
-        "workgroup": row.workgroup,
-        "key": row.key,
-        "remainingAttempts": row.remaining_attempts,
+        **dict(zip(_WORDS, _shown(row), strict=True)),
         "isPaused": row.is_paused,
-        "isComplete": row.is_complete,
         "runAfter": time(run_after),
-        "isSeed": row.is_seed,
-        "errorDelayInSeconds": row.error_delay_in_seconds,
-        "input": row.input,
-        "output": row.output,
         "errors": row.errors,
         "createdAt": time(row.created_at),
         "parentIds": parent_ids,
         "busyExecuting": row.is_executing,
-        "priority": row.priority,
         "state": state_of(row, now, holds.now).value,
     }
 

@@ -6,7 +6,10 @@ import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Unpack
+
+from ..rules.names import camel
+from ..rules.spec import FIELDS, ChildFields
 
 MAX_HOLD = 86_400  # seconds; Crew cuts a Retry-After there
 
@@ -35,43 +38,37 @@ class Child:
         return {"id": self.id, **self.fields}
 
 
+_DEFAULTS = {
+    each.column: each.default for each in FIELDS if each.column in ChildFields.__annotations__
+}
+
+
 def child(
     worker: str,
     *,
     id: str | None = None,
-    name: str = "",
-    input: Any = None,
     parents: Iterable["Child | str"] = (),
-    workgroup: str = "",
-    key: str = "",
-    priority: int = 0,
-    remaining_attempts: int = 5,
-    error_delay_in_seconds: int = 60,
-    is_paused: bool = False,
     run_after: datetime | None = None,
+    **fields: Unpack[ChildFields],
 ) -> Child:
     """A child for `output`. `parents` are siblings in the same answer, in any order.
 
     Every child waits for the task being done in any case; nothing is inherited from it.
     `run_after` must know its time zone (ValueError).
     """
-    fields: dict[str, Any] = {
+    if unknown := sorted(set(fields) - set(_DEFAULTS)):
+        raise TypeError(f"a child has no {', '.join(unknown)}")
+    given = {name: value for name, value in fields.items() if value is not None}
+    sent: dict[str, Any] = {
         "worker": worker,
-        "name": name,
-        "input": input,
         "parentIds": [parent.id if isinstance(parent, Child) else parent for parent in parents],
-        "workgroup": workgroup,
-        "key": key,
-        "priority": priority,
-        "remainingAttempts": remaining_attempts,
-        "errorDelayInSeconds": error_delay_in_seconds,
-        "isPaused": is_paused,
+        **{camel(name): value for name, value in (_DEFAULTS | given).items()},
     }
     if run_after is not None:
         if run_after.tzinfo is None:
             raise ValueError("run_after must know its time zone")
-        fields["runAfter"] = run_after.isoformat()
-    return Child(id or str(uuid.uuid4()), fields)
+        sent["runAfter"] = run_after.isoformat()
+    return Child(id or str(uuid.uuid4()), sent)
 
 
 def output(

@@ -9,7 +9,7 @@ from typing import Any
 from rest_framework import serializers as s
 
 from ...rules.names import MAX_LENGTH
-from ...rules.spec import DEFAULT_ATTEMPTS, DEFAULT_ERROR_DELAY, MAX_ATTEMPTS, MAX_ERROR_DELAY
+from ...rules.spec import DEFAULT_ATTEMPTS, FIELDS, MAX_ATTEMPTS, Kind, TaskField
 from ...rules.states import State
 from ..changes import NEVER
 from ..tasks import EDITABLE
@@ -35,35 +35,46 @@ def payload(help_text: str) -> s.JSONField:
     return s.JSONField(required=False, help_text=f"Any JSON. {help_text}")
 
 
+def _taken(field: TaskField) -> s.Field:
+    """What a client may send for a field of a task."""
+    options = {"required": False, "help_text": field.words}
+    match field.kind:
+        case Kind.TEXT:
+            return text(**options)
+        case Kind.NUMBER:
+            return number(field.low, field.high, field.default, field.words)
+        case Kind.SWITCH:
+            return s.BooleanField(default=False, **options)
+        case Kind.TIME:
+            return s.DateTimeField(required=False, help_text=TIME_HELP)
+        case Kind.LIST:
+            longest = {"max_length": MAX_LENGTH} if field.column == "parent_ids" else {}
+            return s.ListField(child=s.CharField(**longest), **options)
+    return payload(field.words)
+
+
+def _shown(field: TaskField) -> s.Field:
+    """How a field of a task is shown."""
+    match field.kind:
+        case Kind.TEXT:
+            return s.CharField(allow_blank=field.column != "id")
+        case Kind.NUMBER:
+            return s.IntegerField()
+        case Kind.SWITCH:
+            return s.BooleanField()
+        case Kind.TIME:
+            return s.DateTimeField(help_text=TIME_HELP)
+        case Kind.LIST:
+            return s.ListField(child=s.CharField(allow_blank=field.column == "errors"))
+    return s.JSONField()
+
+
 class TaskFields(s.Serializer):  # type: ignore[misc]
     """What a client may set at any time. Null counts as left out."""
 
-    name = text()
-    worker = text(help_text="Appended to the base URL of the workers; without one it never runs.")
-    workgroup = text(help_text="Tasks of one workgroup, in all groups, are held together.")
-    key = text(help_text="Of tasks of a group with one key, one runs and settles the others.")
-    remainingAttempts = number(
-        0, MAX_ATTEMPTS, DEFAULT_ATTEMPTS, "How often it may still be tried."
-    )
-    isPaused = s.BooleanField(required=False, default=False)
-    isComplete = s.BooleanField(required=False, default=False)
-    isSeed = s.BooleanField(required=False, help_text="Kept by a reset of the group.")
-    runAfter = s.DateTimeField(required=False, help_text=TIME_HELP)
-    errorDelayInSeconds = number(
-        0, MAX_ERROR_DELAY, DEFAULT_ERROR_DELAY, "The wait after a failed attempt."
-    )
-    input = payload("Sent to the worker.")
-    output = payload("What the worker answered.")
-    parentIds = s.ListField(
-        child=s.CharField(max_length=MAX_LENGTH),
-        required=False,
-        help_text="Tasks of the same group that must be complete first. Never a cycle.",
-    )
-    priority = number(-10, 10, 0, "Higher runs first among tasks that are due.")
-    errors = s.ListField(child=s.CharField(), required=False)
-
     def get_fields(self) -> dict[str, s.Field]:
-        fields: dict[str, s.Field] = super().get_fields()
+        taken = {field.word: _taken(field) for field in FIELDS if field.is_editable}
+        fields: dict[str, s.Field] = {**taken, **super().get_fields()}
         for field in fields.values():
             field.allow_null = True
         return fields
@@ -94,8 +105,11 @@ class TaskChange(TaskFields):
 class NewTask(TaskFields):
     """A task to be created. Unknown fields are ignored, and named in `X-Crew-Ignored`."""
 
-    id = text(help_text="A new id is made for an empty one.", allow_blank=True)
-    createdAt = s.DateTimeField(required=False, help_text=TIME_HELP)
+    def get_fields(self) -> dict[str, s.Field]:
+        more = {field.word: _taken(field) for field in FIELDS if not field.is_editable}
+        for field in more.values():
+            field.allow_null = True
+        return {**super().get_fields(), **more}
 
 
 class NewTaskOfMany(NewTask):
@@ -109,26 +123,12 @@ class NewTaskOfMany(NewTask):
 class Task(s.Serializer):  # type: ignore[misc]
     """A task as it is."""
 
-    id = s.CharField()
     taskGroupId = s.CharField()
-    name = s.CharField(allow_blank=True)
-    worker = s.CharField(allow_blank=True)
-    workgroup = s.CharField(allow_blank=True)
-    key = s.CharField(allow_blank=True)
-    remainingAttempts = s.IntegerField()
-    isPaused = s.BooleanField()
-    isComplete = s.BooleanField()
-    runAfter = s.DateTimeField(help_text=TIME_HELP)
-    isSeed = s.BooleanField()
-    errorDelayInSeconds = s.IntegerField()
-    input = s.JSONField()
-    output = s.JSONField()
-    errors = s.ListField(child=s.CharField(allow_blank=True))
-    createdAt = s.DateTimeField(help_text=TIME_HELP)
-    parentIds = s.ListField(child=s.CharField())
     busyExecuting = s.BooleanField(help_text="An attempt runs, or one of its duplicates does.")
-    priority = s.IntegerField()
     state = s.ChoiceField(choices=STATES)
+
+    def get_fields(self) -> dict[str, s.Field]:
+        return {**{field.word: _shown(field) for field in FIELDS}, **super().get_fields()}
 
 
 class Counted(s.Serializer):  # type: ignore[misc]

@@ -6,11 +6,11 @@ scheduler comes along. Tokens and settings never leave.
 """
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import islice, repeat
+from itertools import islice, repeat, starmap
 from typing import Any
 
 from django.db import connection
@@ -20,6 +20,7 @@ from ...errors import NotFoundError
 from ...insight.fleet.now import clock
 from ...models import AuditEntry, Worker, Workgroup
 from ...rules.jsonio import dump
+from ...rules.spec import PLAIN, Kind
 from ...sql import moment, on_postgres, read, run
 from ...sql import moves as sql
 from ...sql.one_look import one_look
@@ -30,6 +31,13 @@ from .lines import FORMAT, Writer, payload
 SMALL = 100  # rows of some kilobytes each
 WEIGHTS = 1_000
 IMPORTED = "imported"  # in the detail of an entry that tells of an import: it stays where it is
+# How a plain column leaves, by its kind.
+_OUT: dict[Kind, Callable[[Any], Any]] = {
+    Kind.TEXT: str,
+    Kind.NUMBER: int,
+    Kind.SWITCH: bool,
+    Kind.JSON: payload,
+}
 WHY = "abandoned: it ran when its group was exported"
 
 
@@ -85,11 +93,13 @@ def _group(to: Writer, row: tuple[Any, ...], now: datetime) -> int:
     head = {"id": group_id, "name": name, "isPaused": bool(is_paused)}
     to.put("group", head | {"createdAt": _time(created_at)})
     seen = _Seen()
-    for task in sql.fetched(sql.TASKS_OUT, {"group": group_id}, _portions(group_id)):
-        to.put("task", _task(task) | _shared(to, task, seen))
+    for row_out in sql.fetched(sql.TASKS_OUT, {"group": group_id}, _portions(group_id)):
+        plain, task = sql.task_out(row_out)
+        shared = _shared(to, plain["output"], task.shared_output_id, seen)
+        to.put("task", _task(plain, task) | shared)
         seen.tasks += 1
-        seen.workers.add(task[2])
-        seen.workgroups.add(task[3])
+        seen.workers.add(plain["worker"])
+        seen.workgroups.add(plain["workgroup"])
     for attempt in _attempts(group_id):
         to.put("attempt", _attempt(attempt, now))
         seen.attempts += 1
@@ -110,75 +120,67 @@ def _portions(group_id: str) -> Iterator[int]:
     yield from repeat(1)  # SQLite gives them one by one in any case
 
 
-def _task(row: tuple[Any, ...]) -> dict[str, Any]:
+def _task(plain: dict[str, Any], row: sql.TaskOut) -> dict[str, Any]:
     return {
-        "id": row[0],
-        "name": row[1],
-        "worker": row[2],
-        "workgroup": row[3],
-        "key": row[4],
-        "input": payload(row[5]),
-        "output": payload(row[6]),
-        "errors": payload(row[7]),
-        "remainingAttempts": row[8],
-        "isPaused": bool(row[9]),
-        "isComplete": bool(row[10]),
-        "isSeed": bool(row[11]),
-        "runAfter": _time(row[12]),
-        "errorDelayInSeconds": row[13],
-        "priority": row[14],
-        "createdAt": _time(row[15]),
-        "completedAt": _time(row[16]),
-        "attempt": row[17],
-        "pendingParents": row[18],
-        "mergedInto": row[19],
-        "createdBy": row[20],
-        "heldCount": row[21],
-        "rescues": row[22],
-        "parentIds": payload(row[23]) or [],
-    } | ({"keepsComplete": True} if row[25] else {})
+        "id": row.id,
+        **{field.word: _OUT[field.kind](plain[field.column]) for field in PLAIN},
+        "errors": payload(row.errors),
+        "isPaused": bool(row.is_paused),
+        "runAfter": _time(row.run_after),
+        "createdAt": _time(row.created_at),
+        "completedAt": _time(row.completed_at),
+        "attempt": row.attempt,
+        "pendingParents": row.pending_parents,
+        "mergedInto": row.merged_into,
+        "createdBy": row.created_by,
+        "heldCount": row.held_count,
+        "rescues": row.rescues,
+        "parentIds": payload(row.parent_ids) or [],
+    } | ({"keepsComplete": True} if row.keeps_complete else {})
 
 
-def _shared(to: Writer, row: tuple[Any, ...], seen: _Seen) -> dict[str, int]:
+def _shared(to: Writer, own: Any, id_: Any, seen: _Seen) -> dict[str, int]:
     """Which output the task shares with others: it stands once in the file, before the first."""
-    own, id_ = row[6], row[24]
     if id_ is None or own is not None:
         return {}
     if id_ not in seen.outputs:
         found = run(sql.OUTPUT_OUT, {"id": id_})
         if not found:  # `crewcheck` tells of it
             return {}
+        ((value,),) = found
         seen.outputs[id_] = len(seen.outputs) + 1
-        to.put("output", {"number": seen.outputs[id_], "value": payload(found[0][0])})
+        to.put("output", {"number": seen.outputs[id_], "value": payload(value)})
     return {"sharedOutput": seen.outputs[id_]}
 
 
-def _attempts(group_id: str) -> Iterator[tuple[Any, ...]]:
+def _attempts(group_id: str) -> Iterator[sql.AttemptOut]:
     """Those that ended and those that run, in the order of their tasks."""
     asked = {"group": group_id, "why": WHY}
-    ended = sql.stream(sql.ATTEMPTS_OUT, asked, SMALL)
-    running = sql.stream(sql.RUNNING_OUT, asked, SMALL)
-    return heapq.merge(ended, running, key=lambda row: (moment(row[0]), row[1], row[2]))
+    ended = starmap(sql.AttemptOut, sql.stream(sql.ATTEMPTS_OUT, asked, SMALL))
+    running = starmap(sql.AttemptOut, sql.stream(sql.RUNNING_OUT, asked, SMALL))
+    return heapq.merge(
+        ended, running, key=lambda row: (moment(row.task_created_at), row.task_id, row.number)
+    )
 
 
-def _attempt(row: tuple[Any, ...], now: datetime) -> dict[str, Any]:
+def _attempt(row: sql.AttemptOut, now: datetime) -> dict[str, Any]:
     return {
-        "taskId": row[1],
-        "number": row[2],
-        "worker": row[3],
-        "scheduler": row[4],
-        "outcome": row[5],
-        "status": row[6],
-        "error": row[7],
-        "note": row[8],
-        "startedAt": _time(row[9]),
-        "finishedAt": _time(row[10] or now),
-        "lateAt": _time(row[11]),
-        "lateOutcome": row[12],
-        "lateStatus": row[13],
-        "lateError": row[14],
-        "request": row[15],
-        "answer": row[16],
+        "taskId": row.task_id,
+        "number": row.number,
+        "worker": row.worker,
+        "scheduler": row.scheduler,
+        "outcome": row.outcome,
+        "status": row.status,
+        "error": row.error,
+        "note": row.note,
+        "startedAt": _time(row.started_at),
+        "finishedAt": _time(row.finished_at or now),
+        "lateAt": _time(row.late_at),
+        "lateOutcome": row.late_outcome,
+        "lateStatus": row.late_status,
+        "lateError": row.late_error,
+        "request": row.request,
+        "answer": row.answer,
     }
 
 
@@ -217,7 +219,7 @@ def _entries(group_id: str) -> Iterator[dict[str, Any]]:
 
 
 def _refuse_unknown(ids: list[str]) -> None:
-    found = {row[0] for row in run(sql.GROUPS_NAMED, {"ids": dump(ids)})}
+    found = {id_ for id_, *_ in run(sql.GROUPS_NAMED, {"ids": dump(ids)})}
     for id_ in ids:
         if id_ not in found:
             raise NotFoundError(f"there is no task group {id_}")
