@@ -999,7 +999,7 @@ MUTANTS = (
     Mutant(
         "reset: parents not counted again",
         "tasks/verbs/resetting.py",
-        "parents = RawSQL(sql.PARENTS[connection.vendor], [])",
+        "parents = RawSQL(sql.parents(), [])",
         'parents = RawSQL("pending_parents", [])',
         (CONTROL + "::test_a_reset_group_is_as_if_it_had_never_run",),
         LITE,

@@ -240,3 +240,18 @@ def test_what_the_api_gives_the_client_shows():
         sent = raw[field.word]
         as_value = {Kind.TIME: read_time(SAMPLES[Kind.TIME], ""), Kind.LIST: ("a", "b")}
         assert getattr(task, field.column) == as_value.get(field.kind, sent), field.word
+
+
+# --- Databases ---------------------------------------------------------------------------------
+
+
+def test_only_the_statements_ask_which_database_it_is():
+    """`tasks/sql` knows; whoever else must, asks it."""
+    asks = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "tasks").rglob("*.py")
+        if path.parent.name not in ("sql", "migrations")
+        and re.search(r"\bvendor\b", path.read_text())
+    }
+
+    assert asks == set()

@@ -19,7 +19,7 @@ from ..conf import conf
 from ..insight.troubles import Trouble, troubles
 from ..models import SchedulerProcess
 from ..redact import one_line
-from ..sql import patience, statistics
+from ..sql import can_notify, patience, statistics
 from ..store import changes
 from ..upkeep.chores import Chores
 from . import rescue, shared_outcomes, table_version
@@ -58,7 +58,7 @@ class Heart:
         if SchedulerProcess.objects.alive().exclude(pk=self.me).exists():
             shared_outcomes.shares_from = time.monotonic() + 2 * conf.CREW_SWEEP_SECONDS
         loops = [self._beat_loop, self._sweep_loop, self._chores_loop]
-        if connection.vendor == "postgresql" and conf.CREW_NOTIFY:
+        if can_notify():
             loops.append(self._listen_loop)
         for loop in loops:
             thread = threading.Thread(target=loop, name=f"crew{loop.__name__}", daemon=True)

@@ -10,7 +10,7 @@ from collections.abc import Sized
 
 from django.db import Error, connection
 
-from ..sql import wakeups
+from ..sql import on_sqlite, wakeups
 from ..store.changes import News
 
 PEEK = 0.01  # seconds between two looks at SQLite's data_version
@@ -43,7 +43,7 @@ class Rest:
     def at_most(self, seconds: float, *, peeking: bool) -> None:
         """Until woken; `peeking`, also until another connection writes to SQLite's file."""
         deadline = time.monotonic() + seconds
-        peeking = peeking and connection.vendor == "sqlite"
+        peeking = peeking and on_sqlite()
         self._tell(seconds)
         while not self._wake.is_set():
             left = deadline - time.monotonic()

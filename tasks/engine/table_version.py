@@ -6,6 +6,8 @@ from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
+from ..sql import on_postgres
+
 LABEL = "crew"
 ASK_WITHIN = 3  # seconds for a connection
 
@@ -36,7 +38,7 @@ def encoding() -> str:
 
     By a connection of its own, that ends here: whoever asks may be about to fork.
     """
-    if connection.vendor != "postgresql":
+    if not on_postgres():
         return ""
     own = connection.copy()
     options = {

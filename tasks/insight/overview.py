@@ -12,11 +12,11 @@ from django.db.models import QuerySet
 
 from ..models import TaskGroup
 from ..rules.jsonio import dump
+from ..sql import clock, run
 from ..sql import overview as sql
-from ..sql import run
 from ..sql.probes import probed
 from ..store.states import Progress
-from .fleet.now import Fleet, clock, fleet_at
+from .fleet.now import Fleet, fleet_at
 
 GROUPS = 20
 GROUPS_ASKED = 200  # by their ids, at most

@@ -16,7 +16,7 @@ from django.db.models.functions import Now
 
 from ..conf import conf
 from ..models import Chore, SchedulerProcess
-from ..sql import on_postgres, run
+from ..sql import on_postgres, on_sqlite, run
 from ..sql import troubles as sql
 
 BEHIND = timedelta(minutes=10)  # without an end of a chore: it does not keep up
@@ -63,7 +63,7 @@ def troubles() -> tuple[Trouble, ...]:
     found = [*_behind()]
     if on_postgres():
         found += [*_sessions(), *_prepared(), *_slots(), *_hidden()]
-    elif connection.vendor == "sqlite":
+    elif on_sqlite():
         found += _log()
     return tuple(found)
 

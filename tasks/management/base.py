@@ -7,6 +7,7 @@ from django.core.management.base import SystemCheckError as Unfit
 from django.db import Error, connection
 
 from ..redact import one_line
+from ..sql import on_sqlite
 from ..sql.patience import is_refusal, refusal
 
 CLEAR_LINE = "\r\x1b[K"
@@ -58,5 +59,5 @@ def why(error: Exception) -> str:
         return f"{named}{error.strerror or error}"
     if is_refusal(error):
         return refusal(error)
-    where = f" ({connection.settings_dict['NAME']})" if connection.vendor == "sqlite" else ""
+    where = f" ({connection.settings_dict['NAME']})" if on_sqlite() else ""
     return f"The database cannot be used: {str(error).strip().partition(chr(10))[0]}{where}"

@@ -214,5 +214,24 @@ def on_postgres() -> bool:
     return connection.vendor == "postgresql"
 
 
+def on_sqlite() -> bool:
+    return connection.vendor == "sqlite"
+
+
+def can_notify() -> bool:
+    """Whether whoever listens can be woken by the database."""
+    return on_postgres() and bool(conf.CREW_NOTIFY)
+
+
+def clock() -> datetime:
+    """The database's. SQLite has no other clock than ours."""
+    if not on_postgres():
+        return datetime.now(UTC)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT statement_timestamp()")
+        (now,) = cursor.fetchone()
+        return now  # type: ignore[no-any-return]
+
+
 def _filled(text: str, vendor: str) -> str:
     return text.replace("{now}", NOW[vendor]).replace("{ready}", READY)

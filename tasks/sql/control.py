@@ -1,6 +1,6 @@
 """Statements of what people do. Each takes ids, some thousands at a time (`probes.sliced`)."""
 
-from . import ERRORS, statement
+from . import ERRORS, on_postgres, statement
 from .probes import IDS, TASK, TO_CHILDREN, TO_PARENTS
 
 # These tasks of the group, locked in id order: the order in which settles lock theirs. All at
@@ -74,11 +74,15 @@ RECOUNT = statement(
     """,
 )
 
-# How many parents the task has that a statement of Django's updates.
-PARENTS = {
-    "postgresql": f"(SELECT count(*) FROM {TO_PARENTS.format('crew_task.id')} e)",
-    "sqlite": "(SELECT count(*) FROM crew_parentedge e WHERE e.child_id = crew_task.id)",
+_PARENTS = {
+    True: f"(SELECT count(*) FROM {TO_PARENTS.format('crew_task.id')} e)",
+    False: "(SELECT count(*) FROM crew_parentedge e WHERE e.child_id = crew_task.id)",
 }
+
+
+def parents() -> str:
+    """How many parents the task has that a statement of Django's updates."""
+    return _PARENTS[on_postgres()]
 
 
 def _cancel(vendor: str) -> str:

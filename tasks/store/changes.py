@@ -16,11 +16,10 @@ from django.db import Error, connection, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from ..conf import conf
 from ..models import Change
 from ..rules.fair_share import Lane
 from ..rules.jsonio import dump
-from ..sql import BoundStatement, run
+from ..sql import BoundStatement, can_notify, run
 from ..sql import publish as sql
 from ..sql.patience import is_outage
 
@@ -222,7 +221,7 @@ class _AfterCommit:
     def tell(self) -> None:
         if self.wake:
             work_arrived.set()
-        if connection.vendor == "postgresql" and conf.CREW_NOTIFY:
+        if can_notify():
             channels = [CHANGES] * bool(self.groups) + [CHANNEL] * self.wake
             if _later.channels is None:
                 _notify(channels)

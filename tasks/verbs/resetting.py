@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from django.db import connection
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import Now
 
@@ -24,7 +23,7 @@ def reset_whole(group_id: str, remaining_attempts: int) -> int:
     gone, kept = _parted(group_id)
     edges.remove(group_id, gone)
     # Each row is written once: of all its parents, which are reset with it, none is complete.
-    parents = RawSQL(sql.PARENTS[connection.vendor], [])  # noqa: S611  a constant of ours
+    parents = RawSQL(sql.parents(), [])  # noqa: S611  a constant of ours
     fields = edges.UNRUN | {"pending_parents": parents}
     edges.update(kept, **fields, remaining_attempts=remaining_attempts)
     changes.tasks_changed((group_id, id_) for id_ in kept)

@@ -15,9 +15,9 @@ from ...conf import conf
 from ...errors import NotFoundError
 from ...models import Attempt, AuditEntry, CutCall, Task, Worker, Workgroup
 from ...rules.outages import SPARED
+from ...sql import clock, run
 from ...sql import closeup as sql
 from ...sql import overview as overview_sql
-from ...sql import run
 from . import backlog, last_hour, now
 from .backlog import LaneState, Waiting
 from .in_flight import GroupLine, Next, Running, groups_of, lines_of_groups, longest, next_in
@@ -131,7 +131,7 @@ def workgroup(name: str) -> WorkgroupNow:
 
 
 def _worker(row: Worker) -> WorkerNow:
-    at = now.clock()
+    at = clock()
     flying = Task.objects.filter(worker=row.name, leased_by__isnull=False)
     rows = run(sql.LANES, {"worker": row.name, "lanes": backlog.MOST_LANES})
     lanes = [LaneState(row.name, *lane) for lane in rows]
@@ -166,7 +166,7 @@ def _worker(row: Worker) -> WorkerNow:
 
 
 def _workgroup(row: Workgroup) -> WorkgroupNow:
-    at = now.clock()
+    at = clock()
     is_held = row.held_until is not None and row.held_until > at
     flying = Task.objects.filter(workgroup=row.name, leased_by__isnull=False)
     looked_at = backlog.lanes()

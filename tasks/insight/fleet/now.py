@@ -7,17 +7,17 @@ The cost grows with the attempts in flight, the lanes that have tasks, and at mo
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from itertools import islice
 from typing import Any
 
-from django.db import connection
 from django.db.models import ExpressionWrapper
 from django.db.models.fields import DateTimeField
 from django.db.models.functions import Now
 
 from ...models import CutCall, SchedulerProcess, Worker, Workgroup
+from ...sql import clock
 from ...sql import overview as sql
 from ..troubles import Trouble, troubles
 from . import backlog, last_hour
@@ -136,16 +136,6 @@ def fleet_at(at: datetime) -> Fleet:
         are_all_lanes=len(lanes) < backlog.MOST_LANES,
         troubles=troubles(),
     )
-
-
-def clock() -> datetime:
-    """The database's."""
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT statement_timestamp()")
-            (now,) = cursor.fetchone()
-            return now  # type: ignore[no-any-return]
-    return datetime.now(UTC)  # SQLite has no other clock than ours
 
 
 def _schedulers(busy: Mapping[str, int]) -> tuple[tuple[Scheduler, ...], tuple[Scheduler, ...]]:

@@ -20,7 +20,7 @@ from ...engine import failpoints, table_version
 from ...engine.rescue import bury_others
 from ...engine.scheduler import Scheduler
 from ...serving import memory
-from ...sql import patience
+from ...sql import on_sqlite, patience
 from ..base import CrewCommand
 
 logger = logging.getLogger("crew.engine.scheduler")
@@ -128,7 +128,7 @@ def _slots_with_files(slots: int) -> int:
 
 def _only_one_on_sqlite() -> TextIO | None:
     """Take the file lock that lets one scheduler work on a SQLite file; the kernel frees it."""
-    if connection.vendor != "sqlite" or connection.is_in_memory_db():  # type: ignore[attr-defined]
+    if not on_sqlite() or connection.is_in_memory_db():  # type: ignore[attr-defined]
         return None
     path = f"{connection.settings_dict['NAME']}-scheduler.lock"
     lock = open(path, "a+")  # noqa: SIM115  held as long as the process

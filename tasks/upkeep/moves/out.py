@@ -17,11 +17,10 @@ from django.db import connection
 
 from ... import VERSION
 from ...errors import NotFoundError
-from ...insight.fleet.now import clock
 from ...models import AuditEntry, Worker, Workgroup
 from ...rules.jsonio import dump
 from ...rules.spec import PLAIN, Kind
-from ...sql import moment, on_postgres, read, run
+from ...sql import clock, moment, on_postgres, read, run
 from ...sql import moves as sql
 from ...sql.one_look import one_look
 from ...sql.probes import among
