@@ -11,6 +11,8 @@ class CrewConfig(AppConfig):
 
     def ready(self) -> None:
         from .checks import settings  # noqa: F401  registers the system checks
+        from .live import lost_rights
         from .sql import patience
 
+        lost_rights.connect()
         patience.greet_sessions()

@@ -354,6 +354,32 @@ def test_s14_a_ticket_is_over_within_a_minute():
     assert callers.of_stream_secret(ticket) is None
 
 
+@pytest.mark.parametrize("end", ["expires_at", "revoked_at"])
+def test_s14_a_ticket_opens_nothing_once_its_token_has_ended(end):
+    secret = issue(READ)
+    change(secret, expires_at=Now() + 20 * SECOND)
+    ticket = tokens.stream_ticket(callers.of_secret(secret))
+    row = Token.objects.get(kind="ticket")
+    assert row.expires_at - row.created_at <= 20.1 * SECOND
+
+    change(secret, **{end: Now() - SECOND})
+
+    assert callers.of_stream_secret(ticket) is None
+
+
+def test_s8_the_row_of_a_ticket_does_not_tell_its_session():
+    user = make_user("ann", "view_task")
+    key = "k" * 32
+    ticket = tokens.stream_ticket(callers.of_user(user, key))
+    other = tokens.stream_ticket(callers.of_user(user, key))
+
+    rows = [Token.objects.get(digest=callers.digest(each)).session for each in (ticket, other)]
+
+    assert rows[0] != rows[1]
+    assert key not in str(Token.objects.values())
+    assert callers.unsealed(rows[0], ticket) == key
+
+
 def test_a_ticket_has_the_rights_its_user_has_when_it_is_used():
     user = make_user("ann", "view_task", "change_task")
     kept = tokens.stream_ticket(callers.of_user(user))

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import json
 import time
+from datetime import timedelta
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
@@ -26,6 +27,7 @@ from .web import path_of
 pytestmark = pytest.mark.django_db(transaction=True)
 
 TOKEN = "a-fixed-token-for-this"
+JSON = {"content_type": "application/json"}
 
 
 @pytest.fixture(autouse=True)
@@ -188,6 +190,115 @@ async def test_without_authentication_our_own_pages_watch(origin, code):
         CREW_STREAM_ORIGINS=streams,
     ):
         assert await code_of(path_of(group.pk, "-"), (b"origin", origin)) == code
+async def stream_of_a_session(client, group, *, by_ticket):
+    """An open stream of a user who has logged in, and the user."""
+    users = get_user_model().objects
+    user = await sync_to_async(users.create_superuser)("u", password="p")
+    await sync_to_async(client.force_login)(user)
+    if by_ticket:
+        answer = await sync_to_async(client.post)("/api/v1/stream_ticket", **JSON)
+        one = socket(path_of(group.pk, answer.json()["ticket"]))
+    else:
+        cookie = f"sessionid={client.cookies['sessionid'].value}".encode()
+        one = socket(path_of(group.pk, "-"), (b"cookie", cookie), (b"origin", b"http://testserver"))
+    assert (await one.connect())[0]
+    return one, user
+
+
+def give_another_password(client, user):
+    user.set_password("another")
+    user.save()
+
+
+def take_a_permission(client, user):
+    user.is_superuser = False
+    user.save()
+
+
+@pytest.mark.parametrize("by_ticket", [True, False], ids=["ticket", "cookie"])
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda client, user: client.logout(),
+        lambda client, user: type(user).objects.get().delete(),
+        lambda client, user: setattr(user, "is_active", False) or user.save(),
+        give_another_password,
+        take_a_permission,
+    ],
+    ids=["logout", "deleted", "disabled", "password", "demoted"],
+)
+@in_a_loop
+async def test_s14_a_stream_ends_at_once_with_the_session_that_opened_it(client, by_ticket, end):
+    group = await sync_to_async(make_group)()
+    with override_settings(ALLOWED_HOSTS=["testserver"]):
+        one, user = await stream_of_a_session(client, group, by_ticket=by_ticket)
+        await sync_to_async(make_task)(group, id="t")
+        assert json.loads(await one.receive_from(5))["task"]["id"] == "t"
+
+        await sync_to_async(end)(client, user)
+
+        assert await one.receive_output(5) == {"type": "websocket.close", "code": 4401}
+        await one.wait()
+
+
+@in_a_loop
+async def test_s14_a_ticket_opens_nothing_when_its_session_has_ended(client):
+    group = await sync_to_async(make_group)()
+    user = await sync_to_async(get_user_model().objects.create_superuser)("u", password="p")
+    await sync_to_async(client.force_login)(user)
+    answer = await sync_to_async(client.post)("/api/v1/stream_ticket", **JSON)
+
+    await sync_to_async(client.logout)()
+
+    assert await code_of(path_of(group.pk, answer.json()["ticket"])) == 4401
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda token: tokens.revoke(token),
+        lambda token: token.delete(),
+        lambda token: setattr(token.user, "is_active", False) or token.user.save(),
+    ],
+    ids=["revoked", "deleted", "disabled"],
+)
+@pytest.mark.parametrize("by_ticket", [True, False], ids=["ticket", "header"])
+@in_a_loop
+async def test_s14_a_stream_ends_at_once_with_its_token(end, by_ticket):
+    group = await sync_to_async(make_group)()
+    user = await sync_to_async(get_user_model().objects.create_superuser)("u", password="p")
+    token, secret = await sync_to_async(tokens.issue)(name="x", scopes=["read"], user=user)
+    other = await sync_to_async(tokens.issue)(name="y", scopes=["read"])
+    ticket = await sync_to_async(lambda: tokens.stream_ticket(of_secret(secret)))()
+    one = (
+        socket(path_of(group.pk, ticket))
+        if by_ticket
+        else socket(path_of(group.pk, "-"), (b"authorization", secret.encode()))
+    )
+    assert (await one.connect())[0]
+    stays = socket(path_of(group.pk, "-"), (b"authorization", other[1].encode()))
+    assert (await stays.connect())[0]
+
+    await sync_to_async(end)(token)
+
+    assert await one.receive_output(5) == {"type": "websocket.close", "code": 4401}
+    await one.wait()
+    await sync_to_async(make_task)(group, id="t")
+    assert json.loads(await stays.receive_from(5))["task"]["id"] == "t"
+    await stays.disconnect()
+
+
+@in_a_loop
+async def test_s14_a_stream_ends_when_its_token_expires():
+    group = await sync_to_async(make_group)()
+    made = functools.partial(tokens.issue, name="x", scopes=["read"])
+    _, secret = await sync_to_async(made)(lifetime=timedelta(seconds=1))
+    ticket = await sync_to_async(lambda: tokens.stream_ticket(of_secret(secret)))()
+    one = socket(path_of(group.pk, ticket))
+    assert (await one.connect())[0]
+
+    assert await one.receive_output(10) == {"type": "websocket.close", "code": 4401}
+    await one.wait()
 
 
 @in_a_loop

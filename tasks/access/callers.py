@@ -7,14 +7,17 @@ token, from a Django user's permissions, or from an embedder's own authenticatio
 import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from hmac import compare_digest
+from importlib import import_module
 from typing import Any
 
-from django.contrib.auth import get_user_model
+from django.conf import settings
+from django.contrib.auth import get_user, get_user_model
 from django.db.models import QuerySet
 from django.db.models.functions import Now
+from django.http import HttpRequest
 
 from ..conf import conf
 from ..models import Token
@@ -69,7 +72,8 @@ class UserScopes(Set[str]):
 class Access:
     """What one caller may do. `group_ids` None means all groups.
 
-    `caller` tells callers apart; `who` is what people call them, for the audit history.
+    `caller` tells callers apart; `who` is what people call them, for the audit history. It ends
+    with its token, in `expires_in` seconds at the latest, and with its session (the key of it).
     """
 
     caller: str
@@ -78,12 +82,21 @@ class Access:
     user: Any = None
     token_id: int | None = None
     who: str = field(default="", compare=False)
+    session: str = field(default="", compare=False, repr=False)
+    expires_in: float | None = field(default=None, compare=False)
 
     def may(self, scope: str) -> bool:
         return scope in self.scopes or ADMIN in self.scopes
 
     def sees(self, group_id: str) -> bool:
         return self.group_ids is None or group_id in self.group_ids
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Of the user and the token that it ends with (`changes.rights_lost`)."""
+        user = getattr(self.user, "pk", None)
+        told = [] if user is None else [f"user:{user}"]
+        return frozenset(told + ([] if self.token_id is None else [f"token:{self.token_id}"]))
 
     def only(self, rows: QuerySet[Any], field: str = "group_id") -> QuerySet[Any]:
         """Those of the rows that lie in the caller's groups."""
@@ -97,9 +110,21 @@ def everything(caller: str, user: Any = None) -> Access:
     return Access(caller, frozenset(SCOPES), user=user)
 
 
-def of_user(user: Any) -> Access:
-    """What a Django user's permissions allow, as they are now."""
-    return Access(f"user:{user.pk}", UserScopes(user), user=user, who=_person(user))
+def of_user(user: Any, session: str | None = None) -> Access:
+    """What a Django user's permissions allow, as they are now; by the session with this key."""
+    who = _person(user)
+    return Access(f"user:{user.pk}", UserScopes(user), None, user, None, who, session or "")
+
+
+def of_session(key: str) -> Access | None:
+    """The access of a session's user; None for a session that has ended.
+
+    It has with a logout, with its time, and with another password.
+    """
+    request = HttpRequest()
+    request.session = import_module(settings.SESSION_ENGINE).SessionStore(key)
+    user = get_user(request)
+    return of_user(user, key) if user.is_authenticated else None
 
 
 def of_secret(secret: str) -> Access | None:
@@ -136,24 +161,35 @@ def of_stream_secret(secret: str) -> Access | None:
     token = _find(digest=digest(secret))
     if token is None or token.kind == Token.Kind.API:
         return None
-    if token.kind == Token.Kind.TICKET and not _use_up(token):
-        return None
+    if token.kind == Token.Kind.TICKET:
+        return _of_ticket(token, secret)
     return _of_token(token)
 
 
 def still_valid(access: Access) -> bool:
     """Whether a stream that was opened with this access may stay open.
 
-    It may not once its token, or that its ticket was asked for with, expired or was revoked, or
-    its user was disabled, got another password or may not read any more.
+    It may not once its token or session, or that its ticket was asked for with, ended, or its user
+    was disabled, got another password or may not read any more.
     """
+    now = _as_now(access)
+    return now is not None and now.may(READ)
+
+
+def _as_now(access: Access) -> Access | None:
+    """The access of what this one was opened with; None when that has ended."""
     if access.token_id is not None:
         token = _find(pk=access.token_id)
-        return token is not None and _of_token(token).may(READ)
+        return None if token is None else _of_token(token)
     if not isinstance(access.scopes, UserScopes):
-        return True
+        return access
+    if access.session:
+        now = of_session(access.session)
+        if now is None or now.caller != access.caller:
+            return None
+        return replace(now, scopes=UserScopes(now.user, access.scopes.granted))
     user = get_user_model().objects.filter(pk=access.user.pk).first()
-    return user is not None and READ in UserScopes(user, access.scopes.granted)
+    return None if user is None else replace(access, scopes=UserScopes(user, access.scopes.granted))
 
 
 def ensure_operator() -> bool:
@@ -221,15 +257,41 @@ def _of_token(token: Token) -> Access:
             token.user,
             token.pk,
             _person(token.user),
+            expires_in=_left(token),
         )
-    groups = None if token.group_ids is None else frozenset(token.group_ids)
-    scopes: Set[str] = frozenset(token.scopes)
-    if token.user is not None:
-        scopes = UserScopes(token.user, scopes)
-    if token.kind == Token.Kind.TICKET:
-        return Access(token.name, scopes, groups, token.user, token.parent_id)
     who = f"token:{token}"
-    return Access(f"token:{token.pk}", scopes, groups, token.user, token.pk, who)
+    access = Access(f"token:{token.pk}", _scopes(token), _groups(token), token.user, token.pk, who)
+    return replace(access, expires_in=_left(token))
+
+
+def _of_ticket(ticket: Any, secret: str) -> Access | None:
+    """What a ticket opens, once: nothing any more when that has ended with which it was asked."""
+    access = Access(
+        ticket.name,
+        _scopes(ticket),
+        _groups(ticket),
+        ticket.user,
+        ticket.parent_id,
+        session=unsealed(ticket.session, secret),
+    )
+    now = _as_now(access)
+    if now is None or not _use_up(ticket):
+        return None
+    return replace(access, expires_in=now.expires_in)
+
+
+def _scopes(token: Token) -> Set[str]:
+    scopes = frozenset(token.scopes)
+    return scopes if token.user is None else UserScopes(token.user, scopes)
+
+
+def _groups(token: Token) -> frozenset[str] | None:
+    return None if token.group_ids is None else frozenset(token.group_ids)
+
+
+def _left(token: Any) -> float | None:
+    """Seconds, by the database's clock."""
+    return None if token.expires_at is None else (token.expires_at - token.now).total_seconds()
 
 
 def _person(user: Any) -> str:
@@ -251,6 +313,23 @@ def _use_up(ticket: Token) -> bool:
 def digest(secret: str) -> str:
     """What is stored of a secret, and looked up: how long that takes tells nothing of it."""
     return hashlib.sha256(_bytes(secret)).hexdigest()
+
+
+def sealed(text: str, secret: str) -> str:
+    """As it may stand in a row: whoever has the row and not the secret reads nothing.
+
+    The pad is used once: no two tickets have one secret.
+    """
+    return _padded(text.encode(), secret).hex()
+
+
+def unsealed(text: str, secret: str) -> str:
+    return _padded(bytes.fromhex(text), secret).decode()
+
+
+def _padded(data: bytes, secret: str) -> bytes:
+    pad = hashlib.shake_256(b"session\0" + _bytes(secret)).digest(len(data))
+    return bytes(a ^ b for a, b in zip(data, pad, strict=True))
 
 
 def _bytes(secret: str) -> bytes:

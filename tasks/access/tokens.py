@@ -12,19 +12,23 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
+from django.dispatch import Signal
 
 from .. import audit
 from ..conf import MOST_DAYS, conf
 from ..errors import InvalidInputError
 from ..models import Token
 from ..rules.names import check_id, check_text
-from .callers import SCOPES, Access, UserScopes, digest
+from .callers import SCOPES, Access, UserScopes, digest, sealed
 
 logger = logging.getLogger("crew.access.tokens")
 
 PREFIX = "crew_"
 TICKET_SECONDS = 60
 MAX_GROUPS = 1_000  # of one token: they are parameters of every list's query
+
+# Sent in the transaction that takes a token back, with its `pk`.
+revoked = Signal()
 
 
 def issue(
@@ -69,6 +73,7 @@ def revoke(token: Token) -> bool:
         _revoke(Q(parent=token.pk))
         verb = "logout" if token.kind == Token.Kind.LOGIN else "revoke"
         audit.record(verb, audit.Kind.TOKEN, str(token))
+        revoked.send(Token, pk=token.pk)
     logger.info("Token %s (%s) was revoked", token.pk, token)
     return True
 
@@ -94,7 +99,10 @@ def login_token(user: Any) -> str:
 
 
 def stream_ticket(access: Access) -> str:
-    """A secret that opens one stream, once, within a minute, with this access."""
+    """A secret that opens one stream, once, within a minute, with this access.
+
+    Not once that has ended: its token, or the session, whose key is sealed with the secret.
+    """
     _, secret = _make(
         name=access.caller[:200],
         kind=Token.Kind.TICKET,
@@ -103,19 +111,27 @@ def stream_ticket(access: Access) -> str:
         # An embedder's own user is not ours to look up.
         user=access.user if isinstance(access.scopes, UserScopes) else None,
         parent_id=access.token_id,
-        lifetime=timedelta(seconds=TICKET_SECONDS),
+        session=access.session,
+        lifetime=timedelta(seconds=ticket_seconds(access)),
     )
     return secret
+
+
+def ticket_seconds(access: Access) -> float:
+    """A minute, or as long as the access is there."""
+    left = access.expires_in
+    return TICKET_SECONDS if left is None else max(0.0, min(TICKET_SECONDS, left))
 
 
 def _revoke(which: Q) -> int:
     return Token.objects.filter(which, revoked_at=None).update(revoked_at=Now())
 
 
-def _make(*, lifetime: timedelta | None, **fields: Any) -> tuple[Token, str]:
+def _make(*, lifetime: timedelta | None, session: str = "", **fields: Any) -> tuple[Token, str]:
     secret = PREFIX + secrets.token_urlsafe(32)
     token = Token.objects.create(
         **fields,
+        session=sealed(session, secret),
         prefix=secret[:12],
         digest=digest(secret),
         expires_at=None if lifetime is None else Now() + lifetime,

@@ -175,7 +175,7 @@ class CrewView(APIView):  # type: ignore[misc]
         if authenticator is None:
             raise NotAuthenticated
         if isinstance(authenticator, SessionAuthentication):
-            return callers.of_user(request.user)
+            return callers.of_user(request.user, request._request.session.session_key)
         return of_embedder(request.user, request.auth)
 
     def _name_actor(self, request: Request) -> None:

@@ -76,7 +76,8 @@ class StreamTicket(CrewView):
         """The stream has the rights of the caller, and ends with them."""
         self.options(request, ())
         ticket = tokens.stream_ticket(self.access)
-        return json_answer({"ticket": ticket, "expiresInSeconds": tokens.TICKET_SECONDS})
+        seconds = int(tokens.ticket_seconds(self.access))
+        return json_answer({"ticket": ticket, "expiresInSeconds": seconds})
 
 
 def log_in(request: HttpRequest, username: str, password: str) -> str | None:

@@ -176,7 +176,24 @@ class Hub:
         newest, was = tail.newest, self._looked_at
         new = tail.read(groups)
         self._looked_at = time.monotonic()
-        return new, self._looked_at > was + FORGOTTEN and tail.has_gap(newest)
+        has_gap = self._looked_at > was + FORGOTTEN and tail.has_gap(newest)
+        lost = {name for one in new if one.group_event == changes.RIGHTS for name in one.updated}
+        if lost or has_gap:
+            self._doubt({""} if has_gap else lost)
+        return [one for one in new if one.group_event != changes.RIGHTS], has_gap
+
+    def _doubt(self, names: Collection[str]) -> None:
+        """Let the sockets of these look whether they may stay; "" is all of them."""
+        with self._members:
+            watchers = [
+                each
+                for found in self._watchers.values()
+                for each in found
+                if "" in names or each.names.intersection(names)
+            ]
+        for watcher in watchers:
+            with contextlib.suppress(RuntimeError):  # its loop is closed
+                watcher.loop.call_soon_threadsafe(watcher.doubted.set)
 
     def _stand(self, groups: Iterable[str], place: int) -> None:
         """All is told up to here, but what is kept back of a group that rests."""
@@ -254,6 +271,7 @@ class Hub:
             self._places = dict.fromkeys(groups, tail.safe)
             told = messages.reloads([], groups, tail.safe)
             self._send([(each, told[each.group_id]) for each in watchers])
+            self._doubt({""})
             logger.error("What happened could not be told: whoever watches loads its group again")
 
     def _is_over(self) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 from ..models import Task, TaskGroup
 from ..rules.jsonio import dump
 from ..store import wire
-from ..store.changes import TOLD_ONE_BY_ONE
+from ..store.changes import RIGHTS, TOLD_ONE_BY_ONE
 from ..store.portions import portions
 from .change_reader import Seen
 
@@ -73,6 +73,8 @@ def messages(
     """
     found = {group_id: _News() for group_id in groups}
     for one in news:
+        if one.group_event == RIGHTS:
+            continue  # about no group
         if one.workgroup:
             _add_held(one.workgroup, found)
         elif one.group_id in found:

@@ -7,17 +7,17 @@ sends is read.
 import asyncio
 import logging
 import re
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import suppress
-from importlib import import_module
 from io import BytesIO
+from math import inf
 from typing import Any
 from urllib.parse import parse_qs
 
 from channels.db import database_sync_to_async
 from django.conf import settings
-from django.contrib.auth import get_user
 from django.core.exceptions import DisallowedHost
 from django.core.handlers.asgi import ASGIRequest
 from django.db import DatabaseError
@@ -37,7 +37,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-RECHECK = 50.0  # seconds between two looks at whether a watcher may still watch
+RECHECK = 50.0  # seconds between two looks at whether a watcher may still watch, at most
+AFTER_END = 0.1  # seconds
 MOST_RECEIVED = 4096  # characters or bytes in one frame
 RESYNC_WITHIN = 2.0  # seconds for the last words to a socket that is too slow
 AT_A_TIME = 50  # messages until others have their turn
@@ -159,15 +160,12 @@ class _Socket:
             request = _request(self.scope)
             found = by_embedder(request, _sent_token(request) or self.token)
             return found is not None and found.caller == self.access.caller
-        if not self.is_session:
-            return callers.still_valid(self.access)
-        user = _of_session(_request(self.scope))
-        return user is not None and user.caller == self.access.caller and user.may(callers.READ)
+        return callers.still_valid(self.access)
 
     # --- What it gets ----------------------------------------------------------------------
 
     async def _watch(self) -> None:
-        watcher = Watcher(self.group_id)
+        watcher = Watcher(self.group_id, self.access.names)
         try:
             # Before the client knows that it is open: what it loads then is not older.
             since = self.since if isinstance(self.since, int) else None
@@ -183,7 +181,8 @@ class _Socket:
 
     async def _until_over(self, watcher: Watcher) -> None:
         """Send, until the client goes, may not stay, or does not keep up."""
-        works = [self._listen(), self._send_all(watcher), self._recheck(), watcher.dropped.wait()]
+        works = [self._listen(), self._send_all(watcher), self._recheck(watcher)]
+        works.append(watcher.dropped.wait())
         tasks = [asyncio.ensure_future(work) for work in works]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -222,9 +221,14 @@ class _Socket:
                 await self._close(1009)
                 return
 
-    async def _recheck(self) -> None:
+    async def _recheck(self, watcher: Watcher) -> None:
+        """When somebody may have lost a right, when the access ends, and now and then."""
+        left = self.access.expires_in
+        ends_at = inf if left is None else time.monotonic() + left
         while True:
-            await asyncio.sleep(RECHECK)
+            # One that ends by the database's clock ends a moment later by ours.
+            until_end = max(AFTER_END, ends_at + AFTER_END - time.monotonic())
+            await watcher.doubt(min(RECHECK, until_end))
             try:
                 if await database_sync_to_async(self._may_stay)():
                     continue
@@ -294,11 +298,7 @@ def _of_session(request: ASGIRequest) -> callers.Access | None:
     if not any(path.endswith("SessionAuthentication") for path in conf.CREW_AUTHENTICATION):
         return None
     key = request.COOKIES.get(settings.SESSION_COOKIE_NAME)
-    if not key:
-        return None
-    request.session = import_module(settings.SESSION_ENGINE).SessionStore(key)
-    user = get_user(request)
-    return callers.of_user(user) if user.is_authenticated else None
+    return callers.of_session(key) if key else None
 
 
 def _exists(group_id: str) -> bool:

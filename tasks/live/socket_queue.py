@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 
 MOST_MESSAGES = 20_000  # waiting for one socket; with more it is too slow
 MOST_CHARACTERS = 8 * 1024 * 1024
@@ -32,8 +33,10 @@ class Frames:
 class Watcher:
     """One socket at the hub: what it has yet to be sent. Lives in its socket's event loop."""
 
-    def __init__(self, group_id: str) -> None:
+    def __init__(self, group_id: str, names: frozenset[str] = frozenset()) -> None:
         self.group_id = group_id
+        self.names = names  # of what it was opened with: its user, its token
+        self.doubted = asyncio.Event()  # it may have ended
         self.loop = asyncio.get_running_loop()
         self.is_too_slow = False
         self.dropped = asyncio.Event()  # nothing more will come
@@ -72,6 +75,13 @@ class Watcher:
             self._is_behind = False
             self._idle.set()
             await self._arrived.wait()
+
+    async def doubt(self, seconds: float) -> None:
+        """Return when it may have ended, and after so many seconds in any case."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.doubted.wait()
+        self.doubted.clear()
 
     async def told(self) -> None:
         """Return when all that waits was sent; at once for a socket known not to keep up."""

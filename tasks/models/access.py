@@ -30,6 +30,9 @@ class Token(models.Model):
     # The user's session hash when a login token was given: it ends with the password, as a
     # session does.
     session_hash = models.CharField(max_length=64, default="", editable=False)
+    # The key of the session that a ticket was asked for with, sealed with the ticket's secret: a
+    # stream opened by it ends with that session.
+    session = models.TextField(default="", db_default="", editable=False)
     # The token that a ticket was asked for with: a stream opened by it ends when that one does.
     parent = models.ForeignKey("self", models.CASCADE, null=True, editable=False)
     created_at = models.DateTimeField(db_default=Now(), editable=False)

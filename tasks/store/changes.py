@@ -29,6 +29,7 @@ CHANNEL = "crew_wake"  # the PostgreSQL channel that wakes schedulers
 CHANGES = "crew_changes"  # the one that wakes those who tell browsers
 KEPT_MINUTES = 10
 TOLD_EVERY = 0.02  # seconds between two NOTIFYs of a scheduler
+RIGHTS = "rights"  # the event of a change that is about no group
 TOLD_ONE_BY_ONE = 10_000  # ids in one change; with more, who watches the group loads it again
 
 
@@ -138,6 +139,15 @@ def groups_deleted(last: Sequence[dict[str, Any]]) -> None:
 def workgroup_changed(names: Iterable[str]) -> None:
     if Change.objects.bulk_create(Change(workgroup=name) for name in names):
         _tell([""])
+
+
+def rights_lost(names: Sequence[str]) -> None:
+    """Who these are may have lost a right: "user:5", "token:7", or "" for anybody.
+
+    The streams that they opened look whether they may stay.
+    """
+    Change.objects.create(group_event=RIGHTS, workgroup=RIGHTS, updated=list(names))
+    _tell([""])
 
 
 def wake_schedulers() -> None:
