@@ -579,6 +579,29 @@ def test_another_password_in_the_settings_ends_the_operator_s_logins(settings, o
     assert callers.of_secret(login) is None
 
 
+def test_s7_a_password_that_was_changed_does_not_come_back_at_the_next_start(settings, operator):
+    callers.ensure_operator()
+    user = boss()
+    user.set_password("changed in the admin")
+    user.save()
+
+    assert [callers.ensure_operator() for _ in range(2)] == [False, False]
+    assert boss().check_password("changed in the admin")
+
+    settings.CREW_AUTH_PASSWORD = "another of the settings"
+    assert callers.ensure_operator() is True
+    assert boss().check_password("another of the settings")
+
+
+def test_an_account_that_was_there_keeps_its_password(operator):
+    User.objects.create_user("boss", password="its own password")
+
+    assert callers.ensure_operator() is True
+
+    assert boss().check_password("its own password")
+    assert boss().is_superuser
+
+
 @pytest.mark.django_db(transaction=True)
 def test_servers_that_start_in_threads_make_one_operator(operator):
     made = in_threads(lambda _: callers.ensure_operator(), list(range(6)))

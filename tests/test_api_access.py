@@ -12,7 +12,7 @@ from django.urls import reverse
 
 from tasks import limits_and_holds
 from tasks.access import tokens
-from tasks.models import Attempt, RepeatableCall, Task, TaskGroup, Token
+from tasks.models import Attempt, Limit, RepeatableCall, Task, TaskGroup, Token, Workgroup
 from tasks.urls import urlpatterns
 
 from .api_client import (
@@ -330,6 +330,65 @@ def test_a_foreign_parent_is_as_unknown_as_any():
 
     assert foreign.status == unknown.status == 400
     assert foreign.text == unknown.text.replace("?", "t")
+
+
+FOREIGN = "foreign-secret"
+WALKED = [
+    (name, method)
+    for name, rows in TABLE.items()
+    for method, row in rows.items()
+    if row.other_groups != REFUSED and name not in ("openapi", "docs")
+]
+
+
+@pytest.fixture
+def side_by_side():
+    """Two groups with one worker and workgroup, and whatever gate one can be to the other."""
+    shared = {"worker": "w", "workgroup": "w"}
+    make_group(
+        id=f"{FOREIGN}-group",
+        name=FOREIGN,
+        tasks=[wire(id=f"{FOREIGN}-{n}", name=FOREIGN, input=FOREIGN, **shared) for n in range(3)],
+    )
+    some = Task.objects.filter(pk__in=[f"{FOREIGN}-0", f"{FOREIGN}-1"])
+    some.update(leased_by="s", leased_at=Now(), attempt=1)
+    Task.objects.filter(pk=f"{FOREIGN}-2").update(remaining_attempts=0, errors=[FOREIGN])
+    Attempt.objects.create(
+        task_id=f"{FOREIGN}-2",
+        number=1,
+        worker="w",
+        outcome="failed",
+        error=FOREIGN,
+        started_at=Now(),
+        finished_at=Now(),
+    )
+    Task.objects.filter(pk__in=["t", "child"]).update(**shared)
+    Limit.objects.create(
+        kind="worker",
+        name="w",
+        fails=20,
+        rests=1,
+        held_since=Now(),
+        held_until=Now() + timedelta(hours=1),
+        held_why=f"HTTP 500: {FOREIGN}",
+    )
+    limits_and_holds.limit_worker("w", 1)
+    Workgroup.objects.filter(name="w").update(held_by=f"{FOREIGN}-1")
+    everyone = Api(token("read")).get("/api/v1/task/t/explain").text
+    assert everyone.count(FOREIGN) >= 4, everyone  # by whom it is held, who fills it, why it rests
+
+
+def test_s9_no_route_names_anything_of_another_group(side_by_side):
+    limited = Api(token("admin", group_ids=["g"]))
+
+    for name, method in WALKED:
+        for tid in ("t", "child"):
+            with transaction.atomic():
+                said = call(limited, name, method, tid=tid)
+                transaction.set_rollback(True)
+
+            assert FOREIGN not in said.text, (name, method, said.text)
+            assert FOREIGN not in str(said.headers)
 
 
 def test_bulk_verbs_do_not_reach_ids_of_other_groups():

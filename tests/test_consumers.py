@@ -190,6 +190,8 @@ async def test_without_authentication_our_own_pages_watch(origin, code):
         CREW_STREAM_ORIGINS=streams,
     ):
         assert await code_of(path_of(group.pk, "-"), (b"origin", origin)) == code
+
+
 async def stream_of_a_session(client, group, *, by_ticket):
     """An open stream of a user who has logged in, and the user."""
     users = get_user_model().objects

@@ -138,9 +138,12 @@ def test_the_command_revokes_none_of_two_with_the_same_prefix():
 def test_the_admin_shows_the_secret_of_a_new_token_once(admin_client):
     given = {"name": "nightly", "scopes": ["read", "write"], "groups": "a\nb", "days": "7"}
 
-    page = admin_client.post(ADD, given, follow=True).content.decode()
+    answer = admin_client.post(ADD, given)
+    page = answer.content.decode()
 
     (secret,) = set(SECRET.findall(page))
+    assert "no-store" in answer["Cache-Control"]
+    assert secret not in str(answer.cookies) + str(admin_client.cookies)
     found = callers.of_secret(secret)
     assert {scope for scope in SCOPES if found.may(scope)} == {READ, WRITE}
     assert found.group_ids == frozenset("ab")

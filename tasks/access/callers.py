@@ -15,12 +15,14 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user, get_user_model
+from django.contrib.auth.hashers import check_password, make_password
+from django.db import transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.http import HttpRequest
 
 from ..conf import conf
-from ..models import Token
+from ..models import OperatorPassword, Token
 
 logger = logging.getLogger("crew.access.callers")
 
@@ -192,24 +194,43 @@ def _as_now(access: Access) -> Access | None:
     return None if user is None else replace(access, scopes=UserScopes(user, access.scopes.granted))
 
 
+@transaction.atomic
 def ensure_operator() -> bool:
-    """Make the superuser of CREW_AUTH_USERNAME and _PASSWORD, or give it that password.
+    """Make the superuser of CREW_AUTH_USERNAME and _PASSWORD, or give it a new password of theirs.
 
-    For the start of a server; several may start at once. Returns whether anything was written.
+    A password is taken from there once: whoever gives the account another one keeps that, until
+    there is another one in the settings too. For the start of a server; several may start at once.
+    Returns whether anything was written.
     """
     username, password = conf.CREW_AUTH_USERNAME, conf.CREW_AUTH_PASSWORD
     if not (username and password):
         return False
     users: Any = get_user_model()
     username = users.normalize_username(username)
-    user, _ = users.objects.get_or_create(**{users.USERNAME_FIELD: username})
-    if user.check_password(password) and user.is_superuser and user.is_staff and user.is_active:
+    user, is_new = users.objects.get_or_create(**{users.USERNAME_FIELD: username})
+    is_given = _take_password(username, password, is_new=is_new)
+    if is_given and not user.check_password(password):
+        user.set_password(password)
+    elif user.is_superuser and user.is_staff and user.is_active:
         return False
-    user.set_password(password)
     user.is_superuser = user.is_staff = user.is_active = True
     user.save(update_fields=["password", "is_superuser", "is_staff", "is_active"])
-    logger.info("The operator %s was made, or given the password of the settings", username)
+    logger.info("The operator %s was made, or given what the settings say", username)
     return True
+
+
+def _take_password(username: str, password: str, *, is_new: bool) -> bool:
+    """Whether the password of the settings is one that the account was not given before.
+
+    It may have been, of an account that is older than our notes.
+    """
+    taken = OperatorPassword.objects.filter(pk=username).first()
+    if taken is not None and check_password(password, taken.hash):
+        return is_new
+    OperatorPassword.objects.update_or_create(
+        pk=username, defaults={"hash": make_password(password)}
+    )
+    return is_new or taken is not None
 
 
 def prune(most: int) -> int:

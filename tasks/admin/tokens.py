@@ -7,7 +7,8 @@ from django import forms
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils.html import format_html
+from django.template.response import TemplateResponse
+from django.utils.cache import add_never_cache_headers
 
 from ..access import tokens
 from ..access.callers import SCOPES, UserScopes
@@ -99,8 +100,19 @@ class TokenAdmin(CrewAdmin):
             lifetime=timedelta(days=given["days"]) if given["days"] else None,
         )
         obj.pk = token.pk
-        text = "The token is {} It is shown only now."
-        self.message_user(request, format_html(text, secret), messages.WARNING)
+        obj.secret = secret
+
+    def response_add(self, request: HttpRequest, obj: Any, *args: Any, **kwargs: Any) -> Any:
+        """The secret, on the page that answers the form: a message would be kept in a cookie."""
+        context = self.admin_site.each_context(request) | {
+            "title": "Your new token",
+            "opts": self.opts,
+            "token": obj,
+            "secret": obj.secret,
+        }
+        page = TemplateResponse(request, "crew/admin/new_token.html", context)
+        add_never_cache_headers(page)  # not even for the way back
+        return page
 
     @admin.action(description="Revoke selected tokens", permissions=["change"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[Token]) -> None:

@@ -53,7 +53,7 @@ class Explain(OneTask):
 
     def get(self, request: Request, tid: str) -> HttpResponse:
         task = self.task(tid)
-        reasons = explain(task.pk)
+        reasons = explain(task.pk, self.access.group_ids)
         if reasons is None:
             raise NotFoundError("task not found")
         row = {"mergedInto": task.merged_into, "createdBy": task.created_by}

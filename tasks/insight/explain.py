@@ -3,13 +3,13 @@
 Changes nothing. UI, API and the tests that hold it to the claim call this one function.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import DatabaseError, transaction
-from django.db.models import Count, ExpressionWrapper, Q
+from django.db.models import Count, ExpressionWrapper, Q, QuerySet
 from django.db.models.fields import DateTimeField
 from django.db.models.functions import Now
 
@@ -65,8 +65,11 @@ class Explanation:
         )
 
 
-def explain(task_id: str) -> Explanation | None:
-    """Why the task is not running; None if there is no such task."""
+def explain(task_id: str, group_ids: Collection[str] | None = None) -> Explanation | None:
+    """Why the task is not running; None if there is no such task.
+
+    Nothing of other groups than `group_ids` is named (None = all): they are only counted.
+    """
     rows = Task.objects.select_related("group").annotate(
         state=STATE, now=ExpressionWrapper(Now(), output_field=DateTimeField())
     )
@@ -77,11 +80,11 @@ def explain(task_id: str) -> Explanation | None:
         return Explanation(task.state, ())
     if task.state == State.EXECUTING:
         return Explanation(task.state, tuple(_locked(task)))
-    gates = tuple(_gates(task))
+    gates = tuple(_gates(task, group_ids))
     return Explanation(task.state, gates or tuple(_unclaimable(task)))
 
 
-def _gates(task: Any) -> Iterator[Gate]:
+def _gates(task: Any, group_ids: Collection[str] | None) -> Iterator[Gate]:
     if task.is_paused:
         yield _paused(task)
     if task.pending_parents:
@@ -90,9 +93,9 @@ def _gates(task: Any) -> Iterator[Gate]:
         yield Gate("scheduled", "It runs later.", True, until=task.run_after)
     yield from _duplicate(task)
     yield from _ending(task)
-    yield from _hold(task)
-    yield from _rest(task)
-    yield from _full(task)
+    yield from _hold(task, group_ids)
+    yield from _rest(task, group_ids)
+    yield from _full(task, group_ids)
     if task.remaining_attempts == 0:
         yield Gate("exhausted", f"It has no attempts left. {_last(task)}", False)
     if not task.worker:
@@ -165,22 +168,30 @@ def _ending(task: Any) -> Iterator[Gate]:
     yield Gate("ending", words, True, until=call.until, tasks=(call.task_id,), count=1)
 
 
-def _hold(task: Any) -> Iterator[Gate]:
+def _seen(rows: QuerySet[Task], group_ids: Collection[str] | None) -> QuerySet[Task]:
+    """Those of the tasks that the caller may know of."""
+    return rows if group_ids is None else rows.filter(group_id__in=sorted(group_ids))
+
+
+def _hold(task: Any, group_ids: Collection[str] | None) -> Iterator[Gate]:
     row = Workgroup.objects.filter(pk=task.workgroup, held_until__gt=Now()).first()
     if row is None or not task.workgroup:
         return
-    by = (row.held_by,) if row.held_by else ()
-    words = "Its workgroup is held" + (", as a worker asked." if by else " by a person.")
-    yield Gate(
-        "held", words, True, until=row.held_until, tasks=by, count=len(by), workgroup=row.name
-    )
+    words = "Its workgroup is held" + (", as a worker asked." if row.held_by else " by a person.")
+    by: tuple[str, ...] = (row.held_by,) if row.held_by else ()
+    if by and group_ids is not None:  # the task may be gone, and then nobody knows whose it was
+        by = tuple(_seen(Task.objects.filter(pk__in=by), group_ids).values_list("id", flat=True))
+    count = 1 if row.held_by else 0
+    yield Gate("held", words, True, until=row.held_until, tasks=by, count=count, workgroup=row.name)
 
 
-def _rest(task: Any) -> Iterator[Gate]:
+def _rest(task: Any, group_ids: Collection[str] | None) -> Iterator[Gate]:
     rest = rests([task.worker]).get(task.worker) if task.worker else None
     if rest is None or not rest.is_full:
         return
-    last = f" The last: {rest.error.rstrip('.')}." if rest.error else ""
+    # The answer to a task of any group.
+    is_told = rest.error and group_ids is None
+    last = f" The last: {rest.error.rstrip('.')}." if is_told else ""
     if rest.until or rest.failures:
         words = f"Its worker failed {_several(rest.failures, 'time')} in a row and rests."
         if not rest.until:
@@ -193,7 +204,7 @@ def _rest(task: Any) -> Iterator[Gate]:
     yield Gate("worker_ramp", words + last, True, count=rest.in_flight, worker=task.worker)
 
 
-def _full(task: Any) -> Iterator[Gate]:
+def _full(task: Any, group_ids: Collection[str] | None) -> Iterator[Gate]:
     limit = (Worker.objects.filter(pk=task.worker).first() or Worker()).limit
     if limit is None or not task.worker:
         return
@@ -202,7 +213,8 @@ def _full(task: Any) -> Iterator[Gate]:
     count = flying.aggregate(n=Count("*"))["n"] + ending
     if count < limit:
         return
-    by = tuple(flying.order_by("leased_at").values_list("id", flat=True)[:SHOWN])
+    shown = _seen(flying, group_ids).order_by("leased_at")
+    by = tuple(shown.values_list("id", flat=True)[:SHOWN])
     words = f"Its worker is full: {count} of {limit} attempts run."
     if ending:
         words += (

@@ -5,7 +5,7 @@ Facts only: fields, constraints, indexes and reads. A column of a task begins in
 are derived (`rules/states.py`). What may be done is not decided here.
 """
 
-from .access import RepeatableCall, Token
+from .access import OperatorPassword, RepeatableCall, Token
 from .audit import AuditEntry, AuditSeal
 from .fleet import Change, Chore, CutCall, Limit, SchedulerProcess, Worker, Workgroup
 from .group import TaskGroup
@@ -20,6 +20,7 @@ __all__ = [
     "Chore",
     "CutCall",
     "Limit",
+    "OperatorPassword",
     "Outcome",
     "ParentEdge",
     "RepeatableCall",

@@ -52,6 +52,16 @@ class Token(models.Model):
         return f"{self.name} ({self.prefix}…)"
 
 
+class OperatorPassword(models.Model):
+    """The password of the settings that the operator's account was given last, as a slow hash."""
+
+    username = models.CharField(max_length=200, primary_key=True)
+    hash = models.CharField(max_length=200)
+
+    def __str__(self) -> str:
+        return self.username
+
+
 class RepeatableCall(models.Model):
     """What was answered to a call with an Idempotency-Key, kept for a day.
 
