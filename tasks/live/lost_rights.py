@@ -1,6 +1,5 @@
 """Tells the streams when somebody may have lost a right: by a logout, a password, a role.
 
-
 What changes rows past Django's signals is found by the streams themselves, within a minute.
 """
 

@@ -9,7 +9,7 @@ import logging
 import re
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from contextlib import suppress
 from io import BytesIO
 from math import inf
@@ -181,8 +181,12 @@ class _Socket:
 
     async def _until_over(self, watcher: Watcher) -> None:
         """Send, until the client goes, may not stay, or does not keep up."""
-        works = [self._listen(), self._send_all(watcher), self._recheck(watcher)]
-        works.append(watcher.dropped.wait())
+        works: list[Coroutine[Any, Any, object]] = [
+            self._listen(),
+            self._send_all(watcher),
+            self._recheck(watcher),
+            watcher.dropped.wait(),
+        ]
         tasks = [asyncio.ensure_future(work) for work in works]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
