@@ -2,20 +2,23 @@
 
 import logging
 import re
+from functools import lru_cache
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-HIDDEN = "[redacted]"
+from .rules.scrubbing import HIDDEN, SHORT, Scrubber, is_short, parts_of
+
 NAMED = (
     "SECRET_KEY",
+    "SECRET_KEY_FALLBACKS",
     "CREW_AUTH_PASSWORD",
     "CREW_AUTH_TOKEN",
-    "CREW_WORKER_AUTHORIZATION_HEADER",
-    "CREW_SIGNING_SECRETS",
+    "EMAIL_HOST_PASSWORD",
 )
-MIN_LENGTH = 8  # what is shorter would hide words that only happen to be equal
+LONG = 12  # characters; of a password that no worker knows, a shorter one may be a word of its own
 
 _PATTERNS = tuple(
     re.compile(pattern, re.IGNORECASE)
@@ -29,6 +32,23 @@ _PATTERNS = tuple(
         r"(?P<kept>\b(?:crew_|whsec_))[A-Za-z0-9_+/=-]{16,}",
     )
 )
+
+
+@lru_cache(maxsize=8)
+def _scrubber(secrets: tuple[str, ...]) -> Scrubber:
+    return Scrubber(secrets)
+
+
+def answer_scrubber() -> Scrubber:
+    """Of all that no worker's answer may bring into our rows: what workers are sent, and more."""
+    ours = [each for each in _of_the_site() if len(each) >= LONG]
+    return _scrubber(tuple(dict.fromkeys([*_of_the_workers(), *ours])))
+
+
+def short_credentials() -> bool:
+    """Whether some of what workers are sent is too short to be taken out of their answers."""
+    header = _setting("CREW_WORKER_AUTHORIZATION_HEADER")
+    return bool(header) and is_short(header)
 
 
 def redact(text: str) -> str:
@@ -59,14 +79,23 @@ def one_line(text: str) -> str:
 
 def _secrets() -> list[str]:
     """Our secrets as the settings hold them, the longest first as one may be part of another."""
+    found = {each for each in [*_of_the_workers(), *_of_the_site()] if len(each) >= SHORT}
+    return sorted(found, key=len, reverse=True)
+
+
+def _of_the_workers() -> list[str]:
+    """What workers are sent, or sign with: each part of it, as it may be told by itself."""
+    signing = _setting("CREW_SIGNING_SECRETS") or ()
+    keys = [str(each).removeprefix("whsec_") for each in signing]
+    return [*parts_of(_setting("CREW_WORKER_AUTHORIZATION_HEADER") or ""), *keys]
+
+
+def _of_the_site() -> list[str]:
     values = [_setting(name) for name in NAMED]
     values += [database.get("PASSWORD") for database in settings.DATABASES.values()]
+    values += [urlsplit(str(cache.get("LOCATION"))).password for cache in settings.CACHES.values()]
     flat = [each for value in values for each in (value if isinstance(value, list) else [value])]
-    texts = [each for each in flat if isinstance(each, str)]
-    # A header's credentials may stand without the scheme before them.
-    texts += [each.rpartition(" ")[2] for each in texts]
-    found = {each for each in texts if len(each) >= MIN_LENGTH}
-    return sorted(found, key=len, reverse=True)
+    return [each for each in flat if each and isinstance(each, str)]
 
 
 def _setting(name: str) -> Any:

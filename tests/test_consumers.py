@@ -203,7 +203,7 @@ async def stream_of_a_session(client, group, *, by_ticket):
     else:
         cookie = f"sessionid={client.cookies['sessionid'].value}".encode()
         one = socket(path_of(group.pk, "-"), (b"cookie", cookie), (b"origin", b"http://testserver"))
-    assert (await one.connect())[0]
+    assert (await one.connect(10))[0]
     return one, user
 
 
@@ -277,9 +277,9 @@ async def test_s14_a_stream_ends_at_once_with_its_token(end, by_ticket):
         if by_ticket
         else socket(path_of(group.pk, "-"), (b"authorization", secret.encode()))
     )
-    assert (await one.connect())[0]
+    assert (await one.connect(10))[0]
     stays = socket(path_of(group.pk, "-"), (b"authorization", other[1].encode()))
-    assert (await stays.connect())[0]
+    assert (await stays.connect(10))[0]
 
     await sync_to_async(end)(token)
 
@@ -297,7 +297,7 @@ async def test_s14_a_stream_ends_when_its_token_expires():
     _, secret = await sync_to_async(made)(lifetime=timedelta(seconds=1))
     ticket = await sync_to_async(lambda: tokens.stream_ticket(of_secret(secret)))()
     one = socket(path_of(group.pk, ticket))
-    assert (await one.connect())[0]
+    assert (await one.connect(10))[0]
 
     assert await one.receive_output(10) == {"type": "websocket.close", "code": 4401}
     await one.wait()

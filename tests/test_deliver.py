@@ -7,6 +7,7 @@ import socket
 import ssl
 import threading
 import time
+import urllib.parse
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -315,8 +316,69 @@ def test_the_request_and_the_answer_are_kept_without_secrets(start, worker):
     head, body = kept.answer.split("\n\n")
     assert head.startswith("HTTP 200\n")
     assert "x-said: hello" in head.splitlines()
-    assert body == 'Bearer (set, not shown){"input":"é"}'
+    assert body == 'Bearer [redacted]{"input":"é"}'
     assert "canary" not in f"{kept}"
+
+
+CANARY = "canary-0123456789/AB+"
+ECHOES = {
+    "raw": str,
+    "JSON": lambda text: json.dumps(text),
+    "escaped": lambda text: json.dumps(text).replace("/", "\\u002F"),
+    "base64": lambda text: base64.b64encode(b"x: " + text.encode()).decode(),
+    "URL": lambda text: urllib.parse.quote(text, safe=""),
+}
+
+
+@pytest.mark.parametrize("status", [200, 500])
+@pytest.mark.parametrize("spelled", ECHOES.values(), ids=ECHOES)
+def test_s6_a_worker_that_repeats_its_credentials_is_not_quoted(start, worker, status, spelled):
+    def echo(exchange):
+        said = spelled(exchange.request.headers["authorization"])
+        headers = {"X-Said": CANARY, "Retry-After": CANARY}
+        answer(status, b"x" * 90 + said.encode(), headers)(exchange)
+
+    worker.behaviour = echo
+    calls = start(
+        worker.url, CREW_WORKER_AUTHORIZATION_HEADER=f"Bearer {CANARY}", CREW_KEEP_CALL_BYTES=100
+    )
+
+    got = calls.one()
+
+    assert got.repeats
+    assert b"[redacted]" in got.body
+    told = urllib.parse.unquote(repr(got).replace("\\u002F", "/"))
+    assert "canary" not in told
+    assert base64.b64encode(CANARY.encode())[3:-6].decode() not in told
+
+
+@pytest.mark.parametrize("charset", ["utf-16", "utf-32", "latin1", "cp1252"])
+def test_s6_a_secret_is_found_in_any_charset(start, worker, charset):
+    text = json.dumps({"output": f"é {CANARY}"}, ensure_ascii=False)
+    headers = {"Content-Type": f"application/json; charset={charset}"}
+    worker.behaviour = answer(body=text.encode(charset), headers=headers)
+
+    got = start(worker.url, CREW_WORKER_AUTHORIZATION_HEADER=f"Bearer {CANARY}").one()
+
+    assert json.loads(got.body) == {"output": "é [redacted]"}
+    assert (got.charset, got.repeats) == ("", True)
+
+
+@pytest.mark.parametrize("name", ["Content-Encoding", "Transfer-Encoding", "Content-Type"])
+def test_s6_a_header_that_cannot_be_read_is_not_quoted(start, worker, name):
+    said = f"{name}: {CANARY}\r\n" * 2
+    worker.behaviour = raw(f"HTTP/1.1 200 OK\r\n{said}Connection: close\r\n\r\n{{}}".encode())
+
+    got = start(worker.url, CREW_WORKER_AUTHORIZATION_HEADER=f"Bearer {CANARY}").one()
+
+    assert got.repeats
+    assert "canary" not in repr(got)
+
+
+def test_a_worker_that_keeps_its_credentials_is_quoted(start, worker):
+    got = start(worker.url, CREW_WORKER_AUTHORIZATION_HEADER=f"Bearer {CANARY}").one()
+
+    assert (got.body, got.repeats) == (b'{"output":1}', False)
 
 
 def test_bodies_are_kept_up_to_the_limit(start, worker):

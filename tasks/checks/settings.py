@@ -12,12 +12,14 @@ from django.core.checks import CheckMessage, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
+from .. import redact
 from ..conf import SETTINGS, Setting, conf
 from ..delivery.calls import make_deliverer, tls_context
 from ..delivery.destinations import Destinations
 from ..engine import table_version
 from ..rules import spelling
 from ..rules.names import check_base
+from ..rules.scrubbing import SHORT
 from ..rules.signing import signing_key
 from . import logins
 from .findings import fault, tried
@@ -42,6 +44,7 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
         *_hosts(),
         *_worker_base(),
         *_authorization(),
+        *_short_credentials(),
         *_numbers(),
         *_dotted_paths(),
         *_failpoints(),
@@ -136,6 +139,16 @@ def _authorization() -> Iterator[CheckMessage]:
             4,
             "CREW_WORKER_AUTHORIZATION_HEADER holds a line break or a character no header takes.",
             "It is sent verbatim, for example: Bearer <token>",
+        )
+
+
+def _short_credentials() -> Iterator[CheckMessage]:
+    if redact.short_credentials():
+        yield Warning(
+            f"CREW_WORKER_AUTHORIZATION_HEADER holds fewer than {SHORT} characters of secret: it "
+            "is taken out of an answer only where a worker repeats the whole header.",
+            hint="python -c 'import secrets; print(secrets.token_urlsafe(32))' makes a longer one.",
+            id="crew.W006",
         )
 
 

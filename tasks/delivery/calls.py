@@ -21,15 +21,17 @@ from typing import Protocol
 from django.utils.module_loading import import_string
 
 from ..conf import conf
-from ..redact import MIN_LENGTH
+from ..redact import answer_scrubber
 from ..rules.answer_reader import BROKEN, CLOSED, UNREAD, Received
-from ..rules.charsets import charset_of, transcoded
+from ..rules.charsets import transcoded
 from ..rules.decide import Answer
 from ..rules.jsonio import safe_text
 from ..rules.names import check_base, worker_url
 from ..rules.outages import Fault
+from ..rules.scrubbing import Scrubber
 from ..rules.signing import signing_keys
 from ..rules.transcript import Transcript, message
+from . import repeated
 from .destinations import Destinations, meet_base
 
 NO_CONNECTION = "no connection to"
@@ -135,6 +137,7 @@ class CallRules:
     kept_bytes: int
     slots: int
     destinations: Destinations
+    scrubber: Scrubber
 
     @classmethod
     def from_conf(cls) -> "CallRules":
@@ -152,6 +155,7 @@ class CallRules:
             kept_bytes=conf.CREW_KEEP_CALL_BYTES,
             slots=conf.CREW_SLOTS,
             destinations=Destinations.of(_host_base(), conf.CREW_WORKER_ALLOW_NETS),
+            scrubber=answer_scrubber(),
         )
 
     def meet_host(self) -> None:
@@ -196,7 +200,7 @@ class CallRules:
             may_run = received.error != UNREAD
             answer = no_answer(received.error, started, request, may_run=may_run)
             return replace(answer, was_kept=received.was_kept)
-        charset = charset_of(received.values.get("content-type", ""))
+        received, charset, repeats = repeated.out_of_received(self.scrubber, received)
         retry_after = received.values.get("retry-after")
         return Answer(
             None if received.error and status == 200 else status,
@@ -208,17 +212,16 @@ class CallRules:
             charset,
             may_run=received.error.startswith(BROKEN),
             fault=_fault(received.error),
+            repeats=repeats,
         )
 
     def _came(self, received: Received, charset: str) -> str | None:
-        """What is kept of an answer. A worker may repeat what it was sent: our credentials too."""
+        """What is kept of an answer."""
         if not self.kept_bytes:
             return None
-        credentials = (self.authorization or "").rpartition(" ")[2]
-        hide = credentials if len(credentials) >= MIN_LENGTH else ""
         body, _ = transcoded(received.body, charset)
         start = f"HTTP {received.status}"
-        return message(start, received.headers, body, most=self.kept_bytes, hide=hide)
+        return message(start, received.headers, body, most=self.kept_bytes)
 
     def timed_out(self) -> str:
         return f"{TIMED_OUT} {self.timeout:g} s"

@@ -21,6 +21,8 @@ from django.utils.module_loading import import_string
 
 from ..conf import conf
 from ..delivery.calls import LARGE, Delivery, GoOn, make_deliverer
+from ..delivery.repeated import out_of_answer
+from ..redact import answer_scrubber
 from ..rules.decide import Answer, Bounds, Completed, Failed, decide
 from ..rules.names import new_id
 from ..rules.payload import payload
@@ -93,6 +95,7 @@ class Scheduler:
         self._cuts_at = 0.0  # when to look for them again
         self._claimed_at = -BUSY
         self._deliverer = make_deliverer(conf.CREW_DELIVERER)
+        self._scrubber = answer_scrubber()
         self._throttler: Throttler | None = (
             import_string(conf.CREW_THROTTLER)() if conf.CREW_THROTTLER else None
         )
@@ -310,6 +313,8 @@ class Scheduler:
         (self._answering.discard if answer.status is None else self._answering.add)(lease.worker)
         if self._throttler:
             self._throttler.pop(lease.task_id, lease.worker)
+        if answer.repeats is None:
+            answer = out_of_answer(self._scrubber, answer)
         try:
             outcome = decide(
                 answer,

@@ -39,6 +39,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 RECHECK = 50.0  # seconds between two looks at whether a watcher may still watch, at most
 AFTER_END = 0.1  # seconds
+AGAIN = 1.0  # seconds until the next look when the database gave no answer
 MOST_RECEIVED = 4096  # characters or bytes in one frame
 RESYNC_WITHIN = 2.0  # seconds for the last words to a socket that is too slow
 AT_A_TIME = 50  # messages until others have their turn
@@ -238,6 +239,8 @@ class _Socket:
                     continue
             except DatabaseError as error:
                 logger.warning("A stream's access could not be looked up again: %s", error)
+                await asyncio.sleep(AGAIN)
+                watcher.doubted.set()
                 continue
             await self._close(4401)
             return

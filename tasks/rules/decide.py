@@ -4,7 +4,7 @@ Pure. The worker protocol (contract part 2, with its decisions 7 to 9) lives her
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from math import inf
 from typing import Any
@@ -27,6 +27,7 @@ FIELDS = ("output", "children", "error", "workgroupDelayInSeconds", "childrenDel
 _BLANK = " \t\r\n\v\f\0"  # some end their texts with NUL
 _MARKED = _BLANK + "\ufeff"  # and some begin them with more than one byte order mark
 REDIRECTS = (301, 302, 303, 307, 308)
+REPEATS = "this worker repeats its credentials"
 CANCELLED = "cancelled by the scheduler"  # the error of a call that we ended ourselves
 
 
@@ -42,7 +43,8 @@ class Answer:
     call, for people. `may_run` says that the request went out and its connection ended before the
     answer was complete: the worker may still be at it. `fault` is how the worker failed where
     there is no status; an answer that came too late, or is no use, is none of its worker's.
-    `was_kept`: nothing came, on a connection that was used before.
+    `was_kept`: nothing came, on a connection that was used before. `repeats`: our secrets were in
+    it, and were taken out; None while nobody has looked.
     """
 
     status: int | None
@@ -55,6 +57,7 @@ class Answer:
     may_run: bool = False
     fault: Fault = Fault.NONE
     was_kept: bool = False
+    repeats: bool | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +158,15 @@ def decide(
     `now` is only compared with a `Retry-After` that names a time; `error_delay` is the task's, and
     counts for one that cannot be read.
     """
+    decided = _decide(answer, workgroup, bounds, now, error_delay)
+    if not answer.repeats or isinstance(decided, Interrupted):
+        return decided
+    return replace(decided, note="; ".join(filter(None, (REPEATS, decided.note)))[:MAX_ERROR])
+
+
+def _decide(
+    answer: Answer, workgroup: str, bounds: Bounds, now: datetime, error_delay: float
+) -> Decided:
     if answer.status is None and answer.error == CANCELLED:
         return Interrupted()
     if answer.status is None and answer.error == UNREAD:

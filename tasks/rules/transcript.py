@@ -27,17 +27,13 @@ class Transcript:
 NOTHING = Transcript()
 
 
-def message(start: str, headers: Headers, body: bytes, *, most: int, hide: str = "") -> str:
+def message(start: str, headers: Headers, body: bytes, *, most: int) -> str:
     """The start line, the headers, an empty line, and at most so many bytes of the body.
 
-    Header names are spelled as in `SECRET`. `hide` is a secret that must not be shown wherever it
-    stands; "" for none.
+    Header names are spelled as in `SECRET`.
     """
     lines = [f"{name}: {HIDDEN if name in SECRET else value}" for name, value in headers]
     head = "\n".join([start, *lines])
-    if hide:
-        head = head.replace(hide, HIDDEN)
-        body = body.replace(hide.encode(), HIDDEN.encode())
     cut = f"\n[the first {most:,} of {len(body):,} bytes]" if len(body) > most else ""
     text = f"{head[:MOST_HEAD]}\n\n{body[:most].decode(errors='replace')}{cut}"
     return text.replace("\0", "\ufffd")  # what no database takes
