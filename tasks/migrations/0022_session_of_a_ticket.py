@@ -8,7 +8,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("crew", "0019_made_index"),
+        ("crew", "0021_audit_seal_index"),
     ]
 
     operations = [
