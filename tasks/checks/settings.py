@@ -143,7 +143,8 @@ def _authorization() -> Iterator[CheckMessage]:
 
 
 def _short_credentials() -> Iterator[CheckMessage]:
-    if redact.short_credentials():
+    header = conf.CREW_WORKER_AUTHORIZATION_HEADER or ""
+    if header.isascii() and header.isprintable() and redact.short_credentials():
         yield Warning(
             f"CREW_WORKER_AUTHORIZATION_HEADER holds fewer than {SHORT} characters of secret: it "
             "is taken out of an answer only where a worker repeats the whole header.",
