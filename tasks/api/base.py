@@ -123,7 +123,7 @@ class CrewView(APIView):  # type: ignore[misc]
         A HEAD is a GET whose answer is not sent; an OPTIONS only tells the methods.
         """
         if request.method == "OPTIONS":
-            return self.methods_told()
+            return self.methods_listed()
         if request.method == "HEAD":
             request.method = "GET"
             return _without_body(self.dispatch(request, *args, **kwargs))
@@ -145,7 +145,7 @@ class CrewView(APIView):  # type: ignore[misc]
         """Of the body of a request that it admits."""
         return int(conf.CREW_MAX_STRANGER_BYTES if self.is_open else getattr(conf, self.max_body))
 
-    def methods_told(self) -> HttpResponseBase:
+    def methods_listed(self) -> HttpResponseBase:
         return HttpResponse(status=204, headers={"Allow": self._allow()})
 
     def _allow(self) -> str:

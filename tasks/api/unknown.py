@@ -21,7 +21,7 @@ class Unknown(CrewView):
     def get(self, request: Request, *args: object, **kwargs: object) -> HttpResponse:
         return text("404 page not found", 404)
 
-    def methods_told(self) -> HttpResponse:
+    def methods_listed(self) -> HttpResponse:
         return text("404 page not found", 404)
 
 
