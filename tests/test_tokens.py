@@ -92,7 +92,8 @@ def test_the_command_says_what_is_wrong_and_makes_nothing(args, why):
 
 
 def test_the_command_lists_without_secrets():
-    secret = run("night\nly", "--scope", "read", "--group", "g").strip()
+    secret = run("nightly", "--scope", "read", "--group", "g").strip()
+    Token.objects.update(name="night\nly")  # of a time when names might hold anything
     callers.of_secret(secret)
     tokens.revoke(Token.objects.get())
     tokens.login_token(User.objects.create_user("ann"))
@@ -184,8 +185,8 @@ def test_the_admin_shows_what_is_wrong_and_makes_nothing(admin_client, wrong):
 
     assert answer.status_code == 200
     (field,) = answer.context["adminform"].form.errors
-    (said,) = answer.context["adminform"].form.errors[field]
-    assert escape(said) in answer.content.decode()
+    for said in answer.context["adminform"].form.errors[field]:
+        assert escape(said) in answer.content.decode()
     assert not Token.objects.exists()
 
 
