@@ -364,8 +364,8 @@ MUTANTS = (
     Mutant(
         "tables: a field that is only in one",
         "tasks/rules/spec.py",
-        "PLAIN = tuple(",
-        'FIELDS = (*FIELDS, TaskField("planted", Kind.NUMBER))\nPLAIN = tuple(',
+        "    priority: int = 0\n",
+        '    priority: int = 0\n    planted: str = ""\n',
         (_TABLES + "a_field_of_a_task_is_known_to_all",),
         LITE,
     ),
