@@ -97,8 +97,8 @@ class Access:
     def names(self) -> frozenset[str]:
         """Of the user and the token that it ends with (`changes.rights_lost`)."""
         user = getattr(self.user, "pk", None)
-        told = [] if user is None else [f"user:{user}"]
-        return frozenset(told + ([] if self.token_id is None else [f"token:{self.token_id}"]))
+        users = [] if user is None else [f"user:{user}"]
+        return frozenset(users + ([] if self.token_id is None else [f"token:{self.token_id}"]))
 
     def only(self, rows: QuerySet[Any], field: str = "group_id") -> QuerySet[Any]:
         """Those of the rows that lie in the caller's groups."""

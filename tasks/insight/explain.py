@@ -190,8 +190,8 @@ def _rest(task: Any, group_ids: Collection[str] | None) -> Iterator[Gate]:
     if rest is None or not rest.is_full:
         return
     # The answer to a task of any group.
-    is_told = rest.error and group_ids is None
-    last = f" The last: {rest.error.rstrip('.')}." if is_told else ""
+    is_shown = rest.error and group_ids is None
+    last = f" The last: {rest.error.rstrip('.')}." if is_shown else ""
     if rest.until or rest.failures:
         words = f"Its worker failed {_several(rest.failures, 'time')} in a row and rests."
         if not rest.until:

@@ -98,10 +98,10 @@ def is_short(header: str) -> bool:
 
 def _basic(credentials: str) -> list[str]:
     try:
-        told = b64decode(credentials, validate=True).decode()
+        plain = b64decode(credentials, validate=True).decode()
     except (binascii.Error, ValueError):
         return []
-    return [told, told.partition(":")[2]]
+    return [plain, plain.partition(":")[2]]
 
 
 def _hidden(found: re.Match[bytes]) -> bytes:
