@@ -402,7 +402,7 @@ def test_a_name_cannot_forge_a_line(caplog, name, django_capture_on_commit_callb
     caplog.set_level(logging.INFO, "crew.audit")
 
     with audit.by(f"token:{name}"), django_capture_on_commit_callbacks(execute=True):
-        limits_and_holds.hold_workgroup(name, seconds=1)
+        audit.record("hold", audit.Kind.WORKGROUP, name)
 
     ((_, line),) = lines(caplog)
     assert line.isprintable()

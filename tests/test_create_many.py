@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_auth")]
 
 BULK = f"{TASKS}/bulk"
 UGLY = "\t\n\r\\\\\\N\\.'\"%s%%{}\x01\x7f\u2028é😀, \\t"
+NAME = "\\\\\\N\\.'\"%s%%{}\u2028é😀, \\t"
 PAYLOADS = [
     None,
     [],
@@ -44,7 +45,7 @@ def ugly_tasks():
     """Each field with what could go wrong in it, at least once."""
     tasks = [{"worker": "w", "input": value} for value in PAYLOADS]
     tasks += [{"isComplete": True, "output": value} for value in PAYLOADS]
-    tasks += [{field: UGLY} for field in ("name", "workgroup", "key")]
+    tasks += [{field: NAME} for field in ("name", "workgroup", "key")]
     tasks += [{field: "\\N"} for field in ("name", "workgroup", "key")]
     tasks += [
         {"errors": [UGLY, "second"], "remainingAttempts": 0, "errorDelayInSeconds": 7},

@@ -24,6 +24,7 @@ from tasks.models import (
     TaskGroup,
     Worker,
 )
+from tasks.models.queries import READY
 from tasks.rules.decide import CANCELLED, Answer, Completed, Failed, Interrupted, decide
 from tasks.store import cut_calls, edges
 from tasks.verbs import slices
@@ -332,7 +333,7 @@ def test_random_verbs_and_kills_never_pass_the_limit():
                 fleet.pop(0).kill()
                 fleet.append(stack.enter_context(scheduler(worker.url)))
             called = len(worker.requests)
-            ready = Task.objects.ready()
+            ready = Task.objects.filter(READY, run_after__lte=Now())
             wait_until(lambda c=called, r=ready: len(worker.requests) > c or not r.exists())
 
     assert len(worker.requests) >= 40

@@ -150,8 +150,8 @@ def test_ids_that_can_be_none_and_too_many_are_refused(ids):
 
 
 def test_a_workgroup_is_found_by_any_name_that_it_may_have():
-    limits_and_holds.hold_workgroup("a/b\nc%", seconds=60)
+    limits_and_holds.hold_workgroup("a/b\u2028c%", seconds=60)
 
-    now = get("workgroup/a%2Fb%0Ac%25/now")
+    now = get("workgroup/a%2Fb%E2%80%A8c%25/now")
 
-    assert now["name"] == "a/b\nc%"
+    assert now["name"] == "a/b\u2028c%"

@@ -98,9 +98,9 @@ def test_the_api_tells_in_a_header(api):
     two = api.post(f"/api/v1/task_group/{group.pk}/tasks", keyed("b", worker="w"))
     bulk = api.post(
         f"/api/v1/task_group/{group.pk}/tasks/bulk",
-        {"tasks": [wire(id="c", key="ü\n"), wire(id="d", key="ü\n", worker="x")]},
+        {"tasks": [wire(id="c", key="ü\u2028"), wire(id="d", key="ü\u2028", worker="x")]},
     )
 
     assert "X-Crew-Warning" not in one.headers
     assert two.headers["X-Crew-Warning"] == SEVERAL.format("w, v")
-    assert bulk.headers["X-Crew-Warning"].startswith("key \\xfc\\n has several workers")
+    assert bulk.headers["X-Crew-Warning"].startswith("key \\xfc\\u2028 has several workers")

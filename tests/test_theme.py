@@ -193,4 +193,4 @@ def test_an_unknown_theme_is_refused_by_name() -> None:
 
     assert done.returncode != 0
     assert "CREW_THEME" in done.stderr
-    assert "unfold, plain" in done.stderr
+    assert "unfold or plain" in done.stderr
