@@ -134,7 +134,10 @@ def _drop_unused(ids: Sequence[Any]) -> int:
 
 def prune_and_seal() -> Steps:
     """Delete the old entries of the history, then seal those that are not sealed."""
-    yield from in_slices("audit", audit.prune)
+    for deleted in in_slices("audit", audit.prune):
+        yield deleted
+        if deleted is None:  # another process is at it
+            return
     while (sealed := in_turn("audit", seals.seal_some)) is not None:
         yield 0  # nothing is deleted
         if sealed < seals.BATCH:
