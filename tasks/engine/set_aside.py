@@ -115,7 +115,7 @@ class Aside:
                 entry = _Entry(each, now, weight(each.settlement))
                 if each.why is Why.REFUSED:
                     entry.failed_again(each)
-                self._entries[_key(each.settlement)] = entry
+                self._entries[each.settlement.fence] = entry
                 self.bytes += entry.size
             if self._entries and self._thread is None and not self._stopped:
                 self._thread = threading.Thread(target=self._work, name="crew_aside", daemon=True)
@@ -287,12 +287,12 @@ class Aside:
 
     def _replace(self, batch: Sequence[_Entry], left: Sequence[Left]) -> None:
         """Forget what was written, and keep what became of the rest."""
-        still = {_key(each.settlement): each for each in left}
+        still = {each.settlement.fence: each for each in left}
         with self._lock:
             for entry in batch:
-                each = still.get(_key(entry.left.settlement))
+                each = still.get(entry.left.settlement.fence)
                 if each is None:
-                    del self._entries[_key(entry.left.settlement)]
+                    del self._entries[entry.left.settlement.fence]
                     self.bytes -= entry.size
                 else:
                     entry.failed_again(each)
@@ -341,8 +341,3 @@ def _together(entries: Iterable[_Entry], most: int) -> Iterator[list[_Entry]]:
         size += entry.size
     if batch:
         yield batch
-
-
-def _key(settlement: Settlement) -> Key:
-    lease = settlement.lease
-    return lease.task_id, lease.attempt, lease.leased_by
