@@ -454,7 +454,7 @@ def test_one_attempt_comes_with_its_request_and_answer(http, crew):
     assert (attempt.request, attempt.answer) == ("POST http://w/x", None)
 
 
-def listed(http, name, ids, **more):
+def listed(http, ids, **more):
     """An answer to a question for a part of a list, which `more` completes."""
     query = {name: value for name, value in more.items() if name in ("after", "page")}
     query = query | {"pageSize": "2", "search": "x"}
@@ -468,9 +468,9 @@ def listed(http, name, ids, **more):
 
 def test_lists_are_read_part_by_part_and_only_as_far_as_wanted(http, crew):
     """A part may be short: its rows were too large together. The place counts, not the number."""
-    listed(http, "taskGroups", "ab", after="", count=5, next="2/b")
-    listed(http, "taskGroups", "c", after="2/b", next="3/c", isCut=True)
-    listed(http, "taskGroups", "de", after="3/c", next=None)
+    listed(http, "ab", after="", count=5, next="2/b")
+    listed(http, "c", after="2/b", next="3/c", isCut=True)
+    listed(http, "de", after="3/c", next=None)
 
     groups = crew.groups("x", page_size=2)
 
@@ -481,24 +481,24 @@ def test_lists_are_read_part_by_part_and_only_as_far_as_wanted(http, crew):
 
 
 def test_the_old_crew_has_pages(http, crew):
-    listed(http, "taskGroups", "ab", after="", count=5)
-    listed(http, "taskGroups", "cd", page="2", count=5)
-    listed(http, "taskGroups", "e", page="3", count=5)
+    listed(http, "ab", after="", count=5)
+    listed(http, "cd", page="2", count=5)
+    listed(http, "e", page="3", count=5)
 
     assert [group.id for group in crew.groups("x", page_size=2)] == ["a", "b", "c", "d", "e"]
 
 
 def test_pages_that_end_before_their_count_are_an_error(http, crew):
-    listed(http, "taskGroups", "ab", after="", count=5)
-    listed(http, "taskGroups", "", page="2", count=5)
+    listed(http, "ab", after="", count=5)
+    listed(http, "", page="2", count=5)
 
     with pytest.raises(client.ServerError, match="ended at 2 of 5"):
         list(crew.groups("x", page_size=2))
 
 
 def test_a_list_of_the_old_crew_that_shrinks_meanwhile_ends(http, crew):
-    listed(http, "taskGroups", "ab", after="", count=5)
-    listed(http, "taskGroups", "", page="2", count=2)
+    listed(http, "ab", after="", count=5)
+    listed(http, "", page="2", count=2)
 
     assert len(list(crew.groups("x", page_size=2))) == 2
 

@@ -72,13 +72,12 @@ class Groups(Transport):
         """With `if_match`, a group that was read or its etag, Changed is raised if it is another
         by now.
         """
-        tag = "" if if_match is None else tag_of(if_match)
-        return Group.of(self._put("task_group", id_of(group), body={"name": name}, if_match=tag))
+        parts, tag = ("task_group", id_of(group)), tag_of(if_match)
+        return Group.of(self._put(*parts, body={"name": name}, if_match=tag))
 
     def delete_group(self, group: "Group | str", *, if_match: "Group | str | None" = None) -> None:
         """Delete the group with all its tasks; running attempts are given up."""
-        tag = "" if if_match is None else tag_of(if_match)
-        self._delete("task_group", id_of(group), if_match=tag)
+        self._delete("task_group", id_of(group), if_match=tag_of(if_match))
 
     def progress(self, group: "Group | str") -> float:
         """How much of the group is complete, 0 to 1; 0 for an empty or unknown group."""

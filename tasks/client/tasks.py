@@ -157,8 +157,7 @@ class Tasks(Groups):
         parts = ("task_group", id_of(group), "task", id_of(task))
         cleared = to_words([clear] if isinstance(clear, str) else clear)
         body = to_json(fields) | ({"clear": cleared} if cleared else {})
-        tag = "" if if_match is None else tag_of(if_match)
-        return Task.of(self._put(*parts, body=body, if_match=tag))
+        return Task.of(self._put(*parts, body=body, if_match=tag_of(if_match)))
 
     def delete_task(
         self,
@@ -172,8 +171,7 @@ class Tasks(Groups):
         "detach" cuts them off, "refuse" raises Conflict if there are any.
         """
         parts = ("task_group", id_of(group), "task", id_of(task))
-        tag = "" if if_match is None else tag_of(if_match)
-        self._delete(*parts, query={"children": children}, if_match=tag)
+        self._delete(*parts, query={"children": children}, if_match=tag_of(if_match))
 
     def reset_task(
         self, group: Group | str, task: Task | str, *, remaining_attempts: int = 5

@@ -53,11 +53,12 @@ class Request:
     is_key_sent: bool = False
     patience: float = 0.0
     is_read: bool = True
-    is_once: bool = False
 
     @property
     def is_repeatable(self) -> bool:
-        return self.is_key_sent or (self.method in REPEATABLE and not self.is_once)
+        if self.method == "PUT" and "If-Match" in self.headers:
+            return False  # one that was done already would look as if somebody else had done it
+        return self.is_key_sent or self.method in REPEATABLE
 
 
 class Transport:
@@ -84,7 +85,6 @@ class Transport:
         self._sleep = time.sleep
         self._clock = time.monotonic
         self._until: float | None = None
-        self._etag = ""  # of the last answer
         self.token = token
 
     def __repr__(self) -> str:
@@ -119,16 +119,11 @@ class Transport:
 
     def _get_tagged(self, *parts: str) -> tuple[Any, str]:
         """With its ETag, "" without one."""
-        body = self._send(Request("GET", _path(*parts)))
-        return body, self._etag
+        return self._exchange(Request("GET", _path(*parts)))
 
     def _put(self, *parts: str, body: Mapping[str, Any], if_match: str = "") -> Any:
-        """With a tag it is not repeated: of one that was done already nobody could tell."""
-        headers = {"If-Match": if_match} if if_match else {}
-        once = Request(
-            "PUT", _path(*parts), body=to_bytes(body), headers=headers, is_once=bool(headers)
-        )
-        return self._send(once)
+        headers = _condition(if_match)
+        return self._send(Request("PUT", _path(*parts), body=to_bytes(body), headers=headers))
 
     def _post(
         self, *parts: str, body: Mapping[str, Any] | None = None, query: Mapping[str, Any] = {}
@@ -155,7 +150,7 @@ class Transport:
         return self._send(Request("POST", _path(*parts), query, body, headers, True, patience))
 
     def _delete(self, *parts: str, query: Mapping[str, Any] = {}, if_match: str = "") -> None:
-        headers = {"If-Match": if_match} if if_match else {}
+        headers = _condition(if_match)
         try:
             self._send(Request("DELETE", _path(*parts), query, headers=headers, is_read=False))
         except NotFound as error:
@@ -176,13 +171,18 @@ class Transport:
 
     def _send(self, request: Request) -> Any:
         """The JSON of the answer, which is a success; None if it is not read. Raises CrewError."""
+        body, _ = self._exchange(request)
+        return body
+
+    def _exchange(self, request: Request) -> tuple[Any, str]:
+        """The same, and the ETag that came with it, "" without one."""
         tries = 0
         while True:
             tries += 1
             try:
                 response = self._try(request)
-                self._etag = response.headers.get("ETag", "")
-                return decoded(response) if request.is_read else None
+                body = decoded(response) if request.is_read else None
+                return body, response.headers.get("ETag", "")
             except CrewError as error:
                 error.tries = tries
                 wait = _wait(error, tries)
@@ -301,8 +301,16 @@ def to_bytes(value: Any) -> bytes:
 def _again(error: CrewError, request: Request) -> bool:
     if isinstance(error, Unreachable) and error.never_sent:
         return True
-    may_pass = isinstance(error, Unreachable | Unreadable) or error.status in REPEATED
-    return may_pass and request.is_repeatable
+    return may_pass(error) and request.is_repeatable
+
+
+def may_pass(error: CrewError) -> bool:
+    """Whether the same call may succeed a little later."""
+    return isinstance(error, Unreachable | Unreadable) or error.status in REPEATED
+
+
+def _condition(if_match: str) -> dict[str, str]:
+    return {"If-Match": if_match} if if_match else {}
 
 
 def _wait(error: CrewError, tries: int) -> float:

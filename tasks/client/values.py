@@ -290,8 +290,10 @@ def _filter(name: str, value: object) -> str | None:
     return value
 
 
-def tag_of(thing: "Group | Task | str") -> str:
-    """An ETag for If-Match: that of a group or task, or the tag itself."""
+def tag_of(thing: "Group | Task | str | None") -> str:
+    """An ETag for If-Match: that of a group or task, or the tag itself; "" for None."""
+    if thing is None:
+        return ""
     tag = thing if isinstance(thing, str) else thing.etag
     if not _TAG.fullmatch(tag):
         raise InvalidInput("if_match is a group or task that was read alone, or its etag")

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from .errors import CrewError, GroupStuck, Unreachable, Unreadable, WaitTimeout
-from .transport import REPEATED
+from .errors import CrewError, GroupStuck, WaitTimeout
+from .transport import may_pass
 from .values import Group
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Waiting:
                 done = self._look()
                 self.outage = None
         except CrewError as error:
-            if not _may_pass(error):
+            if not may_pass(error):
                 raise
             done, self.outage = None, error
         self._tell()
@@ -102,10 +102,6 @@ def wait(
             return group
         crew._sleep(waiting.pause(poll))
         poll = min(poll * GROWTH, max(poll, MOST_POLL))
-
-
-def _may_pass(error: CrewError) -> bool:
-    return isinstance(error, Unreachable | Unreadable) or error.status in REPEATED
 
 
 def _check_moving(crew: "Crew", group_id: str) -> None:
