@@ -426,8 +426,8 @@ OUTSIDE = (
     _lite(
         "slice: a full last one does not say so",
         "insight/cursor",
-        "if len(found) > after.size else None",
-        "if len(found) >= after.size else None",
+        "if len(places) > after.size else None",
+        "if len(places) >= after.size else None",
         SLICES + "::test_the_last_slice_says_so_even_when_it_is_full",
     ),
     _lite(

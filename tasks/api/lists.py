@@ -24,9 +24,8 @@ def by_name(
     name: str, rows: QuerySet[Row], after: After, show: Callable[[list[Row]], list[wire.Json]]
 ) -> HttpResponse:
     found = cursor.by_name(rows, after)
-    going_on = cursor.cut(found, after, [str(row.pk) for row in found])
-    count = None if after.place else rows.count()
-    return listed(name, count, show(found[: after.size]), going_on)
+    going_on = cursor.cut([str(row.pk) for row in found], after)
+    return listed(name, cursor.count(rows, after), show(found[: after.size]), going_on)
 
 
 def numbered(
@@ -43,7 +42,6 @@ def numbered(
         return Page(portions.page(rows.count(), name, some), is_large)
     found = cursor.by_number(rows, at, field, newest_first=True)
     places = [str(getattr(row, field)) for row in found]
-    count = None if at.place else rows.count()
-    going_on = portions.GoingOn(places, cursor.cut(found, at, places))
+    going_on = portions.GoingOn(places, cursor.cut(places, at))
     some = (dict(show(row)) for row in found[: at.size])
-    return Page(portions.page(count, name, some, going_on), is_large)
+    return Page(portions.page(cursor.count(rows, at), name, some, going_on), is_large)

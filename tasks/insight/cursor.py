@@ -69,9 +69,16 @@ def by_name(rows: QuerySet[Row], after: After) -> list[Row]:
     return list(rows.filter(name__gt=after.place).order_by("name")[: after.size + 1])
 
 
-def cut(found: Sequence[Any], after: After, places: Sequence[str]) -> str | None:
-    """The place after the part, of what was found with one more; None at the end of the list."""
-    return places[after.size - 1] if len(found) > after.size else None
+def cut(places: Sequence[str], after: After) -> str | None:
+    """The place after the part, of those that were found with one more; None at the list's end."""
+    return places[after.size - 1] if len(places) > after.size else None
+
+
+def count(rows: QuerySet[Any], after: After, known: int | None = None) -> int | None:
+    """How many rows the list has, asked if it is not known; with the first part, None behind it."""
+    if after.place:
+        return None
+    return rows.count() if known is None else known
 
 
 def _read_time(place: str) -> tuple[RawSQL, str]:

@@ -117,8 +117,8 @@ def groups_after(
     pairs = cursor.places(cursor.by_time(rows, after, newest_first=True))
     ids = [id_ for _, id_ in pairs[: after.size]]
     found = TaskGroup.objects.in_bulk(ids)
-    going_on = cursor.cut(pairs, after, [place for place, _ in pairs])
-    return _count(rows, after), [found[id_] for id_ in ids if id_ in found], going_on
+    going_on = cursor.cut([place for place, _ in pairs], after)
+    return cursor.count(rows, after), [found[id_] for id_ in ids if id_ in found], going_on
 
 
 def _named(rows: QuerySet[TaskGroup], search: str) -> QuerySet[TaskGroup]:
@@ -174,34 +174,26 @@ def tasks_after(group: TaskGroup, which: TaskFilter, after: After) -> Found:
     part = cursor.by_time(rows, after)
     with _by_index():
         count = group.task_count if which.is_empty else None
-        return _part(_count(rows, after, count), cursor.places(part), after)
+        return _part(cursor.count(rows, after, count), cursor.places(part), after)
 
 
 def found_after(rows: QuerySet[Task], after: After) -> Found:
     """This part of some tasks, oldest first."""
-    return _part(_count(rows, after), cursor.places(cursor.by_time(rows, after)), after)
+    return _part(cursor.count(rows, after), cursor.places(cursor.by_time(rows, after)), after)
 
 
 def parents_after(task_id: str, after: After) -> Found:
     """This part of a task's parents, in the order they were named."""
     rows = ParentEdge.objects.filter(child_id=task_id)
     edges = cursor.by_number(rows, after, "position", newest_first=False)
-    return _part(
-        _count(rows, after), [(str(edge.position), edge.parent_id) for edge in edges], after
-    )
-
-
-def _count(rows: QuerySet[Any], after: After, known: int | None = None) -> int | None:
-    """How many rows there are, with the first part only."""
-    if after.place:
-        return None
-    return rows.count() if known is None else known
+    pairs = [(str(edge.position), edge.parent_id) for edge in edges]
+    return _part(cursor.count(rows, after), pairs, after)
 
 
 def _part(count: int | None, pairs: list[tuple[str, str]], after: After) -> Found:
     """Of places and ids, one more than asked for if there is one."""
     places, ids = [place for place, _ in pairs], [id_ for _, id_ in pairs[: after.size]]
-    going_on = cursor.cut(pairs, after, places)
+    going_on = cursor.cut(places, after)
     is_weighed = len(ids) <= portions.FEW
     sizes = dict(portions.weighed(Task.objects.filter(probed("id", ids)))) if is_weighed else {}
     return Found(count, ids, sizes, places, going_on)
@@ -262,7 +254,7 @@ def some_ids(
     """
     part = After(after, most)
     pairs = cursor.places(cursor.by_time(matching(group_id, which), part))
-    going_on = cursor.cut(pairs, part, [place for place, _ in pairs])
+    going_on = cursor.cut([place for place, _ in pairs], part)
     return [id_ for _, id_ in pairs[:most]], going_on
 
 
