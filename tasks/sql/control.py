@@ -182,37 +182,35 @@ MADE = statement(
     """,
 )
 
-# All edges above the tasks that descend from these, and above these.
-BELOW = statement(
-    postgresql=f"""
+# These tasks and all that descend from them, each once; the end of it is for who uses it.
+_DOWN = f"""
         WITH RECURSIVE down(id) AS (
             SELECT k.id FROM {IDS}
             UNION SELECT e.child_id FROM down
                 CROSS JOIN LATERAL {TO_CHILDREN.format("down.id")} e
-        ) SELECT e.child_id, e.parent_id FROM down
-            CROSS JOIN LATERAL {TO_PARENTS.format("down.id")} e
-    """,
-    sqlite="""
+        )"""
+_DOWN_ON_SQLITE = """
         WITH RECURSIVE down(id) AS (
             SELECT value FROM json_each(%(ids)s)
-            UNION SELECT e.child_id FROM down JOIN crew_parentedge e ON e.parent_id = down.id
+            UNION SELECT e.child_id FROM down JOIN crew_parentedge e ON e.parent_id = down.id"""
+
+# All edges above the tasks that descend from these, and above these.
+BELOW = statement(
+    postgresql=f"""{_DOWN}
+        SELECT e.child_id, e.parent_id FROM down
+            CROSS JOIN LATERAL {TO_PARENTS.format("down.id")} e
+    """,
+    sqlite=f"""{_DOWN_ON_SQLITE}
         ) SELECT e.child_id, e.parent_id FROM down JOIN crew_parentedge e ON e.child_id = down.id
     """,
 )
 
 # How many tasks descend from these, themselves too; no further than `most`.
 COUNT_BELOW = statement(
-    postgresql=f"""
-        WITH RECURSIVE down(id) AS (
-            SELECT k.id FROM {IDS}
-            UNION SELECT e.child_id FROM down
-                CROSS JOIN LATERAL {TO_CHILDREN.format("down.id")} e
-        ) SELECT count(*) FROM (SELECT FROM down LIMIT %(most)s) first_of_them
+    postgresql=f"""{_DOWN}
+        SELECT count(*) FROM (SELECT FROM down LIMIT %(most)s) first_of_them
     """,
-    sqlite="""
-        WITH RECURSIVE down(id) AS (
-            SELECT value FROM json_each(%(ids)s)
-            UNION SELECT e.child_id FROM down JOIN crew_parentedge e ON e.parent_id = down.id
+    sqlite=f"""{_DOWN_ON_SQLITE}
             LIMIT %(most)s
         ) SELECT count(*) FROM down
     """,

@@ -2,6 +2,16 @@
 
 from . import statement
 
+# What keeps a lane of `walked` back: its hold, its worker's limit, a rest of that.
+_KEEPS_BACK = """
+            worker.max_concurrency, ill.name IS NOT NULL
+        FROM walked LEFT JOIN crew_workgroup hold
+          ON hold.name = walked.workgroup AND hold.held_until > {now}
+        LEFT JOIN crew_worker worker ON worker.name = walked.worker
+        LEFT JOIN crew_limit ill ON ill.kind = 'worker' AND ill.name = walked.worker
+          AND (ill.rests > 0 OR ill.ramp IS NOT NULL)
+"""
+
 # How a lane of `walked` is now. `due` counts to `most` and no further; a held workgroup has none
 # due, nor has a worker that rests. `wait` is the seconds until its hold ends, or else its first
 # task is due, `max_concurrency` what its worker's row says, to see whether WORKERS must be asked;
@@ -25,14 +35,8 @@ _SEEN = {
                 WHERE t.worker = walked.worker AND t.workgroup = walked.workgroup
                   AND t.priority = walked.priority AND {ready}
                 ORDER BY t.run_after LIMIT 1
-            )) END - {now})::float,
-            worker.max_concurrency, ill.name IS NOT NULL
-        FROM walked LEFT JOIN crew_workgroup hold
-          ON hold.name = walked.workgroup AND hold.held_until > {now}
-        LEFT JOIN crew_worker worker ON worker.name = walked.worker
-        LEFT JOIN crew_limit ill ON ill.kind = 'worker' AND ill.name = walked.worker
-          AND (ill.rests > 0 OR ill.ramp IS NOT NULL)
-    """,
+            )) END - {now})::float,"""
+    + _KEEPS_BACK,
     "sqlite": """
         SELECT walked.worker, walked.workgroup, walked.priority,
             CASE WHEN hold.held_until IS NULL AND NOT coalesce(ill.held_until > {now}, false)
@@ -51,14 +55,8 @@ _SEEN = {
                 WHERE t.worker = walked.worker AND t.workgroup = walked.workgroup
                   AND t.priority = walked.priority AND {ready}
                 ORDER BY t.run_after LIMIT 1
-            )) END) - julianday({now})) * 86400.0,
-            worker.max_concurrency, ill.name IS NOT NULL
-        FROM walked LEFT JOIN crew_workgroup hold
-          ON hold.name = walked.workgroup AND hold.held_until > {now}
-        LEFT JOIN crew_worker worker ON worker.name = walked.worker
-        LEFT JOIN crew_limit ill ON ill.kind = 'worker' AND ill.name = walked.worker
-          AND (ill.rests > 0 OR ill.ramp IS NOT NULL)
-    """,
+            )) END) - julianday({now})) * 86400.0,"""
+    + _KEEPS_BACK,
 }
 
 # The lanes that have tasks, due or not, by a loose walk over the index crew_task_ready: one probe
