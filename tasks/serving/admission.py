@@ -29,6 +29,11 @@ class Verdict:
     limit: int
     refusal: Any = None
 
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Of the refusal, as ASGI has them."""
+        return [(name.lower().encode(), value.encode()) for name, value in self.refusal.items()]
+
 
 async def judge(scope: MutableMapping[str, Any]) -> Verdict:
     """Ask all of Django's middleware and the view, in a thread of its own."""

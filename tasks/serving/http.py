@@ -135,8 +135,7 @@ class Channel(http.HTTPChannel):  # type: ignore[misc]
         self._judging, self._is_judged, self.limit = None, True, verdict.limit
         if verdict.refusal is not None:
             answer = verdict.refusal
-            headers = [(name.encode(), value.encode()) for name, value in answer.items()]
-            self.refuse(answer.status_code, answer.reason_phrase, answer.content, headers)
+            self.refuse(answer.status_code, answer.reason_phrase, answer.content, verdict.headers)
         elif max(self.length or 0, self.requests[-1].body_length) > self.limit:
             self.refuse(413, bounds.too_large(self.limit))
         elif self._continues:

@@ -97,8 +97,7 @@ class _Request:
             verdict = await admission.judge(self._scope)
             self._is_judged, self.limit = True, verdict.limit
             if refusal := verdict.refusal:
-                headers = [(name.lower().encode(), v.encode()) for name, v in refusal.items()]
-                raise _Refused(refusal.status_code, "", refusal.content, headers)
+                raise _Refused(refusal.status_code, "", refusal.content, verdict.headers)
         if length > self.limit:
             raise _Refused(413, bounds.too_large(self.limit))
 
