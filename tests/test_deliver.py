@@ -600,17 +600,12 @@ def test_s3_a_name_that_was_public_at_the_start_is_not_called_when_it_is_local(
     assert not worker.requests
 
 
-def test_a_name_that_is_local_from_the_start_may_move(start, worker, monkeypatch):
-    address = "10.1.2.3"
-    fake_dns(monkeypatch, lambda host: address)
-    calls = start(f"http://worker.test:{worker.port}/")
-    address = "127.0.0.1"
-
-    assert calls.one().status == 200
-
-
-def test_a_name_that_is_not_known_at_the_start_is_met_by_its_first_call(start, worker, monkeypatch):
-    address = "no-such-name.invalid"
+@pytest.mark.parametrize(
+    "at_first", ["10.1.2.3", "no-such-name.invalid"], ids=["local", "not-known"]
+)
+def test_a_name_that_is_not_public_at_the_start_may_move(start, worker, monkeypatch, at_first):
+    """One that is not known yet is met by its first call."""
+    address = at_first
     fake_dns(monkeypatch, lambda host: address)
     calls = start(f"http://worker.test:{worker.port}/")
     address = "127.0.0.1"
