@@ -53,8 +53,7 @@ def short_credentials() -> bool:
 
 def redact(text: str) -> str:
     """The text without our own secrets, and without what looks like somebody's."""
-    for secret in _secrets():
-        text = text.replace(secret, HIDDEN)
+    text = _scrubber(_secrets()).scrub_text(text)
     for pattern in _PATTERNS:
         text = pattern.sub(rf"\g<kept>{HIDDEN}", text)
     return text
@@ -77,10 +76,10 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def _secrets() -> list[str]:
-    """Our secrets as the settings hold them, the longest first as one may be part of another."""
-    found = {each for each in [*_of_the_workers(), *_of_the_site()] if len(each) >= SHORT}
-    return sorted(found, key=len, reverse=True)
+def _secrets() -> tuple[str, ...]:
+    """Our secrets as the settings hold them."""
+    found = [each for each in [*_of_the_workers(), *_of_the_site()] if len(each) >= SHORT]
+    return tuple(dict.fromkeys(found))
 
 
 def _of_the_workers() -> list[str]:

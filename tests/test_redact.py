@@ -1,6 +1,8 @@
 """What logs never tell (S6, S26)."""
 
 import logging
+from base64 import b64encode
+from urllib.parse import quote
 
 import pytest
 
@@ -61,6 +63,15 @@ def test_s6_the_site_s_own_secrets_are_known_by_their_values(settings, monkeypat
 
     for secret in ("{}-1", "{}-2", "{}-3", "{}-4", "Bearer {}-4", "whsec_{}-5", "{}-6"):
         assert CANARY not in redact(f"it said {secret.format(CANARY)} to me")
+
+
+@pytest.mark.parametrize(
+    "spelled", [quote("a/b+c=d&e f-0123"), b64encode(b"x:a/b+c=d&e f-0123").decode()]
+)
+def test_s6_a_secret_is_known_in_its_other_spellings_too(settings, spelled):
+    settings.CREW_AUTH_PASSWORD = "a/b+c=d&e f-0123"
+
+    assert spelled not in redact(f"it said {spelled}")
 
 
 def test_s6_a_log_line_is_redacted_with_its_traceback():
